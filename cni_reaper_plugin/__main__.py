@@ -1,0 +1,38 @@
+"""One door: CNI_COMMAND set, the runtime calls; arguments, a person does; neither, say what this is."""
+
+import posix
+
+from cni_reaper_plugin.chain import verbs
+from cni_reaper_plugin.chain.request import SUPPORTED_VERSIONS
+
+ABOUT = "cni-reaper: a CNI plugin that frees host-local reservations whose network namespace is gone; try cni-reaper --help"
+
+
+def main() -> None:
+    """Run the process to its end. Never returns: the interpreter's own clean-up would cost more than most calls."""
+    try:
+        code = _run()
+    except OSError:
+        code = 1  # nobody reads our answer
+    posix._exit(code)
+
+
+def _run() -> int:
+    if posix.environ.get(b"CNI_COMMAND"):
+        return verbs.run(posix.environ)
+    import sys
+
+    if len(sys.argv) > 1:
+        from cni_reaper_plugin.operator import cli
+
+        code = cli.run(sys.argv[1:])
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return code
+    about = "%s\nCNI protocol versions supported: %s\n" % (ABOUT, ", ".join(SUPPORTED_VERSIONS))
+    posix.write(2, about.encode())
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The options of the conflist entry (docs/options.md). Unknown keys are ignored; every problem is named, not only the first."""
+
+from cni_reaper_plugin.attachment import valid_name
+from cni_reaper_plugin.events import LEVELS
+from cni_reaper_plugin.facts import Settings
+
+VERBS_THAT_REAP = ("ADD", "DEL", "GC", "STATUS")
+LEAST_GRACE_S = 300
+
+
+def read(config: dict[str, object], name: str) -> tuple[Settings, list[str]]:
+    """Return the settings of a config and a list of what is wrong with its options.
+
+    config: the plugin's own object; name: the network's, the default of `networks`. An option that is wrong has its default,
+    which is good for recording and logging; with any problem nothing may be reaped.
+    """
+    settings, options = Settings(), _Options(config)
+    settings.networks = [name] if name else []
+    settings.data_dir = options.path("dataDir", settings.data_dir)
+    settings.state_dir = options.path("stateDir", settings.state_dir)
+    settings.log_file = options.path("logFile", settings.log_file)
+    settings.cache_dirs = options.strings("cacheDirs", settings.cache_dirs, _is_path, "absolute paths")
+    settings.networks = options.strings("networks", settings.networks, lambda one: one == "*" or valid_name(one), 'network names, or ["*"]')
+    settings.reap_on = options.strings("reapOn", settings.reap_on, lambda one: one in VERBS_THAT_REAP, "of " + ", ".join(VERBS_THAT_REAP))
+    settings.log_level = options.word("logLevel", settings.log_level, LEVELS)
+    settings.dry_run = options.flag("dryRun", settings.dry_run)
+    settings.grace_s = options.number("graceSeconds", settings.grace_s, LEAST_GRACE_S)
+    settings.budget_ms = options.number("budgetMs", settings.budget_ms, 1)
+    return settings, options.problems
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class _Options:
+    """Reads one option at a time; a wrong one is noted in `problems` and has its default."""
+
+    def __init__(self, config: dict[str, object]) -> None:
+        self._config = config
+        self.problems: list[str] = []
+
+    def _refuse(self, key: str, wanted: str) -> None:
+        self.problems.append("%s must be %s" % (key, wanted))
+
+    def path(self, key: str, default: str) -> str:
+        value = self._config.get(key, default)
+        if isinstance(value, str) and (_is_path(value) or value == default):
+            return value.rstrip("/") or "/"[: len(value)]
+        self._refuse(key, "an absolute path")
+        return default
+
+    def strings(self, key: str, default: list[str], fits: "Callable[[str], bool]", wanted: str) -> list[str]:
+        value = self._config.get(key, default)
+        if isinstance(value, list) and all(isinstance(one, str) and fits(one) for one in value):
+            return value
+        self._refuse(key, "a list " + wanted if wanted.startswith("of") else "a list of " + wanted)
+        return default
+
+    def word(self, key: str, default: str, words: tuple[str, ...]) -> str:
+        value = self._config.get(key, default)
+        if isinstance(value, str) and value in words:
+            return value
+        self._refuse(key, "one of " + ", ".join(words))
+        return default
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self._config.get(key, default)
+        if isinstance(value, bool):
+            return value
+        self._refuse(key, "true or false")
+        return default
+
+    def number(self, key: str, default: int, least: int) -> int:
+        value = self._config.get(key, default)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+            return value
+        self._refuse(key, "a whole number from %d" % least)
+        return default
+
+
+def _is_path(value: str) -> bool:
+    return value.startswith("/") and "\0" not in value

@@ -1,0 +1,342 @@
+"""One function a verb, and the one door through which the runtime comes in."""
+
+import fcntl
+import posix
+
+import orjson
+
+from cni_reaper_plugin import store, sweep
+from cni_reaper_plugin.attachment import Attachment
+from cni_reaper_plugin.chain import options, result
+from cni_reaper_plugin.chain.errors import (
+    BAD_ENVIRONMENT,
+    FOREIGN_RESERVATION,
+    INTERNAL,
+    INVALID_CONFIG,
+    INVALID_NETNS,
+    NO_RESERVATION,
+    UNAVAILABLE,
+    CNIError,
+)
+from cni_reaper_plugin.chain.request import LATEST_VERSION, REQUIRED, SUPPORTED_VERSIONS, Environment, Request, read_stdin, variable
+from cni_reaper_plugin.events import Log
+from cni_reaper_plugin.evidence import boot, netns, records, views
+from cni_reaper_plugin.facts import Call, Netns, Settings
+
+STDIN_WAIT_MS = 100  # VERSION needs nothing from stdin, so an open and silent one must not hold it up
+_FIONREAD = 0x541B  # ioctl_tty(2)
+
+
+def run(environment: Environment) -> int:
+    """Answer one call of the runtime on stdout and return the exit code: 0, or 1 with an error object printed.
+
+    environment: the process's, with CNI_COMMAND in it. Raises OSError when stdout cannot be written.
+    """
+    version = LATEST_VERSION
+    try:
+        verb = variable(environment, "CNI_COMMAND")
+        if verb == "VERSION":
+            _print(_version())
+            return 0
+        if verb not in REQUIRED:
+            raise CNIError(BAD_ENVIRONMENT, "unknown CNI_COMMAND: %s" % verb)
+        request = Request(verb, environment)
+        document = read_stdin()
+        try:
+            request.configure(document)
+        finally:
+            version = request.cni_version
+        _print(VERBS[verb](request, environment))
+    except CNIError as e:
+        _print(orjson.dumps(e.as_object(version)))
+        return 1
+    except Exception as e:  # noqa: BLE001  a traceback is nothing that a runtime can read
+        _print(orjson.dumps(CNIError(INTERNAL, "a defect of cni-reaper, please report it: %s" % type(e).__name__, repr(e)).as_object(version)))
+        return 1
+    return 0
+
+
+def _print(answer: bytes) -> None:
+    """Write the answer to stdout, whole. Raises OSError."""
+    while answer:
+        answer = answer[posix.write(1, answer) :]
+
+
+def _add(request: Request, environment: Environment) -> bytes:
+    """ADD: record the attachment, then one sweep. Whatever goes wrong in that is logged; the answer is the chain's result."""
+    answer = result.of_add(request)
+    call = Call("ADD", _attachment(request), request.netns, _identified(request.netns))
+    if call.netns is not None and not _may_be_own(environment) and call.netns.ino == netns.identify_ino(netns.OWN):
+        raise CNIError(INVALID_NETNS, "plugin's netns and netns from CNI_NETNS should not be the same", request.netns)
+    call.at_head = result.is_head(request)
+    settings, problems, log = _options(request)
+    try:
+        _record(request, call, settings, log)
+        if problems:
+            log.warning("bad-options", network=request.name, reason="nothing is reaped: " + "; ".join(problems))
+        elif "ADD" in settings.reap_on:
+            _check_self(call, log)
+            sweep.run(call, settings, log)
+    except Exception as e:  # noqa: BLE001  the reaper is never the cause of a failed pod
+        log.error("sweep-skipped", network=request.name, reason="a defect of cni-reaper, please report it: %r" % e)
+    return answer
+
+
+def _attachment(request: Request) -> Attachment:
+    return Attachment(request.name, request.container_id, request.ifname)
+
+
+def _identified(path: str) -> Netns | None:
+    """Return the identity of CNI_NETNS, None where it is gone or no namespace (which is for the other plugins to say)."""
+    if not path:
+        return None
+    try:
+        found = netns.identify(path)
+    except (OSError, ValueError):
+        return None
+    if found is not None:
+        found.ns_id = netns.ns_id(path)
+    return found
+
+
+def _may_be_own(environment: Environment) -> bool:
+    """Tell whether CNI_NETNS may be our own netns (skel since v1.2.0)."""
+    return variable(environment, "CNI_NETNS_OVERRIDE").lower() in ("1", "true")
+
+
+def _options(request: Request) -> tuple[Settings, list[str], Log]:
+    settings, problems = options.read(request.config, request.name)
+    return settings, problems, Log(settings.log_level, settings.log_file)
+
+
+def _record(request: Request, call: Call, settings: Settings, log: Log) -> None:
+    """Replace the attachment's record. The old one goes first: should the new one not be written, no lie may stay behind."""
+    attachment = _attachment(request)
+    try:
+        new = records.encode(request.netns, call.netns, boot.boot_id(), boot.boottime_s(), call.at_head, request.pod())
+        with records.Directory(settings.state_dir, request.name, make=True) as directory:
+            lock = directory.lock_shared()
+            try:
+                older = _read_older(directory, attachment)
+                if older is not None:
+                    call.older = older.mapping
+                    call.standing = _standing(settings, attachment) if call.at_head else set()
+                directory.remove(attachment)
+                directory.write(attachment, new)
+            finally:
+                posix.close(lock)
+    except (OSError, TypeError) as e:
+        log.warning("not-recorded", network=request.name, container=request.container_id, ifname=request.ifname, reason=str(e))
+
+
+def _read_older(directory: records.Directory, attachment: Attachment) -> records.Record | None:
+    try:
+        return directory.read(attachment.container_id, attachment.ifname)
+    except OSError:
+        return None  # it cannot be read; it can perhaps be replaced
+
+
+def _standing(settings: Settings, attachment: Attachment) -> set[tuple[str, int, int]]:
+    """Return the attachment's reservations that stand before its new record is written."""
+    try:
+        with store.Network(settings.data_dir, attachment.network) as directory:
+            return {(one.address, one.ino, one.ctime) for one in directory.snapshot() if attachment.owns(one.network, one.container_id, one.ifname)}
+    except OSError:
+        return set()
+
+
+def _check_self(call: Call, log: Log) -> None:
+    """The self-check: do we see this call's own netns among the visible ones? Then all may be reaped, and the view is proven."""
+    try:
+        call.self_checked = call.netns is not None and netns.sees(call.netns_path, call.netns)
+    except OSError as e:
+        log.warning("blind", reason="visible netns cannot be read: %s" % e)
+        return
+    if call.self_checked:
+        call.may_reap = "all"
+        try:
+            views.prove(boot.boot_id())
+        except OSError as e:
+            log.debug("view-not-noted", reason=str(e))
+
+
+def _delete(request: Request, _: Environment) -> bytes:
+    """DEL: mark the record, then one sweep, which also releases what the chain has left of this attachment. Never fails."""
+    settings, problems, log = _options(request)
+    if request.problem:
+        log.warning("del-ignored", container=request.container_id, ifname=request.ifname, reason=request.problem)
+        return b""
+    call = Call("DEL", _attachment(request), request.netns, _identified(request.netns))
+    try:
+        call.at_head = _mark_deleted(request, settings, log)
+        if problems:
+            log.warning("bad-options", network=request.name, reason="nothing is reaped: " + "; ".join(problems))
+        elif "DEL" in settings.reap_on:
+            _sweep_without_self_check(call, settings, log)
+    except Exception as e:  # noqa: BLE001  a failing DEL would keep the other plugins from releasing
+        log.error("sweep-skipped", network=request.name, reason="a defect of cni-reaper, please report it: %r" % e)
+    return b""
+
+
+def _mark_deleted(request: Request, settings: Settings, log: Log) -> bool:
+    """Mark the attachment's record as deleted; return whether it says that we were at the head."""
+    try:
+        with records.Directory(settings.state_dir, request.name) as directory:
+            return _marked(directory, _attachment(request))
+    except FileNotFoundError:
+        return False
+    except OSError as e:
+        log.warning("not-recorded", network=request.name, container=request.container_id, ifname=request.ifname, reason=str(e))
+        return False
+
+
+def _marked(directory: records.Directory, attachment: Attachment) -> bool:
+    lock = directory.lock_shared()
+    try:
+        record = directory.read(attachment.container_id, attachment.ifname)
+        if record is not None and not record.deleted:
+            directory.write(attachment, records.encode_deleted(record))
+    finally:
+        posix.close(lock)
+    return record is not None and record.head
+
+
+def _sweep_without_self_check(call: Call, settings: Settings, log: Log) -> None:
+    """Sweep on a verb that has no self-check of its own: only as far as an ADD has proven this view."""
+    try:
+        call.may_reap = views.allowance(boot.boot_id())
+    except OSError as e:
+        log.warning("blind", reason="our own view cannot be told: %s" % e)
+        return
+    sweep.run(call, settings, log)
+
+
+def _check(request: Request, _: Environment) -> bytes:
+    """CHECK: the addresses of prevResult are reserved for this attachment. Writes nothing."""
+    previous = request.config.get("prevResult")
+    if not isinstance(previous, dict):
+        raise CNIError(INVALID_CONFIG, "CHECK needs prevResult")
+    settings, problems, log = _options(request)
+    if problems:
+        log.warning("bad-options", network=request.name, reason="; ".join(problems))
+    attachment = _attachment(request)
+    missing = []
+    try:
+        with store.Network(settings.data_dir, request.name) as directory:
+            for address in _addresses(previous):
+                reservation = directory.read(address)
+                if reservation is None:
+                    missing.append(address)
+                elif reservation.container_id and not attachment.owns(request.name, reservation.container_id, reservation.ifname):
+                    owner = "%s %s" % (reservation.container_id, reservation.ifname)
+                    raise CNIError(FOREIGN_RESERVATION, "%s of %s %s is reserved for %s" % (address, request.container_id, request.ifname, owner))
+            if missing and directory.has_allocated():
+                raise CNIError(NO_RESERVATION, "%s of %s %s has no reservation" % (" and ".join(missing), request.container_id, request.ifname))
+    except FileNotFoundError:
+        return b""  # another IPAM than host-local
+    except OSError as e:
+        log.warning("check-skipped", network=request.name, reason=str(e))
+    return b""
+
+
+def _addresses(previous: dict[str, object]) -> list[str]:
+    """Return the addresses of a result's `ips` (0.3.0 and later), without their prefix lengths."""
+    ips = previous.get("ips")
+    listed = [one.get("address") for one in ips if isinstance(one, dict)] if isinstance(ips, list) else []
+    names = [one.partition("/")[0] for one in listed if isinstance(one, str)]
+    return [name for name in names if store.is_address_like(name)]
+
+
+def _gc(request: Request, _: Environment) -> bytes:
+    """GC: the list of valid attachments keeps; without one (key missing or null) there is only the sweep."""
+    settings, problems, log = _options(request)
+    valid = _valid_attachments(request.config, problems)
+    if problems:
+        raise CNIError(INVALID_CONFIG, "; ".join(problems))
+    call = Call("GC")
+    call.valid = valid
+    try:
+        if valid is not None:
+            _mark_unlisted(request.name, valid, settings, log)
+        if "GC" in settings.reap_on:
+            _sweep_without_self_check(call, settings, log)
+    except Exception as e:  # noqa: BLE001  what could not be reaped stays for the next call
+        log.error("sweep-skipped", network=request.name, reason="a defect of cni-reaper, please report it: %r" % e)
+    return b""
+
+
+def _valid_attachments(config: dict[str, object], problems: list[str]) -> set[tuple[str, str]] | None:
+    """Return GC's list as (container ID, ifname), None where the key is missing or null; what is wrong goes to `problems`."""
+    key = "cni.dev/valid-attachments"
+    if config.get(key) is None:
+        key = "cni.dev/attachments"  # the name in spec 1.1.0; libcni >= 1.2.3 sends both
+    listed = config.get(key)
+    if listed is None:
+        return None
+    valid = set()
+    for one in listed if isinstance(listed, list) else [None]:
+        container_id, ifname = (one.get("containerID"), one.get("ifname")) if isinstance(one, dict) else (None, None)
+        if isinstance(container_id, str) and isinstance(ifname, str):
+            valid.add((container_id, ifname))
+        else:
+            problems.append("%s must be a list of objects with containerID and ifname" % key)
+            break
+    return valid
+
+
+def _mark_unlisted(network: str, valid: set[tuple[str, str]], settings: Settings, log: Log) -> None:
+    """Mark the records of this network that GC's list does not name."""
+    try:
+        with records.Directory(settings.state_dir, network) as directory:
+            for container_id, ifname in directory.names():
+                if (container_id, ifname) not in valid:
+                    _marked(directory, Attachment(network, container_id, ifname))
+    except FileNotFoundError:
+        return
+    except OSError as e:
+        log.warning("not-recorded", network=network, reason=str(e))
+
+
+def _status(request: Request, _: Environment) -> bytes:
+    """STATUS: the store can be read. A full pool or a wrong option is no reason to call the node not ready."""
+    settings, problems, log = _options(request)
+    try:
+        store.usable(settings.data_dir)
+    except OSError as e:
+        raise CNIError(UNAVAILABLE, "host-local's store cannot be read; check dataDir %s" % settings.data_dir, str(e)) from e
+    if problems:
+        log.warning("bad-options", network=request.name, reason="; ".join(problems))
+    elif "STATUS" in settings.reap_on:
+        _sweep_without_self_check(Call("STATUS"), settings, log)
+    return b""
+
+
+def _version() -> bytes:
+    """VERSION: echo a valid cniVersion from stdin where one is waiting, else say the newest."""
+    version = LATEST_VERSION
+    try:
+        config = orjson.loads(_waiting_stdin())
+        if isinstance(config, dict) and config.get("cniVersion") in SUPPORTED_VERSIONS:
+            version = config["cniVersion"]
+    except (OSError, orjson.JSONDecodeError):
+        version = LATEST_VERSION
+    return orjson.dumps({"cniVersion": version, "supportedVersions": SUPPORTED_VERSIONS})
+
+
+def _waiting_stdin() -> bytes:
+    """Return what stdin has for us, b"" when nothing comes within STDIN_WAIT_MS. Raises OSError."""
+    try:
+        waiting = any(fcntl.ioctl(0, _FIONREAD, b"\0" * 4))
+    except OSError:
+        waiting = True  # neither pipe, file nor terminal: /dev/null
+    if not waiting:
+        import select  # only a stdin that is late pays for it
+
+        poll = select.poll()
+        poll.register(0, select.POLLIN)
+        if not poll.poll(STDIN_WAIT_MS):
+            return b""
+    return posix.read(0, 1 << 16)
+
+
+VERBS = {"ADD": _add, "DEL": _delete, "CHECK": _check, "GC": _gc, "STATUS": _status}

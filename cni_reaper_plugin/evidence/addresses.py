@@ -1,0 +1,119 @@
+"""Which addresses are configured in a network namespace. Imported only when something is about to be called stale.
+
+A netns that a process lives in is read through /proc/<pid>/net; another is entered with setns(2), which Python 3.11 reaches
+only by ctypes. Absence proves nothing (gVisor takes the address off the interface; an IPv6 address hides while its link is
+down); presence proves life.
+"""
+
+import posix
+
+from cni_reaper_plugin import files
+
+_CLONE_NEWNET = 0x40000000
+
+
+def pack(address: str) -> bytes:
+    """Return the 4 or 16 bytes of an address as host-local spells it, b"" for anything else.
+
+    host-local's names are Go's canonical spelling; another spelling of the same address is somebody else's file.
+    """
+    import _socket
+
+    for family in (_socket.AF_INET, _socket.AF_INET6):
+        try:
+            packed = _socket.inet_pton(family, address)
+        except (OSError, ValueError):
+            continue
+        return packed if _socket.inet_ntop(family, packed) == address else b""
+    return b""
+
+
+def configured(ino: int, processes: list[int], mounts: list[str]) -> frozenset[bytes] | None:
+    """Return the packed addresses of the netns with this inode number, None when no place lets us look.
+
+    processes: IDs of processes that were seen in it; mounts: paths at which it was seen mounted.
+    """
+    for pid in processes:
+        found = _of_process(ino, pid)
+        if found is not None:
+            return found
+    for path in mounts:
+        found = _entered(ino, path)
+        if found is not None:
+            return found
+    return None
+
+
+def _of_process(ino: int, pid: int) -> frozenset[bytes] | None:
+    process = "/proc/%d" % pid
+    try:
+        found = _read(process + "/net")
+        still = posix.stat(process + "/ns/net").st_ino == ino  # the number may have become another process's
+    except OSError:
+        return None
+    return found if still else None
+
+
+def _entered(ino: int, path: str) -> frozenset[bytes] | None:
+    import ctypes
+
+    flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
+    setns = ctypes.CDLL(None).setns
+    try:
+        home = posix.open("/proc/self/ns/net", flags)
+    except OSError:
+        return None
+    try:
+        there = posix.open(path, flags)
+        try:
+            if posix.fstat(there).st_ino != ino or setns(there, _CLONE_NEWNET) != 0:
+                return None
+        finally:
+            posix.close(there)
+        try:
+            return _read("/proc/thread-self/net")
+        finally:
+            if setns(home, _CLONE_NEWNET) != 0:
+                posix.abort()  # never go on in a pod's netns
+    except OSError:
+        return None
+    finally:
+        posix.close(home)
+
+
+def _read(net: str) -> frozenset[bytes]:
+    """Read the local addresses under a /proc/…/net. Raises OSError."""
+    found = _ipv4(_consistent(net + "/fib_trie"))
+    try:
+        inet6 = _consistent(net + "/if_inet6")
+    except FileNotFoundError:  # no IPv6 on this kernel
+        inet6 = b""
+    for line in inet6.split(b"\n"):
+        if line:
+            found.add(bytes.fromhex(line[:32].decode("ascii")))
+    return frozenset(found)
+
+
+def _consistent(path: str) -> bytes:
+    """Read a table of the kernel; one longer than a page comes in several pieces, so until two reads agree."""
+    data = files.read(path)
+    if len(data) < 4000:
+        return data
+    for _ in range(20):
+        again = files.read(path)
+        if again == data:
+            return data
+        data = again
+    raise OSError("%s changes faster than it can be read" % path)
+
+
+def _ipv4(fib_trie: bytes) -> set[bytes]:
+    """Return the addresses of the `host LOCAL` leaves: `|-- 10.0.0.7`, next line `/32 host LOCAL`."""
+    found = set()
+    leaf = b""
+    for line in fib_trie.split(b"\n"):
+        if b"|-- " in line:
+            leaf = line.rpartition(b" ")[2]
+        elif b"/32 host LOCAL" in line:
+            found.add(bytes(int(part) for part in leaf.split(b".")))
+    return found

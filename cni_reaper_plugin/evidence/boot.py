@@ -1,0 +1,16 @@
+"""Which boot this is, and how long it has lasted."""
+
+from cni_reaper_plugin import files
+
+
+def boot_id() -> str:
+    """Return the kernel's boot ID, 36 characters. Raises OSError. Source: random(4).
+
+    A different ID proves nothing on its own: nspawn and LXC mount another one over it.
+    """
+    return files.read("/proc/sys/kernel/random/boot_id").decode("ascii", "replace").strip()
+
+
+def boottime_s() -> float:
+    """Return the seconds since boot, suspend included (CLOCK_BOOTTIME). Raises OSError. Source: proc(5), /proc/uptime."""
+    return float(files.read("/proc/uptime").split()[0])

@@ -1,0 +1,81 @@
+"""Gather what is known about the owners of a network's reservations: `cheap` for every ADD, `deep` for a closer look.
+
+The reservations were read before anything here is: a netns exists before its reservation, so the netns of a live owner is
+among those seen here. The other order frees live addresses (whereabouts#207).
+"""
+
+from cni_reaper_plugin.evidence import boot, netns, records
+from cni_reaper_plugin.facts import GONE, OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Neighbours = Callable[[], list[Reservation]]
+
+
+def cheap(network: str, reservations: list[Reservation], settings: Settings, call: Call) -> list[Evidence]:
+    """Map every owner by its record, those without one by libcni's cache and by path. Same order as the reservations."""
+    surroundings = Surroundings("")
+    gathered = [Evidence(call, surroundings) for _ in reservations]
+    try:
+        surroundings.boot_id = boot.boot_id()
+        try:
+            directory = records.Directory(settings.state_dir, network)
+        except FileNotFoundError:
+            _map_all(reservations, gathered, settings, None)
+        else:
+            with directory:
+                _map_all(reservations, gathered, settings, directory)
+    except OSError as e:
+        surroundings.trouble = "evidence cannot be read: %s" % e
+    return gathered
+
+
+def deep(network: str, reservations: list[Reservation], settings: Settings, call: Call, neighbours: "Neighbours") -> list[Evidence]:
+    """Gather everything section 6 names: also every visible netns with its addresses, siblings, and whom the runtime names.
+
+    neighbours: returns the reservations of the node's other networks; asked only when an owner has no netns of its own.
+    """
+    gathered = cheap(network, reservations, settings, call)
+    if gathered and not gathered[0].surroundings.trouble:
+        from cni_reaper_plugin.evidence import closer
+
+        surroundings = gathered[0].surroundings
+        try:
+            closer.look(list(zip(reservations, gathered, strict=True)), settings, surroundings, neighbours)
+        except OSError as e:
+            surroundings.trouble = "not everything can be seen: %s" % e
+        surroundings.deep = True
+    return gathered
+
+
+def _map_all(reservations: list[Reservation], gathered: list[Evidence], settings: Settings, directory: records.Directory | None) -> None:
+    for reservation, evidence in zip(reservations, gathered, strict=True):
+        if reservation.kind != OWNED:
+            continue
+        try:
+            record = directory.read(reservation.container_id, reservation.ifname) if directory is not None else None
+            if record is not None:
+                evidence.record = record.raw
+                evidence.mapping = netns.locate(record.mapping)
+            else:
+                evidence.mapping = _foreign(reservation, settings)
+        except OSError as e:
+            evidence.trouble = "evidence of its owner cannot be read: %s" % e
+
+
+def _foreign(reservation: Reservation, settings: Settings) -> Mapping | None:
+    """Return what others say of an owner without a record: libcni's cache entry, else its path under /run/netns. Raises OSError."""
+    from cni_reaper_plugin.evidence import libcni_cache
+
+    container_id, ifname = reservation.container_id, reservation.ifname
+    cached = libcni_cache.read(settings.cache_dirs, reservation.network, container_id, ifname) if ifname else None
+    if cached is not None:
+        return netns.locate(cached)
+    for directory in netns.RUN_NETNS:
+        mapping = netns.locate(Mapping("path", directory + container_id))
+        if mapping.state != GONE:
+            return mapping
+    return None

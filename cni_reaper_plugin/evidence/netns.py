@@ -1,0 +1,233 @@
+"""Network namespaces: the identity of one path, and every one that is visible from here.
+
+Only ENOENT, ENOTDIR and ESRCH mean gone. Whatever else a source answers is raised, and the caller must then take nothing
+for dead. Source: namespaces(7), proc(5), facts on overmounts and lazy umounts in docs/evidence.md.
+"""
+
+import errno
+import fcntl
+import posix
+
+from cni_reaper_plugin import files
+from cni_reaper_plugin.facts import GONE, NETNS, UNREADABLE, Mapping, Netns
+from cni_reaper_plugin.files import GONE_ERRNOS
+
+OWN = "/proc/self/ns/net"
+HOSTS = (OWN, "/proc/1/ns/net")
+RUN_NETNS = ("/run/netns/", "/var/run/netns/")
+_NS_GET_ID = 0x8008B70D  # _IOR(0xb7, 13, __u64), Linux >= 6.18
+
+
+def identify(path: str) -> Netns | None:
+    """Return the identity of the namespace file at a path, without its NS_GET_ID; None when it is not an nsfs file.
+
+    A plain file that a lazy umount left behind is None as well. Raises OSError, with GONE_ERRNOS when nothing is there.
+    """
+    found = posix.stat(path)
+    if found.st_dev != nsfs_device():
+        return None
+    return Netns(found.st_dev, found.st_ino, found.st_ctime_ns)
+
+
+def sees(path: str, netns: Netns) -> bool:
+    """Tell whether the netns at a path (CNI_NETNS) is among those visible from here: the self-check. Raises OSError.
+
+    Either it is mounted where we look for mounts, or it is a process's that is not the host's own.
+    """
+    if path.startswith("/proc/"):
+        return all(identify_ino(host) != netns.ino for host in HOSTS)
+    return netns.ino in mounted()
+
+
+def identify_ino(path: str) -> int:
+    """Return the inode number of a /proc/<pid>/ns/net link. Raises OSError."""
+    return posix.stat(path).st_ino
+
+
+def nsfs_device() -> int:
+    """Return the device number of the kernel's one nsfs. Raises OSError."""
+    global _nsfs_device
+    if _nsfs_device is None:
+        _nsfs_device = posix.stat(OWN).st_dev
+    return _nsfs_device
+
+
+_nsfs_device: int | None = None
+
+
+def ns_id(path: str) -> int:
+    """Return the kernel's never reused number of the netns at a path, 0 where it has none or cannot be asked."""
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+    except OSError:
+        return 0
+    try:
+        answer = fcntl.ioctl(fd, _NS_GET_ID, b"\0" * 8)
+    except OSError:
+        return 0
+    finally:
+        posix.close(fd)
+    return int.from_bytes(answer, "little")
+
+
+def locate(mapping: Mapping) -> Mapping:
+    """Look what stands at a mapping's path now: fills `state`, `now` and `of_host`, and returns the mapping."""
+    try:
+        now = identify(mapping.path)
+        if now is not None and mapping.recorded is None:
+            mapping.of_host = any(identify_ino(host) == now.ino for host in HOSTS)
+    except OSError as e:
+        mapping.state = GONE if e.errno in GONE_ERRNOS else UNREADABLE
+        return mapping
+    if now is not None:
+        recorded = mapping.recorded
+        if recorded is not None and recorded.ns_id and now.same_inode(recorded) and now.ctime != recorded.ctime:
+            now.ns_id = ns_id(mapping.path)
+        mapping.state = NETNS
+        mapping.now = now
+    return mapping
+
+
+class Sighting:
+    """A visible netns and the places from which it can be entered or read.
+
+    ino: of the nsfs; mounts: absolute paths, also below /proc/<pid>/root; processes: process IDs.
+    """
+
+    __slots__ = ("ino", "mounts", "processes")
+
+    def __init__(self, ino: int) -> None:
+        self.ino = ino
+        self.mounts: list[str] = []
+        self.processes: list[int] = []
+
+    def identify(self) -> Netns:
+        """Return the identity; ctime is 0 where no place shows the inode now (overmounted, process gone meanwhile)."""
+        for path in [*self.mounts, *("/proc/%d/ns/net" % pid for pid in self.processes)]:
+            try:
+                found = identify(path)
+            except OSError:
+                continue
+            if found is not None and found.ino == self.ino:
+                found.ns_id = ns_id(path)
+                return found
+        return Netns(nsfs_device(), self.ino, 0)
+
+
+Sightings = dict[int, Sighting]
+
+
+def mounted() -> Sightings:
+    """Return the netns mounted in our mount namespace and in PID 1's, by inode number. Raises OSError."""
+    seen: Sightings = {}
+    _add_mounts(seen, "/proc/self/mountinfo", "")
+    if _link_number("/proc/self/ns/mnt") != _link_number("/proc/1/ns/mnt"):
+        _add_mounts(seen, "/proc/1/mountinfo", "/proc/1/root")
+    return seen
+
+
+def everywhere() -> Sightings:
+    """Return every netns that is mounted in any mount namespace or that any thread lives in. Raises OSError.
+
+    Costs a look at every process; only for a sweep that is about to call something stale.
+    """
+    seen = mounted()
+    known = {_link_number("/proc/self/ns/mnt"), _link_number("/proc/1/ns/mnt")}
+    for name in posix.listdir("/proc"):
+        if not name.isdecimal():
+            continue
+        process = "/proc/" + name
+        net, mount = _namespaces(process)
+        if net:
+            _sighting(seen, net).processes.append(int(name))
+        if mount and mount not in known and _add_mounts_of(seen, process):
+            known.add(mount)
+    return seen
+
+
+def _namespaces(process: str) -> tuple[int, int]:
+    """Return the inode numbers of a process's netns and mount namespace, 0 where it is gone.
+
+    A leader thread that has exited has no ns links (ENOENT) while its other threads live on in their netns.
+    """
+    try:
+        return _link_number(process + "/ns/net"), _link_number(process + "/ns/mnt")
+    except OSError as e:
+        if e.errno not in GONE_ERRNOS:
+            raise
+    try:
+        threads = posix.listdir(process + "/task")
+    except OSError as e:
+        if e.errno not in GONE_ERRNOS:
+            raise
+        return 0, 0
+    for thread in threads:
+        try:
+            return _link_number("%s/task/%s/ns/net" % (process, thread)), _link_number("%s/task/%s/ns/mnt" % (process, thread))
+        except OSError as e:
+            if e.errno not in GONE_ERRNOS:
+                raise
+    return 0, 0
+
+
+def _link_number(path: str) -> int:
+    """Return 4026531840 of a link `net:[4026531840]`."""
+    link = posix.readlink(path)
+    return int(link[link.index("[") + 1 : -1])
+
+
+def _sighting(seen: Sightings, ino: int) -> Sighting:
+    found = seen.get(ino)
+    if found is None:
+        found = seen[ino] = Sighting(ino)
+    return found
+
+
+def _add_mounts_of(seen: Sightings, process: str) -> bool:
+    """Add the mounts of a process's mount namespace; False when the process is gone (EINVAL: it is exiting)."""
+    try:
+        _add_mounts(seen, process + "/mountinfo", process + "/root")
+    except OSError as e:
+        if e.errno not in (*GONE_ERRNOS, errno.EINVAL):
+            raise
+        return False
+    return True
+
+
+def _add_mounts(seen: Sightings, mountinfo: str, root: str) -> None:
+    for ino, mountpoint in parse_mountinfo(_read_mountinfo(mountinfo)):
+        _sighting(seen, ino).mounts.append(root + mountpoint)
+
+
+def _read_mountinfo(path: str) -> bytes:
+    """Read a mountinfo whole; before Linux 5.8 entries can be skipped while mounts go, so until two reads agree."""
+    data = files.read(path)
+    release = posix.uname().release.split(".")
+    if (int(release[0]), int("".join(c for c in release[1] if c.isdecimal()))) >= (5, 8):
+        return data
+    for _ in range(20):
+        again = files.read(path)
+        if again == data:
+            return data
+        data = again
+    raise OSError(errno.EAGAIN, "mountinfo changes faster than it can be read")
+
+
+def parse_mountinfo(data: bytes) -> list[tuple[int, str]]:
+    """Return (inode number, mount point) of each mounted netns. Source: proc(5), fields 4 and 5 of mountinfo."""
+    found = []
+    for line in data.split(b"\n"):
+        if b" net:[" not in line:
+            continue
+        fields = line.split(b" ", 5)
+        root = fields[3]
+        if root.startswith(b"net:["):
+            found.append((int(root[5:-1]), _unescaped(fields[4])))
+    return found
+
+
+def _unescaped(field: bytes) -> str:
+    """Undo the octal escapes of mountinfo: blank, tab, newline and backslash."""
+    for escape, char in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
+        field = field.replace(escape, char)
+    return field.decode("utf-8", "surrogateescape")

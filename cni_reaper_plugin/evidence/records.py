@@ -1,0 +1,193 @@
+r"""Our own records: one file an attachment, `<stateDir>/<network>/<id>:<ifname>`.
+
+A record is JSON: {v: 1, netns: str, dev: int, ino: int, ctime: ns, nsID: int, bootID: str, boottime: s, head: bool,
+pod: {namespace, name, uid}, deleted: bool}; dev to nsID are missing when the netns could not be identified. Directories are
+0700, files 0600, written by temporary file and rename. A record that is missing, empty or not what we write means "unmapped",
+never an error; one that cannot be read raises, and nothing is stale on it.
+
+`<stateDir>/<network>/.lock`: an ADD or DEL that writes holds flock LOCK_SH, a sweep that drops records LOCK_EX|LOCK_NB.
+"""
+
+import errno
+import fcntl
+import posix
+
+import orjson
+
+from cni_reaper_plugin import files, flock
+from cni_reaper_plugin.attachment import Attachment, valid_ifname, valid_name
+from cni_reaper_plugin.facts import Mapping, Netns
+
+VERSION = 1
+LOCK = ".lock"
+LOCK_WAIT_S = 2.0
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
+_LIMIT = 1 << 16
+
+
+class Record:
+    """One record as it was read. raw: its bytes; mapping: what it says of the netns, see facts.Mapping (`state` and `now` not looked up);
+    head: the plugin was first in the chain; boottime_s: when it was written; deleted: its DEL has been here."""
+
+    __slots__ = ("boottime_s", "deleted", "head", "mapping", "raw")
+
+    def __init__(self, raw: bytes, mapping: Mapping, head: bool, boottime_s: float, deleted: bool) -> None:
+        self.raw = raw
+        self.mapping = mapping
+        self.head = head
+        self.boottime_s = boottime_s
+        self.deleted = deleted
+
+
+class Directory:
+    """The records of one network. Holds a directory descriptor; a context manager."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, state_dir: str, network: str, make: bool = False) -> None:
+        """Open the directory, made with its parents (0700) if `make`. Raises OSError, FileNotFoundError among them."""
+        path = state_dir + "/" + network
+        try:
+            self._fd = posix.open(path, _DIRECTORY)
+        except FileNotFoundError:
+            if not make:
+                raise
+            files.make_directory(path, 0o700)
+            self._fd = posix.open(path, _DIRECTORY)
+
+    def __enter__(self) -> "Directory":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        posix.close(self._fd)
+
+    def names(self) -> list[tuple[str, str]]:
+        """Return (container ID, ifname) of every record. Raises OSError."""
+        found = []
+        for name in posix.listdir(self._fd):
+            container_id, colon, ifname = name.partition(":")
+            if colon and valid_name(container_id) and valid_ifname(ifname):
+                found.append((container_id, ifname))
+        return found
+
+    def read(self, container_id: str, ifname: str) -> Record | None:
+        """Return an attachment's record, None when there is none that we wrote. Raises OSError when it cannot be read."""
+        try:
+            raw = files.read(container_id + ":" + ifname, self._fd, _LIMIT, posix.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        except files.TooLargeError:
+            return None
+        except OSError as e:
+            if e.errno in (errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG):
+                return None  # nothing that we wrote
+            raise
+        return _parse(raw)
+
+    def write(self, attachment: Attachment, data: bytes) -> None:
+        """Write a record. The caller holds the lock. Raises OSError."""
+        files.replace(attachment.record_name, data, self._fd)
+
+    def remove(self, attachment: Attachment) -> None:
+        """Unlink a record if it is there. Raises OSError."""
+        try:
+            posix.unlink(attachment.record_name, dir_fd=self._fd)
+        except FileNotFoundError:
+            return
+
+    def lock_shared(self) -> int:
+        """Take the lock for writing a record and return its descriptor, which the caller closes. Raises OSError.
+
+        A sweep holds it exclusively for a moment only; after LOCK_WAIT_S the record is written all the same, since without
+        one the attachment would be unmapped.
+        """
+        fd = flock.open_lock(LOCK, 0o600, self._fd)
+        flock.take(fd, fcntl.LOCK_SH, LOCK_WAIT_S)
+        return fd
+
+    def drop(self, attachments: list[tuple[str, str]], is_done: "IsDone") -> int:
+        """Drop the records that `is_done` still agrees to under the exclusive lock; return how many. Raises OSError.
+
+        Writes nothing while another process writes. Temporary files found under this lock belong to dead processes.
+        """
+        fd = flock.open_lock(LOCK, 0o600, self._fd)
+        try:
+            if not flock.take(fd, fcntl.LOCK_EX, 0):
+                return 0
+            dropped = 0
+            for container_id, ifname in attachments:
+                record = self.read(container_id, ifname)
+                if record is not None and is_done(record, container_id, ifname):
+                    posix.unlink(container_id + ":" + ifname, dir_fd=self._fd)
+                    dropped += 1
+            for name in posix.listdir(self._fd):
+                if name.startswith(files.TEMPORARY):
+                    posix.unlink(name, dir_fd=self._fd)
+            return dropped
+        finally:
+            posix.close(fd)
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    IsDone = Callable[[Record, str, str], bool]
+
+
+def raw_record(state_dir: str, network: str, container_id: str, ifname: str) -> bytes:
+    """Return the bytes of an attachment's record now, b"" when it has none. Raises OSError."""
+    try:
+        with Directory(state_dir, network) as directory:
+            record = directory.read(container_id, ifname)
+    except FileNotFoundError:
+        return b""
+    return record.raw if record is not None else b""
+
+
+def networks(state_dir: str) -> list[str]:
+    """Return the networks that have a directory of records. Raises OSError; a missing stateDir has none."""
+    try:
+        return [name for name in posix.listdir(state_dir) if valid_name(name)]
+    except FileNotFoundError:
+        return []
+
+
+def encode(netns_path: str, netns: Netns | None, boot_id: str, boottime_s: float, head: bool, pod: dict[str, str]) -> bytes:
+    """Return the bytes of a new record. Raises TypeError for a path that is not UTF-8."""
+    record: dict[str, object] = {"v": VERSION, "netns": netns_path}
+    if netns is not None:
+        record.update(dev=netns.dev, ino=netns.ino, ctime=netns.ctime)
+        if netns.ns_id:
+            record["nsID"] = netns.ns_id
+    record.update(bootID=boot_id, boottime=boottime_s, head=head, pod=pod, deleted=False)
+    return orjson.dumps(record)
+
+
+def encode_deleted(record: Record) -> bytes:
+    """Return the bytes of the same record after its DEL."""
+    fields = orjson.loads(record.raw)
+    fields["deleted"] = True
+    return orjson.dumps(fields)
+
+
+def _parse(raw: bytes) -> Record | None:
+    """Read a record's bytes; None when they are not what `encode` writes."""
+    try:
+        fields = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(fields, dict) or fields.get("v") != VERSION:
+        return None
+    path, boot_id, boottime = fields.get("netns"), fields.get("bootID"), fields.get("boottime")
+    if not isinstance(path, str) or not path.startswith("/") or "\0" in path or not isinstance(boot_id, str) or not isinstance(boottime, int | float):
+        return None
+    mapping = Mapping("record", path)
+    mapping.boot_id = boot_id
+    dev, ino, ctime, ns_id = (fields.get(key) for key in ("dev", "ino", "ctime", "nsID"))
+    if isinstance(dev, int) and isinstance(ino, int) and isinstance(ctime, int):
+        mapping.recorded = Netns(dev, ino, ctime, ns_id if isinstance(ns_id, int) else 0)
+    pod = fields.get("pod")
+    if isinstance(pod, dict):
+        mapping.pod = {key: value for key, value in pod.items() if isinstance(value, str)}
+    return Record(raw, mapping, fields.get("head") is True, boottime, fields.get("deleted") is True)

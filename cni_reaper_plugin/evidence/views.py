@@ -1,0 +1,60 @@
+"""Proven views: in which PID and mount namespaces an ADD has seen its own pod's netns in this boot.
+
+`/run/cni-reaper/views` is JSON {bootID: str, views: [[pid namespace inode, mount namespace inode], ...]}. Whoever looks from
+another view (a debug pod, a plugin inside a daemon's container) may be blind to every pod and never know it.
+"""
+
+import posix
+
+import orjson
+
+from cni_reaper_plugin import files
+
+RUN_DIR = "/run/cni-reaper"
+_FILE = "views"
+_MOST = 64  # views worth remembering; the oldest go first
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
+
+
+def own_view() -> list[int]:
+    """Return our view: the inode numbers of our PID and mount namespaces. Raises OSError."""
+    return [posix.stat("/proc/self/ns/pid").st_ino, posix.stat("/proc/self/ns/mnt").st_ino]
+
+
+def proven(boot_id: str) -> list[list[int]]:
+    """Return the views proven in this boot, [] when there are none or the file is not ours."""
+    try:
+        noted = orjson.loads(files.read(RUN_DIR + "/" + _FILE, limit=1 << 16))
+    except (OSError, orjson.JSONDecodeError):
+        return []
+    if not isinstance(noted, dict) or noted.get("bootID") != boot_id or not isinstance(noted.get("views"), list):
+        return []
+    return [view for view in noted["views"] if isinstance(view, list)]
+
+
+def prove(boot_id: str) -> None:
+    """Note our view as proven. Raises OSError."""
+    view, known = own_view(), proven(boot_id)
+    if view in known:
+        return
+    files.make_directory(RUN_DIR, 0o700)
+    fd = posix.open(RUN_DIR, _DIRECTORY)
+    try:
+        files.replace(_FILE, orjson.dumps({"bootID": boot_id, "views": [*known[1 - _MOST :], view]}), fd)
+    finally:
+        posix.close(fd)
+
+
+def allowance(boot_id: str) -> str:
+    """Return what may be reaped without an ADD's self-check: `all` in a proven view, `rebooted`, or nothing (``).
+
+    Before the first ADD of a boot the initial PID namespace with PID 1's mount namespace counts, for `rebooted` only.
+    Raises OSError.
+    """
+    view, known = own_view(), proven(boot_id)
+    if view in known:
+        return "all"
+    if not known and view == [_INITIAL_PID_NAMESPACE, posix.stat("/proc/1/ns/mnt").st_ino]:
+        return "rebooted"
+    return ""

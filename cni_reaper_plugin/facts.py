@@ -1,0 +1,213 @@
+"""What the rooms tell each other: reservations, netns, evidence, verdicts. Plain values, no input or output.
+
+No dataclasses, enum or typing here: this is on the path that the runtime pays for with every pod.
+"""
+
+from cni_reaper_plugin.attachment import Attachment, valid_ifname, valid_name
+
+LIVE = "LIVE"
+STALE = "STALE"
+UNKNOWN = "UNKNOWN"
+
+# Reasons that are more than text for the log: somebody decides by them.
+REBOOTED = "rebooted"
+ADDED_AGAIN = "added again"
+LEFT_BY_DEL = "left by DEL"
+
+OWNED = "owned"  # content is `id` or `id\r\nifname`
+BLANK = "blank"  # content is empty, or only NUL and white space: host-local died between creating and writing it
+ODD = "odd"  # anything else
+
+
+class Reservation:
+    """One file of host-local's store as it was read once.
+
+    network, address: str (directory and file name); content: bytes as read; ino, ctime: of the file, ns;
+    kind: OWNED, BLANK or ODD; container_id, ifname: str, empty unless OWNED (ifname also when host-local < 0.8 wrote it);
+    mtime_s: seconds since the epoch, for people only, never evidence.
+    """
+
+    __slots__ = ("address", "container_id", "content", "ctime", "ifname", "ino", "kind", "mtime_s", "network")
+
+    def __init__(self, network: str, address: str, content: bytes, ino: int, ctime: int, mtime_s: float = 0.0) -> None:
+        self.network = network
+        self.address = address
+        self.content = content
+        self.ino = ino
+        self.ctime = ctime
+        self.mtime_s = mtime_s
+        self.kind, self.container_id, self.ifname = _parse(content)
+
+
+def _parse(content: bytes) -> tuple[str, str, str]:
+    """Read a reservation's content as host-local writes it (plugins backend/disk, 3d27709; bare `id` before v0.8.0)."""
+    text = content.strip(b" \t\r\n\v\f").decode("utf-8", "replace")
+    container_id, line_end, ifname = text.partition("\r\n")
+    if valid_name(container_id) and (not line_end or valid_ifname(ifname)):
+        return OWNED, container_id, ifname
+    if not content.strip(b" \t\r\n\v\f\0"):
+        return BLANK, "", ""
+    return ODD, "", ""
+
+
+class Netns:
+    """The identity of a network namespace: (dev, ino) of its nsfs inode, its ctime in ns, and its ID where the kernel tells.
+
+    ctime: 0 when it could not be had. ns_id: ioctl NS_GET_ID (Linux >= 6.18), 0 when not known; unique within one boot.
+    """
+
+    __slots__ = ("ctime", "dev", "ino", "ns_id")
+
+    def __init__(self, dev: int, ino: int, ctime: int, ns_id: int = 0) -> None:
+        self.dev = dev
+        self.ino = ino
+        self.ctime = ctime
+        self.ns_id = ns_id
+
+    def same_inode(self, other: "Netns") -> bool:
+        """Tell whether both have one (dev, ino) number; numbers are reused at once, so this is no proof."""
+        return self.ino == other.ino and self.dev == other.dev
+
+    def is_proven(self, other: "Netns", same_boot: bool = True) -> bool:
+        """Tell whether both are proven to be one netns.
+
+        An equal ctime proves it, a different one proves nothing (it changes after a lazy umount); NS_GET_ID decides where
+        both know it, within one boot.
+        """
+        if not self.same_inode(other):
+            return False
+        if same_boot and self.ns_id and other.ns_id:
+            return self.ns_id == other.ns_id
+        return self.ctime != 0 and self.ctime == other.ctime
+
+
+class VisibleNetns:
+    """A netns that somebody on this node has open, mounted or lives in.
+
+    addresses: packed addresses configured in it, None where it could not be looked into; host: ours or PID 1's;
+    call: this call's CNI_NETNS; names: container IDs for which a record or cache entry names it.
+    """
+
+    __slots__ = ("addresses", "call", "host", "names", "netns")
+
+    def __init__(self, netns: Netns, addresses: frozenset[bytes] | None = None, host: bool = False, call: bool = False) -> None:
+        self.netns = netns
+        self.addresses = addresses
+        self.host = host
+        self.call = call
+        self.names: set[str] = set()
+
+    def is_accounted(self, owner: str) -> bool:
+        """Tell whether this netns is known to be somebody's other than the owner's (an ID)."""
+        return self.host or self.call or any(name != owner for name in self.names)
+
+
+class Surroundings:
+    """What one sweep saw of the node.
+
+    boot_id: str; netns: every visible netns, None until somebody had to look; deep: all sources of section 6 were read,
+    addresses too; trouble: why something may be missing, empty when every source was read.
+    """
+
+    __slots__ = ("boot_id", "deep", "netns", "trouble")
+
+    def __init__(self, boot_id: str) -> None:
+        self.boot_id = boot_id
+        self.netns: list[VisibleNetns] | None = None
+        self.deep = False
+        self.trouble = ""
+
+
+GONE = "gone"
+NETNS = "netns"
+UNREADABLE = "unreadable"
+
+
+class Mapping:
+    """Which netns an owner is said to have, and what stands at that path now.
+
+    source: `record`, `cache`, `path` or `cnitool`; path: str; recorded: the identity a record has, None from other sources;
+    boot_id: the record's; pod: the record's {namespace, name, uid}, all str; state: GONE, NETNS or UNREADABLE of the path now; now: its identity when NETNS; of_host: it is the host's own.
+    """
+
+    __slots__ = ("boot_id", "now", "of_host", "path", "pod", "recorded", "source", "state")
+
+    def __init__(self, source: str, path: str) -> None:
+        self.source = source
+        self.path = path
+        self.recorded: Netns | None = None
+        self.boot_id = ""
+        self.pod: dict[str, str] = {}
+        self.state = GONE
+        self.now: Netns | None = None
+        self.of_host = False
+
+    @property
+    def of_process(self) -> bool:
+        """Whether the path is a process's, whose number can be another process's by now."""
+        return self.path.startswith("/proc/")
+
+
+class Call:
+    """The call of the runtime (or the command of an operator) that a sweep is part of.
+
+    verb: CNI_COMMAND; attachment: None on GC, STATUS and the command line; netns_path: CNI_NETNS as given; netns: its
+    identity now, None where it has none; at_head: ADD without prevResult, DEL whose record says so; may_reap: `all`,
+    `rebooted` or ``, by the self-check and the proven views; self_checked: ADD whose self-check passed; valid: GC's list of
+    (container ID, ifname), None when there is none. For ADD: older, what the attachment's record said before this call, and
+    standing, {(address, ino, ctime)} of the attachment's reservations before this call's record was written.
+    """
+
+    __slots__ = ("at_head", "attachment", "may_reap", "netns", "netns_path", "older", "self_checked", "standing", "valid", "verb")
+
+    def __init__(self, verb: str, attachment: Attachment | None = None, netns_path: str = "", netns: Netns | None = None) -> None:
+        self.verb = verb
+        self.attachment = attachment
+        self.netns_path = netns_path
+        self.netns = netns
+        self.at_head = False
+        self.may_reap = ""
+        self.self_checked = False
+        self.valid: set[tuple[str, str]] | None = None
+        self.older: Mapping | None = None
+        self.standing: set[tuple[str, int, int]] = set()
+
+
+class Evidence:
+    """All that is known about the owner of one reservation.
+
+    mapping: see Mapping, None when unmapped; siblings: mappings of the same container ID under another ifname or network;
+    sibling_addresses: packed addresses reserved for those; packed: the reservation's own address, b"" until looked;
+    record: the bytes of the owner's own record, b"" without one; named: the runtime names the owner; trouble: why a source about this owner could not be read; call: the sweep's.
+    """
+
+    __slots__ = ("call", "mapping", "named", "packed", "record", "sibling_addresses", "siblings", "surroundings", "trouble")
+
+    def __init__(self, call: Call, surroundings: Surroundings) -> None:
+        self.call = call
+        self.surroundings = surroundings
+        self.mapping: Mapping | None = None
+        self.siblings: list[Mapping] = []
+        self.sibling_addresses: set[bytes] = set()
+        self.packed = b""
+        self.record = b""
+        self.named = False
+        self.trouble = ""
+
+
+class Settings:
+    """The options of section 5, with their defaults. Times as the names say; lists are lists of str."""
+
+    __slots__ = ("budget_ms", "cache_dirs", "data_dir", "dry_run", "grace_s", "log_file", "log_level", "networks", "reap_on", "state_dir")
+
+    def __init__(self) -> None:
+        self.data_dir = "/var/lib/cni/networks"
+        self.networks: list[str] = []
+        self.state_dir = "/var/lib/cni/reaper"
+        self.cache_dirs = ["/var/lib/cni", "/var/lib/cni/multus", "/var/lib/cni/cache"]
+        self.reap_on = ["ADD", "DEL", "GC"]
+        self.dry_run = False
+        self.grace_s = 1500
+        self.budget_ms = 500
+        self.log_file = ""
+        self.log_level = "info"

@@ -1,0 +1,80 @@
+"""Small files read and written whole, by descriptor, with nothing but `posix`."""
+
+import errno
+import posix
+
+TEMPORARY = ".new-"  # no container ID starts with a dot
+GONE_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)  # only these mean that nothing is there
+CHUNK = 1 << 18
+_READ = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
+
+
+class TooLargeError(OSError):
+    """The file is longer than anyone who writes it properly makes it."""
+
+
+def read(path: str, dir_fd: int | None = None, limit: int = 1 << 26, flags: int = 0) -> bytes:
+    """Return the bytes of a file.
+
+    flags: more open(2) flags, such as O_NOFOLLOW. A FIFO does not block. Raises OSError; TooLargeError above `limit` bytes.
+    """
+    fd = posix.open(path, _READ | flags, dir_fd=dir_fd)
+    try:
+        data = chunk = posix.read(fd, CHUNK)
+        if not chunk:
+            return data
+        parts = [data]
+        size = len(data)
+        while chunk := posix.read(fd, CHUNK):
+            parts.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise TooLargeError(path)
+        return b"".join(parts)
+    finally:
+        posix.close(fd)
+
+
+def make_directory(path: str, mode: int) -> None:
+    """Make a directory with its parents; the mode is for those that are made. Raises OSError."""
+    try:
+        posix.mkdir(path, mode)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        parent = path.rstrip("/").rpartition("/")[0]
+        if not parent:
+            raise
+        make_directory(parent, mode)
+        posix.mkdir(path, mode)
+
+
+def _new_file(dir_fd: int) -> tuple[int, str]:
+    """Create a file under a fresh temporary name; processes of other PID namespaces may have our number."""
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC | posix.O_NOFOLLOW
+    for attempt in range(100):
+        name = "%s%d-%d" % (TEMPORARY, posix.getpid(), attempt)
+        try:
+            return posix.open(name, flags, 0o600, dir_fd=dir_fd), name
+        except FileExistsError:
+            continue
+    raise FileExistsError(errno.EEXIST, "100 temporary files of dead processes are in the way")
+
+
+def replace(name: str, data: bytes, dir_fd: int) -> None:
+    """Write a file by temporary file and rename(2), mode 0600, so that a reader sees the old or the new, never a part.
+
+    Raises OSError, and leaves no temporary file then.
+    """
+    fd, temporary = _new_file(dir_fd)
+    try:
+        try:
+            rest = data
+            while rest:
+                rest = rest[posix.write(fd, rest) :]
+        finally:
+            posix.close(fd)
+        posix.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except OSError:
+        posix.unlink(temporary, dir_fd=dir_fd)
+        raise

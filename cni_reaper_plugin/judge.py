@@ -1,0 +1,259 @@
+"""Why was this address freed? The table of docs/evidence.md, row by row in its order, as a pure function.
+
+`judge` is given facts and returns a verdict with its reason; it reads no file and no clock. The first row that has an answer
+decides. A STALE answer must then pass the guards. Wherever a fact is missing, the answer is UNKNOWN: the address is kept.
+
+A sweep judges twice: first on cheap facts (`surroundings.deep` is False), where STALE only means "worth a closer look", then
+on all of them.
+"""
+
+from cni_reaper_plugin.facts import (
+    ADDED_AGAIN,
+    BLANK,
+    LEFT_BY_DEL,
+    LIVE,
+    OWNED,
+    REBOOTED,
+    STALE,
+    UNKNOWN,
+    UNREADABLE,
+    Call,
+    Evidence,
+    Mapping,
+    Netns,
+    Reservation,
+    VisibleNetns,
+)
+
+NETNS_GONE = "netns gone"
+EMPTY = "empty"
+NO_NETNS_LEFT = "no netns left"
+HEX_RUN = 12  # an ID of a runtime has at least so many hex digits in a row; `echo reserved > 10.0.0.9` has not
+
+Answer = tuple[str, str]
+
+
+def judge(reservation: Reservation, evidence: Evidence) -> Answer:
+    """Return (verdict, reason) for one reservation: LIVE, STALE or UNKNOWN, and why in a few words."""
+    for number, row in ROWS:
+        answer = row(reservation, evidence)
+        if answer is not None:
+            return _guarded(answer, number, reservation, evidence) if answer[0] == STALE else answer
+    return UNKNOWN, "unexpected"
+
+
+def _own_call(reservation: Reservation, evidence: Evidence) -> Answer | None:
+    """Row 1: the owner is this call's attachment. LIVE, but for what section 7 says of ADD and DEL at the head."""
+    call = evidence.call
+    own = call.attachment
+    if own is None or not own.owns(reservation.network, reservation.container_id, reservation.ifname):
+        return None
+    if call.at_head and call.verb == "ADD" and _is_added_again(reservation, call, evidence.surroundings.boot_id):
+        return STALE, ADDED_AGAIN
+    if call.at_head and call.verb == "DEL" and _is_left_behind(call, evidence.mapping):
+        return STALE, LEFT_BY_DEL
+    return LIVE, "this call"
+
+
+def _is_added_again(reservation: Reservation, call: Call, boot_id: str) -> bool:
+    """Tell whether the reservation is of an earlier ADD of this attachment, made for another netns than this call's."""
+    older = call.older
+    if older is None or older.recorded is None or call.netns is None:
+        return False
+    if (reservation.address, reservation.ino, reservation.ctime) not in call.standing:
+        return False  # an ADD that runs beside this one has made it
+    return not call.netns.is_proven(older.recorded, older.boot_id == boot_id)
+
+
+def _is_left_behind(call: Call, mapping: Mapping | None) -> bool:
+    """Tell whether this DEL is for the netns that our record names, so that what still stands is nobody else's."""
+    if mapping is None or mapping.source != "record":
+        return False
+    if not call.netns_path or call.netns_path == mapping.path:
+        return True
+    return call.netns is not None and mapping.recorded is not None and call.netns.is_proven(mapping.recorded)
+
+
+def _source_unreadable(_: Reservation, evidence: Evidence) -> Answer | None:
+    """Before rows 2-10: only ENOENT, ENOTDIR and ESRCH mean gone; after any other errno nothing is stale."""
+    if evidence.trouble:
+        return UNKNOWN, evidence.trouble
+    if evidence.mapping is not None and evidence.mapping.state == UNREADABLE:
+        return UNKNOWN, "netns path cannot be read"
+    return None
+
+
+def _other_boot(_: Reservation, evidence: Evidence) -> Answer | None:
+    """Row 2: the record is of another boot, and what it recorded stands neither at its path nor anywhere else now."""
+    mapping = evidence.mapping
+    if mapping is None or mapping.recorded is None or mapping.boot_id == evidence.surroundings.boot_id:
+        return None
+    if mapping.now is not None and mapping.now.is_proven(mapping.recorded, same_boot=False):
+        return None
+    recorded = mapping.recorded
+    if any(seen.netns.is_proven(recorded, same_boot=False) for seen in evidence.surroundings.netns or ()):
+        return LIVE, "netns visible elsewhere"
+    return STALE, REBOOTED
+
+
+def _netns_there(_: Reservation, evidence: Evidence) -> Answer | None:
+    """Row 3: the mapped path is an nsfs file now, with the identity that was recorded, or with none recorded."""
+    mapping = evidence.mapping
+    if mapping is None or mapping.now is None:
+        return None
+    if mapping.recorded is not None:
+        same_boot = mapping.boot_id == evidence.surroundings.boot_id
+        return (LIVE, "netns there") if mapping.now.is_proven(mapping.recorded, same_boot) else None
+    return (LIVE, "netns there") if _names_a_netns(mapping, evidence) else None
+
+
+def _names_a_netns(mapping: Mapping, evidence: Evidence) -> bool:
+    """Tell whether a path without a recorded identity counts: not the host's netns; a process's only with the address."""
+    if mapping.now is None or mapping.of_host:
+        return False
+    if not mapping.of_process:
+        return True
+    seen = _inode(mapping.now, evidence)
+    return seen is not None and (seen.addresses is None or evidence.packed in seen.addresses)
+
+
+def _netns_gone(_: Reservation, evidence: Evidence) -> Answer | None:
+    """Row 4: the mapped path is gone or another netns, and the recorded inode is not visible anywhere."""
+    mapping = evidence.mapping
+    if mapping is None or mapping.recorded is None:
+        return None
+    return None if _inode(mapping.recorded, evidence) is not None else (STALE, NETNS_GONE)
+
+
+def _inode_elsewhere(_: Reservation, evidence: Evidence) -> Answer | None:
+    """Row 5: as row 4, but the inode number is visible; LIVE unless the number was plainly given to another netns."""
+    mapping = evidence.mapping
+    if mapping is None or mapping.recorded is None:
+        return None
+    seen = _inode(mapping.recorded, evidence)
+    if seen is None:
+        return None
+    if seen.netns.is_proven(mapping.recorded):
+        return LIVE, "netns visible elsewhere"
+    if not evidence.surroundings.deep:
+        return STALE, NETNS_GONE
+    if seen.addresses is None:
+        return LIVE, "netns cannot be looked into"
+    return (LIVE, "address in use") if evidence.packed in seen.addresses else (STALE, NETNS_GONE)
+
+
+def _listed(reservation: Reservation, evidence: Evidence) -> Answer | None:
+    """Row 6: GC's list is present and names the owner."""
+    valid = evidence.call.valid
+    if valid is None or reservation.kind != OWNED:
+        return None
+    if (reservation.container_id, reservation.ifname) in valid:
+        return LIVE, "in GC list"
+    if not reservation.ifname and any(listed == reservation.container_id for listed, _ in valid):
+        return LIVE, "in GC list"
+    return None
+
+
+def _blank(reservation: Reservation, _: Evidence) -> Answer | None:
+    """Row 7: an empty file. The store asks again while it holds host-local's lock, under which host-local writes."""
+    return (STALE, EMPTY) if reservation.kind == BLANK else None
+
+
+def _sibling(reservation: Reservation, evidence: Evidence) -> Answer | None:
+    """Between 7 and 8: a sibling, or the netns of this call where the ID is this call's, proves life and never death."""
+    if reservation.kind != OWNED:
+        return None
+    own = evidence.call.attachment
+    if own is not None and own.container_id == reservation.container_id and evidence.call.netns is not None:
+        return LIVE, "container of this call"
+    for sibling in evidence.siblings:
+        if sibling.state == UNREADABLE:
+            return UNKNOWN, "netns path of a sibling cannot be read"
+        if sibling.recorded is None:
+            alive = _names_a_netns(sibling, evidence)
+        else:
+            alive = sibling.now is not None and sibling.now.is_proven(sibling.recorded, sibling.boot_id == evidence.surroundings.boot_id)
+            alive = alive or _inode(sibling.recorded, evidence) is not None
+        if alive:
+            return LIVE, "sibling has a netns"
+    for seen in evidence.surroundings.netns or ():
+        if seen.addresses is not None and not evidence.sibling_addresses.isdisjoint(seen.addresses):
+            return LIVE, "sibling's address in use"
+    return None
+
+
+def _unmapped(reservation: Reservation, evidence: Evidence) -> Answer | None:
+    """Row 8: no netns is known for the owner, and every visible one is known to be somebody else's."""
+    if reservation.kind != OWNED or not has_runtime_id(reservation.container_id):
+        return None
+    for seen in evidence.surroundings.netns or ():
+        if not seen.is_accounted(reservation.container_id):
+            return None
+    return STALE, NO_NETNS_LEFT
+
+
+# Rows 9 (`unclaimed`) and 10 (`not in GC list`) stand here.
+
+
+def _kept(reservation: Reservation, evidence: Evidence) -> Answer:
+    """Row 11: whatever is not understood is kept and reported."""
+    if reservation.kind != OWNED:
+        return UNKNOWN, "content is no owner"
+    if not has_runtime_id(reservation.container_id):
+        return UNKNOWN, "no runtime's ID"
+    unaccounted = [seen for seen in evidence.surroundings.netns or () if not seen.is_accounted(reservation.container_id)]
+    return UNKNOWN, "%d netns unaccounted for" % len(unaccounted)
+
+
+ROWS = (
+    (1, _own_call),
+    (0, _source_unreadable),
+    (2, _other_boot),
+    (3, _netns_there),
+    (4, _netns_gone),
+    (5, _inode_elsewhere),
+    (6, _listed),
+    (7, _blank),
+    (0, _sibling),
+    (8, _unmapped),
+    (11, _kept),
+)
+NAMED_ROWS = (5, 8)  # and 9 and 10: the rows that the kernel alone cannot prove
+
+
+def _guarded(answer: Answer, row: int, reservation: Reservation, evidence: Evidence) -> Answer:
+    """Pass a STALE answer through the last guard and the named guard, once everything was looked at."""
+    surroundings = evidence.surroundings
+    if surroundings.trouble:
+        return UNKNOWN, surroundings.trouble
+    if not surroundings.deep:
+        return answer
+    if not evidence.packed:
+        return UNKNOWN, "name is no address"
+    for seen in surroundings.netns or ():
+        if seen.addresses is not None:
+            if evidence.packed in seen.addresses:
+                return LIVE, "address in use"
+        elif row in NAMED_ROWS and not seen.is_accounted(reservation.container_id):
+            return LIVE, "netns cannot be looked into"
+    if row in NAMED_ROWS and evidence.named:
+        return LIVE, "named by the runtime"
+    return answer
+
+
+def _inode(netns: Netns, evidence: Evidence) -> VisibleNetns | None:
+    """Return the visible netns that has this netns' inode number now, if any."""
+    for seen in evidence.surroundings.netns or ():
+        if seen.netns.same_inode(netns):
+            return seen
+    return None
+
+
+def has_runtime_id(container_id: str) -> bool:
+    """Tell whether an ID has `HEX_RUN` hex digits in a row, as every runtime's has."""
+    run = 0
+    for c in container_id:
+        run = run + 1 if c in "0123456789abcdefABCDEF" else 0
+        if run == HEX_RUN:
+            return True
+    return False

@@ -1,0 +1,1 @@
+"""What a person sees: the commands of the executable when no runtime calls it."""

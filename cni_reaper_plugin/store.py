@@ -1,0 +1,136 @@
+r"""host-local's store: what can delete a reservation, and nothing else does.
+
+    <dataDir>/<network>/10.42.0.7            `id\r\nifname` (host-local < 0.8: `id`), no newline at the end
+    <dataDir>/<network>/last_reserved_ip.0   never touched
+    <dataDir>/<network>/lock                 flock(2) LOCK_EX, as host-local takes it
+
+Only regular files directly in a network's directory whose names look like addresses are read, and only those are unlinked.
+Symlinks are never followed, nothing is put into the directory but `lock`: host-local reads every file it finds.
+Source: containernetworking/plugins plugins/ipam/host-local/backend/disk (3d27709).
+"""
+
+import errno
+import fcntl
+import posix
+
+from cni_reaper_plugin import flock
+from cni_reaper_plugin.attachment import valid_name
+from cni_reaper_plugin.facts import BLANK, Reservation
+
+LOCK = "lock"
+LOCK_MODE = 0o750  # as host-local makes it
+LOCK_WAIT_S = 2.0  # host-local's own queue after a reboot is that long
+CONTENT_LIMIT = 1024  # an ID and an ifname are far shorter; more is not host-local's
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
+_FILE = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
+_ADDRESS_CHARS = frozenset("0123456789abcdefABCDEF.:")
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Removed = tuple[list[Reservation], list[tuple[Reservation, OSError]]]
+
+
+class LockTimeoutError(Exception):
+    """host-local's lock was held by others for as long as we may wait."""
+
+
+def networks(data_dir: str) -> list[str]:
+    """Return the networks that have a directory in a store, sorted. Raises OSError."""
+    with posix.scandir(data_dir) as entries:
+        return sorted(entry.name for entry in entries if valid_name(entry.name) and entry.is_dir(follow_symlinks=False))
+
+
+def is_address_like(name: str) -> bool:
+    """Tell whether a name has only the characters of an IPv4 or IPv6 address, and a dot or colon between them."""
+    return ("." in name or ":" in name) and _ADDRESS_CHARS.issuperset(name) and name.strip(".") != ""
+
+
+def usable(data_dir: str) -> None:
+    """Check that a store can be listed; one that is not there yet is fine. Raises OSError."""
+    try:
+        posix.close(posix.open(data_dir, _DIRECTORY & ~posix.O_NOFOLLOW))
+    except FileNotFoundError:
+        return
+
+
+class Network:
+    """The directory of one network. Holds a directory descriptor; a context manager."""
+
+    __slots__ = ("_fd", "name")
+
+    def __init__(self, data_dir: str, name: str) -> None:
+        """Open the directory; `name` is a valid network name. Raises OSError: ENOTDIR or ELOOP for a symlink."""
+        self.name = name
+        self._fd = posix.open(data_dir + "/" + name, _DIRECTORY)
+
+    def __enter__(self) -> "Network":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        posix.close(self._fd)
+
+    def snapshot(self) -> list[Reservation]:
+        """Read every reservation once, without the lock. One that vanishes meanwhile is left out. Raises OSError."""
+        found = []
+        with posix.scandir(self._fd) as entries:
+            for entry in entries:
+                name = entry.name
+                if is_address_like(name) and entry.is_file(follow_symlinks=False):
+                    reservation = self.read(name)
+                    if reservation is not None:
+                        found.append(reservation)
+        return found
+
+    def read(self, address: str) -> Reservation | None:
+        """Read one reservation; None when it is gone. A file that cannot be read has the content b"\\xff", which is no owner."""
+        try:
+            fd = posix.open(address, _FILE, dir_fd=self._fd)
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            if e.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.EIO):
+                return Reservation(self.name, address, b"\xff", 0, 0)
+            raise
+        try:
+            content = posix.read(fd, CONTENT_LIMIT)
+            about = posix.fstat(fd)
+        finally:
+            posix.close(fd)
+        if len(content) == CONTENT_LIMIT:
+            content = b"\xff"
+        return Reservation(self.name, address, content, about.st_ino, about.st_ctime_ns, about.st_mtime)
+
+    def has_allocated(self) -> bool:
+        """Tell whether host-local has ever given an address here: it notes the last one of each range."""
+        return any(name.startswith("last_reserved_ip") for name in posix.listdir(self._fd))
+
+    def remove(self, stale: list[Reservation], still_judged: "Callable[[Reservation], bool]", wait_s: float) -> "Removed":
+        """Unlink reservations that are, under host-local's lock, still what was judged.
+
+        stale: from `snapshot`; still_judged: asked under the lock whether the owner's record is still the one judged;
+        wait_s: how long to wait for the lock. Returns those that are gone now and those that could not be unlinked, with the
+        error. Raises LockTimeoutError, with nothing removed, and OSError.
+        """
+        lock = flock.open_lock(LOCK, LOCK_MODE, self._fd)
+        try:
+            if not flock.take(lock, fcntl.LOCK_EX, min(wait_s, LOCK_WAIT_S)):
+                raise LockTimeoutError
+            removed: list[Reservation] = []
+            refused: list[tuple[Reservation, OSError]] = []
+            for judged in stale:
+                now = self.read(judged.address)
+                if now is None or (now.ino, now.ctime, now.content) != (judged.ino, judged.ctime, judged.content) or not now.ino:
+                    continue
+                if judged.kind != BLANK and not still_judged(judged):
+                    continue
+                try:
+                    posix.unlink(judged.address, dir_fd=self._fd)
+                except OSError as e:
+                    refused.append((judged, e))
+                else:
+                    removed.append(judged)
+            return removed, refused
+        finally:
+            posix.close(lock)
