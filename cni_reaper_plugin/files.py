@@ -5,7 +5,7 @@ import posix
 
 TEMPORARY = ".new-"  # no container ID starts with a dot
 GONE_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)  # only these mean that nothing is there
-CHUNK = 1 << 18
+CHUNK = 1 << 16  # below malloc's mmap threshold
 _READ = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
 
 
@@ -33,6 +33,21 @@ def read(path: str, dir_fd: int | None = None, limit: int = 1 << 26, flags: int 
         return b"".join(parts)
     finally:
         posix.close(fd)
+
+
+def read_small(path: str, dir_fd: int | None, limit: int) -> bytes:
+    """Return the bytes of a regular file that has a few of them, by one read(2); no symlink is followed.
+
+    Raises OSError; TooLargeError when the file has `limit` bytes or more.
+    """
+    fd = posix.open(path, _READ | posix.O_NOFOLLOW, dir_fd=dir_fd)
+    try:
+        data = posix.read(fd, limit)
+    finally:
+        posix.close(fd)
+    if len(data) == limit:
+        raise TooLargeError(path)
+    return data
 
 
 def make_directory(path: str, mode: int) -> None:

@@ -15,7 +15,6 @@ SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1
 LATEST_VERSION = SUPPORTED_VERSIONS[-1]
 DEFAULT_VERSION = "0.1.0"  # a config without cniVersion; pkg/types/create (3f51e88)
 
-_ATTACHMENT = ("CNI_CONTAINERID", "CNI_IFNAME")
 REQUIRED = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
     "DEL": ("CNI_CONTAINERID", "CNI_IFNAME"),
@@ -56,8 +55,6 @@ class Request:
             problems.append("invalid characters in CNI_CONTAINERID %r" % self.container_id)
         if "CNI_IFNAME" in required and self.ifname and not valid_ifname(self.ifname):
             problems.append("CNI_IFNAME %r is no interface name" % self.ifname)
-        if "CNI_NETNS" in required and self.netns and not self.netns.startswith("/"):
-            problems.append("CNI_NETNS %r is no absolute path" % self.netns)
         if problems:
             raise CNIError(BAD_ENVIRONMENT, "; ".join(problems))
 

@@ -69,6 +69,8 @@ def _is_suspect(reservation: Reservation, evidence: Evidence) -> bool:
     if mapping is None or mapping.recorded is None:
         return mapping is None or mapping.now is None or mapping.of_process or mapping.of_host
     recorded = mapping.recorded
+    if mapping.now is not None and mapping.now.is_proven(recorded, mapping.boot_id == evidence.surroundings.boot_id):
+        return False
     return any(seen.netns.same_inode(recorded) for seen in evidence.surroundings.netns or ())
 
 

@@ -22,7 +22,7 @@ VERSION = 1
 LOCK = ".lock"
 LOCK_WAIT_S = 2.0
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
-_LIMIT = 1 << 16
+_LIMIT = 1 << 14  # bytes; a record has a few hundred
 
 
 class Record:
@@ -73,7 +73,7 @@ class Directory:
     def read(self, container_id: str, ifname: str) -> Record | None:
         """Return an attachment's record, None when there is none that we wrote. Raises OSError when it cannot be read."""
         try:
-            raw = files.read(container_id + ":" + ifname, self._fd, _LIMIT, posix.O_NOFOLLOW)
+            raw = files.read_small(container_id + ":" + ifname, self._fd, _LIMIT)
         except FileNotFoundError:
             return None
         except files.TooLargeError:
@@ -184,7 +184,7 @@ def _parse(raw: bytes) -> Record | None:
         return None
     mapping = Mapping("record", path)
     mapping.boot_id = boot_id
-    dev, ino, ctime, ns_id = (fields.get(key) for key in ("dev", "ino", "ctime", "nsID"))
+    dev, ino, ctime, ns_id = fields.get("dev"), fields.get("ino"), fields.get("ctime"), fields.get("nsID")
     if isinstance(dev, int) and isinstance(ino, int) and isinstance(ctime, int):
         mapping.recorded = Netns(dev, ino, ctime, ns_id if isinstance(ns_id, int) else 0)
     pod = fields.get("pod")

@@ -1,0 +1,38 @@
+"""Fixtures: private nodes, see tests.node.
+
+`node` is a fresh node with the reference plugins 1.9.1; `make_node` makes more, or others. Both end with the test.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests import neighbours
+from tests.neighbours import Neighbours
+from tests.node import Node
+
+MakeNode = Callable[..., Node]
+
+
+@pytest.fixture(scope="session")
+def programs() -> Neighbours:
+    """The real programs the tests run; fails, and never skips, when one is missing."""
+    return neighbours.find()
+
+
+@pytest.fixture
+def make_node(programs: Neighbours) -> Iterator[MakeNode]:
+    """A function that makes nodes: make_node(), make_node("1.1.1"), make_node(rootless=True)."""
+    with contextlib.ExitStack() as nodes:
+
+        def make(plugins: str = "1.9.1", *, rootless: bool | None = None) -> Node:
+            return nodes.enter_context(Node(programs, plugins, rootless=rootless))
+
+        yield make
+
+
+@pytest.fixture
+def node(make_node: MakeNode) -> Node:
+    """A fresh private node."""
+    return make_node()

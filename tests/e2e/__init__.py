@@ -1,0 +1,1 @@
+"""End to end: the frozen executable between real neighbours, in private nodes."""
