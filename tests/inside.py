@@ -1,9 +1,9 @@
 """What runs inside a private node: its init, and the agent that does what tests.node asks for.
 
-`python -m tests.inside` is the nursery: it imports pyroute2 once (a quarter of a second) and then forks one node for
-each socket that arrives on its standard input, so that a node costs milliseconds. The processes of one node:
+`python -m tests.inside` is the nursery: it imports pyroute2 once (a quarter of a second) and then forks one node
+for each socket that arrives on its standard input, so that a node costs milliseconds. Processes of one node:
 
-    nursery ── keeper          outside the node's PID namespace; ends last, so the end of its socket is the end of the node
+    nursery ── keeper          outside the node's PID namespace; ends last: the end of its socket is the end of the node
                  └─ init       PID 1: makes the mounts, then only reaps
                      └─ agent  PID 2: serves requests (name, arguments) until the socket closes
 
@@ -27,8 +27,6 @@ from typing import Any, NoReturn
 
 from pyroute2 import IPRoute, netns
 
-Request = tuple[str, dict[str, Any]]
-
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC = 2, 4, 8, 4096, 16384
@@ -50,7 +48,7 @@ def _check(result: int, what: str) -> None:
 
 
 def mount(source: str, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
-    """Call mount(2)."""
+    """Mount as mount(2) does."""
 
     def encoded(text: str | None) -> bytes | None:
         return None if text is None else text.encode()
@@ -181,6 +179,12 @@ def _within(path: str | None) -> Iterator[IPRoute]:
         os.close(handle)
 
 
+def _set_sysctls(*names: str, value: str) -> None:
+    for name in names:
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/sys/net/{name}", "w") as file:
+            file.write(value)
+
+
 class Agent:
     """Serves requests; every public method is one, called with the arguments that came over the socket."""
 
@@ -192,9 +196,8 @@ class Agent:
         """Answer requests, one at a time, until the other side closes the socket."""
         with _within(None) as route:
             route.link("set", index=1, state="up")
-        for switch in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-            with contextlib.suppress(FileNotFoundError), open(f"/proc/sys/net/{switch}", "w") as file:
-                file.write("1")
+        _set_sysctls("ipv4/ip_forward", "ipv6/conf/all/forwarding", value="1")
+        _set_sysctls("ipv6/conf/all/accept_dad", "ipv6/conf/default/accept_dad", value="0")
         self._connection.send(("ready", None))
         while True:
             try:
@@ -250,8 +253,10 @@ class Agent:
         return process.wait(timeout=30)
 
     def create_netns(self, path: str) -> None:
-        """Create a named network namespace with its lo up, as `ip netns add` does."""
+        """Create a named network namespace as `ip netns add` does; without the second that IPv6 DAD takes."""
         netns.create(path)
+        with _within(path):
+            _set_sysctls("ipv6/conf/all/accept_dad", "ipv6/conf/default/accept_dad", value="0")
 
     def delete_netns(self, path: str) -> None:
         """Detach and unlink a named network namespace, as `ip netns delete` does."""
@@ -323,7 +328,7 @@ class Agent:
             return True
 
     def mount(self, source: str, target: str, kind: str | None, flags: int, data: str | None) -> None:
-        """Call mount(2) in the node."""
+        """Mount as mount(2) does, in the node."""
         mount(source, target, kind, flags, data)
 
     def umount(self, target: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class MissingNeighbour(Exception):
+class MissingNeighbourError(Exception):
     """A program is missing; the message says which, where it was looked for and how to get it."""
 
 
@@ -33,7 +33,7 @@ class Neighbours:
 def _present(path: Path, what: str) -> Path:
     if not path.exists():
         message = f"{what} is not at {path}: `./build.sh test` builds and installs all that the tests need"
-        raise MissingNeighbour(message)
+        raise MissingNeighbourError(message)
     return path
 
 
@@ -44,7 +44,7 @@ def find(*, old: bool = True) -> Neighbours:
         old: whether Debian's old reference plugins and the cni scripts are needed as well.
 
     Raises:
-        MissingNeighbour: one is not there.
+        MissingNeighbourError: one is not there.
     """
 
     def place(variable: str, default: Path) -> Path:

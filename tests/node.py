@@ -140,10 +140,10 @@ class Nursery:
 
     def __init__(self) -> None:
         self._door, theirs = socket.socketpair()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.inside"], stdin=theirs, cwd=ROOT, start_new_session=True
-        )
-        theirs.close()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.inside"], stdin=theirs.fileno(), cwd=ROOT, start_new_session=True
+            )
         atexit.register(self.close)
 
     @classmethod
@@ -193,7 +193,9 @@ class Node:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -278,6 +280,10 @@ class Node:
         rc: int = self._ask("stop", pid=pid, number=int(number))
         return rc
 
+    def wait(self, pid: int) -> int:
+        """Wait for the end of a process of `start`; return its exit code."""
+        return self.stop(pid, 0)
+
     # Network
 
     def pod(self, name: str | None = None) -> Pod:
@@ -287,7 +293,7 @@ class Node:
         return Pod(self, name, self.create_netns(f"{NETNS_DIR}/{name}"))
 
     def create_netns(self, path: str) -> str:
-        """Create a network namespace at a path, as `ip netns add` does; return the path."""
+        """Create a network namespace at a path, as `ip netns add` does; return the path. IPv6 DAD is off in it."""
         self._ask("create_netns", path=path)
         return path
 
@@ -296,12 +302,12 @@ class Node:
         self._ask("delete_netns", path=path)
 
     def links(self, netns: str | None = None) -> dict[str, dict[str, Any]]:
-        """Links of the node, or of a namespace by path: name -> {mac, up, mtu, kind, master}."""
+        """Return the links of the node, or of a namespace by path: name -> {mac, up, mtu, kind, master}."""
         links: dict[str, dict[str, Any]] = self._ask("links", path=netns)
         return links
 
     def addresses(self, netns: str | None = None) -> dict[str, list[str]]:
-        """Addresses by interface ("10.1.0.2/24"), without IPv6 link-local ones."""
+        """Return the addresses by interface ("10.1.0.2/24"), without IPv6 link-local ones."""
         found: dict[str, list[str]] = self._ask("addresses", path=netns)
         return {name: [one for one in ours if not one.startswith("fe80:")] for name, ours in found.items()}
 
@@ -332,18 +338,17 @@ class Node:
 
     def iptables(self) -> str:
         """Return the rules and chains of iptables and ip6tables, without counters and comments, as text."""
-        lines = []
+        lines: list[str] = []
         for program in ("iptables-save", "ip6tables-save"):
             saved = self.run([program]).check().out.decode()
-            for line in saved.splitlines():
-                if not line.startswith("#"):
-                    lines.append(f"{program[:-5]}: {line.partition(' [')[0]}")
+            rules = (line.partition(" [")[0] for line in saved.splitlines() if not line.startswith("#"))
+            lines += [f"{program.removesuffix('-save')}: {rule}" for rule in rules]
         return "\n".join(lines)
 
     # Mounts and boots
 
     def mount(self, source: str, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
-        """Call mount(2) in the node; the flags are tests.inside.MS_…."""
+        """Mount as mount(2) does, in the node; the flags are tests.inside.MS_…."""
         self._ask("mount", source=source, target=target, kind=kind, flags=flags, data=data)
 
     def umount(self, target: str) -> None:
@@ -580,7 +585,7 @@ def _in_time(argv: Sequence[str], ahead: int) -> list[str]:
 
 
 def parse_line(line: str) -> dict[str, str]:
-    """Parse one log line: a time, then key=value, where a value with blanks stands in double quotes (\\" inside)."""
+    """Parse one log line: a time, then key=value, where a value with blanks stands in double quotes."""
     fields: dict[str, str] = {}
     when, _, rest = line.partition(" ")
     fields["time"] = when
