@@ -77,7 +77,9 @@ def _append(path: str, line: str) -> None:
     try:
         fd = posix.open(path, flags, 0o640)
         try:
-            posix.write(fd, ("%s %s\n" % (stamp, line)).encode("utf-8", "replace"))  # one write: lines of many processes stay whole
+            posix.write(
+                fd, ("%s %s\n" % (stamp, line)).encode("utf-8", "replace")
+            )  # one write: lines of many processes stay whole
         finally:
             posix.close(fd)
     except OSError:

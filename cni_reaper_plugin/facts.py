@@ -127,7 +127,8 @@ class Mapping:
     """Which netns an owner is said to have, and what stands at that path now.
 
     source: `record`, `cache`, `path` or `cnitool`; path: str; recorded: the identity a record has, None from other sources;
-    boot_id: the record's; pod: the record's {namespace, name, uid}, all str; state: GONE, NETNS or UNREADABLE of the path now; now: its identity when NETNS; of_host: it is the host's own.
+    boot_id: the record's; pod: the record's {namespace, name, uid}, all str; state: GONE, NETNS or UNREADABLE of the path now;
+    now: its identity when NETNS; of_host: it is the host's own.
     """
 
     __slots__ = ("boot_id", "now", "of_host", "path", "pod", "recorded", "source", "state")
@@ -178,7 +179,8 @@ class Evidence:
 
     mapping: see Mapping, None when unmapped; siblings: mappings of the same container ID under another ifname or network;
     sibling_addresses: packed addresses reserved for those; packed: the reservation's own address, b"" until looked;
-    record: the bytes of the owner's own record, b"" without one; named: the runtime names the owner; trouble: why a source about this owner could not be read; call: the sweep's.
+    record: the bytes of the owner's own record, b"" without one; named: the runtime names the owner;
+    trouble: why a source about this owner could not be read; call, surroundings: the sweep's.
     """
 
     __slots__ = ("call", "mapping", "named", "packed", "record", "sibling_addresses", "siblings", "surroundings", "trouble")
@@ -198,7 +200,18 @@ class Evidence:
 class Settings:
     """The options of section 5, with their defaults. Times as the names say; lists are lists of str."""
 
-    __slots__ = ("budget_ms", "cache_dirs", "data_dir", "dry_run", "grace_s", "log_file", "log_level", "networks", "reap_on", "state_dir")
+    __slots__ = (
+        "budget_ms",
+        "cache_dirs",
+        "data_dir",
+        "dry_run",
+        "grace_s",
+        "log_file",
+        "log_level",
+        "networks",
+        "reap_on",
+        "state_dir",
+    )
 
     def __init__(self) -> None:
         self.data_dir = "/var/lib/cni/networks"

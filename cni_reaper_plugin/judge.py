@@ -172,7 +172,9 @@ def _sibling(reservation: Reservation, evidence: Evidence) -> Answer | None:
         if sibling.recorded is None:
             alive = _names_a_netns(sibling, evidence)
         else:
-            alive = sibling.now is not None and sibling.now.is_proven(sibling.recorded, sibling.boot_id == evidence.surroundings.boot_id)
+            alive = sibling.now is not None and sibling.now.is_proven(
+                sibling.recorded, sibling.boot_id == evidence.surroundings.boot_id
+            )
             alive = alive or _inode(sibling.recorded, evidence) is not None
         if alive:
             return LIVE, "sibling has a netns"

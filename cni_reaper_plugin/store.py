@@ -84,7 +84,7 @@ class Network:
         return found
 
     def read(self, address: str) -> Reservation | None:
-        """Read one reservation; None when it is gone. A file that cannot be read has the content b"\\xff", which is no owner."""
+        r"""Read one reservation; None when it is gone. A file that cannot be read has the content b"\xff": no owner."""
         try:
             fd = posix.open(address, _FILE, dir_fd=self._fd)
         except FileNotFoundError:

@@ -11,7 +11,19 @@ from cni_reaper_plugin import files, flock, store
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, gather, netns, records, views
-from cni_reaper_plugin.facts import ADDED_AGAIN, GONE, LEFT_BY_DEL, NETNS, REBOOTED, STALE, UNKNOWN, Call, Evidence, Reservation, Settings
+from cni_reaper_plugin.facts import (
+    ADDED_AGAIN,
+    GONE,
+    LEFT_BY_DEL,
+    NETNS,
+    REBOOTED,
+    STALE,
+    UNKNOWN,
+    Call,
+    Evidence,
+    Reservation,
+    Settings,
+)
 from cni_reaper_plugin.judge import EMPTY, NETNS_GONE, NO_NETNS_LEFT, judge
 
 WALL_LIMIT_S = 5.0  # for all networks of a call and every wait in it
@@ -73,7 +85,9 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
         reservations = directory.snapshot()
         if _has_candidates(network, reservations, call, settings, budget, log):
             if not call.may_reap:
-                msg = "this process cannot be sure to see the pods' network namespaces (does it run in a daemon's mount namespace?)"
+                msg = (
+                    "this process cannot be sure to see the pods' network namespaces (does it run in a daemon's mount namespace?)"
+                )
                 raise SkippedError(msg)
             gate = _one_at_a_time(network, budget)
             try:
@@ -84,7 +98,9 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
         _drop_records(network, reservations, settings)
 
 
-def _has_candidates(network: str, reservations: list[Reservation], call: Call, settings: Settings, budget: Budget, log: Log) -> bool:
+def _has_candidates(
+    network: str, reservations: list[Reservation], call: Call, settings: Settings, budget: Budget, log: Log
+) -> bool:
     """Judge on cheap facts only: is there anything worth the closer look?"""
     for start in range(0, len(reservations), SLICE):
         part = reservations[start : start + SLICE]
@@ -127,7 +143,10 @@ def _reap(directory: store.Network, call: Call, settings: Settings, budget: Budg
     """From a new snapshot: gather everything, judge, remove, report."""
     reservations = directory.snapshot()
     gathered = gather.deep(directory.name, reservations, settings, call, lambda: _neighbours(directory.name, settings))
-    judged = [(reservation, evidence, *judge(reservation, evidence)) for reservation, evidence in zip(reservations, gathered, strict=True)]
+    judged = [
+        (reservation, evidence, *judge(reservation, evidence))
+        for reservation, evidence in zip(reservations, gathered, strict=True)
+    ]
     stale = [one for one in judged if one[2] == STALE and call.may_reap in ("all", one[3])]
     _refuse_a_wrong_view(judged, call)
     if gathered and gathered[0].surroundings.trouble:
@@ -139,12 +158,20 @@ def _reap(directory: store.Network, call: Call, settings: Settings, budget: Budg
     about = {id(reservation): (evidence, reason) for reservation, evidence, _, reason in stale}
     if stale:
         removed, refused = directory.remove(
-            [one[0] for one in stale], lambda reservation: _still_judged(reservation, about[id(reservation)][0], settings), budget.wall_left_s()
+            [one[0] for one in stale],
+            lambda reservation: _still_judged(reservation, about[id(reservation)][0], settings),
+            budget.wall_left_s(),
         )
         for reservation in removed:
             _report("reaped", reservation, *about[id(reservation)], log)
         for reservation, error in refused:
-            log.warning("not-reaped", network=directory.name, address=reservation.address, container=reservation.container_id, reason=str(error))
+            log.warning(
+                "not-reaped",
+                network=directory.name,
+                address=reservation.address,
+                container=reservation.container_id,
+                reason=str(error),
+            )
     for reservation, evidence, verdict, reason in judged:
         if verdict == UNKNOWN:
             _report("kept", reservation, evidence, reason, log)
@@ -165,7 +192,9 @@ def _refuse_a_wrong_view(judged: list[Judged], call: Call) -> None:
     if call.self_checked:
         return
     recorded = [
-        verdict for _, evidence, verdict, _ in judged if evidence.record and evidence.mapping and evidence.mapping.boot_id == evidence.surroundings.boot_id
+        verdict
+        for _, evidence, verdict, _ in judged
+        if evidence.record and evidence.mapping and evidence.mapping.boot_id == evidence.surroundings.boot_id
     ]
     if len(recorded) >= SUSPICIOUS and all(verdict == STALE for verdict in recorded):
         msg = "every recorded attachment of this boot looks stale from here; left to the next ADD"
@@ -177,7 +206,10 @@ def _still_judged(reservation: Reservation, evidence: Evidence, settings: Settin
     if not reservation.ifname:
         return True
     try:
-        return records.raw_record(settings.state_dir, reservation.network, reservation.container_id, reservation.ifname) == evidence.record
+        return (
+            records.raw_record(settings.state_dir, reservation.network, reservation.container_id, reservation.ifname)
+            == evidence.record
+        )
     except OSError:
         return False
 
@@ -212,7 +244,9 @@ def _is_over(record: records.Record, boot_id: str, now_s: float, grace_s: int) -
     mapping = netns.locate(record.mapping)
     if mapping.state not in (GONE, NETNS):
         return False
-    if mapping.now is not None and (mapping.recorded is None or mapping.now.is_proven(mapping.recorded, mapping.boot_id == boot_id)):
+    if mapping.now is not None and (
+        mapping.recorded is None or mapping.now.is_proven(mapping.recorded, mapping.boot_id == boot_id)
+    ):
         return False
     return mapping.boot_id != boot_id or now_s - record.boottime_s > grace_s
 

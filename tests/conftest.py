@@ -23,7 +23,7 @@ def programs() -> Neighbours:
 
 @pytest.fixture
 def make_node(programs: Neighbours) -> Iterator[MakeNode]:
-    """A function that makes nodes: make_node(), make_node("1.1.1"), make_node(rootless=True)."""
+    """A function that makes nodes; its arguments are the version of the plugins, and rootless=True."""
     with contextlib.ExitStack() as nodes:
 
         def make(plugins: str = "1.9.1", *, rootless: bool | None = None) -> Node:

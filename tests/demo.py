@@ -9,14 +9,16 @@ other than 0 as soon as anything is not so.
 import ipaddress
 import json
 import os
+import re
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from tests import neighbours
 from tests.neighbours import ROOT, MissingNeighbourError
-from tests.node import LOG_FILE, Node, NodeError, Pod, parse_line
+from tests.node import LOG_FILE, NET_D, Node, NodeError, Pod, parse_line
 
 EXAMPLE = ROOT / "conflist-examples" / "bridge.conflist"
 EXHAUSTED = "no IP addresses available"
@@ -49,14 +51,14 @@ class Page:
         mark = self._paint("32", "ok   ") if good else self._paint("31", "fails")
         print(f"   {mark}  {what:<38} {outcome}", flush=True)
 
-    def quote(self, text: str) -> None:
-        """Print somebody else's words, word by word broken to the width of the page."""
+    def quote(self, pieces: Iterable[str]) -> None:
+        """Print somebody else's words, broken to the width of the page, but not within a piece."""
         line = ""
-        for word in text.split():
-            if line and len(line) + len(word) > WIDTH - 10:
+        for piece in pieces:
+            if line and len(line) + len(piece) > WIDTH - 10:
                 print(f"          {self._paint('2', line.rstrip())}")
                 line = "  "
-            line = f"{line}{word} "
+            line = f"{line}{piece} "
         print(f"          {self._paint('2', line.rstrip())}", flush=True)
 
 
@@ -130,13 +132,13 @@ class Story:
         expect(EXHAUSTED in said, f"ADD failed for another reason:\n{ran}")
         expect(self.node.reservations(self.network) == self.full, "the failed ADD changed the store")
         self.page.did("cnitool add", f"exit code {ran.rc}", good=False)
-        self.page.quote(said)
+        self.page.quote(re.split(r"(?<=:) ", said))
         pod.delete()
 
     def heal(self) -> None:
         """See the same ADD, same namespace path and same container ID, succeed with us."""
         self.page.step(4, 'The same, with {"type": "cni-reaper"} at the head of the conflist')
-        self.node.conflist(self.network, self.conf["plugins"], self.conf["cniVersion"])
+        self.node.write(f"{NET_D}/{self.network}.conflist", EXAMPLE.read_text())
         self.got = add(self.node, self.network, self.node.pod("next"))
         expect(self.node.answers(self.got), f"the new pod does not answer at {self.got}")
         self.page.did("cnitool add", f"{self.got}, answers")
@@ -153,7 +155,7 @@ class Story:
             fields, line = reaps[address]
             expect(bool(fields.get("reason")), f"a reap without a reason: {line}")
             self.page.did(address, fields["reason"])
-            self.page.quote(line)
+            self.page.quote(re.findall(r'[^ =]+="[^"]*"|[^ ]+', line))
         reaped = {address: fields["container"] for address, (fields, _) in reaps.items()}
         expect(reaped == self.leaked, f"reaped {reaped}, leaked {self.leaked}")
 

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from pyroute2 import IPRoute, netns
+from pyroute2 import IPRoute, netns  # type: ignore[import-untyped]  # it ships no types
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -48,7 +48,7 @@ def _check(result: int, what: str) -> None:
 
 
 def mount(source: str, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
-    """Mount as mount(2) does."""
+    """Make the system call of that name, with text for bytes."""
 
     def encoded(text: str | None) -> bytes | None:
         return None if text is None else text.encode()
@@ -146,7 +146,7 @@ def _keep(connection: Connection, rootless: bool) -> NoReturn:
             _guarded(connection, lambda: _init(connection))
         connection.send(("born", init))
         os.waitpid(init, 0)
-    except Exception:
+    except Exception:  # noqa: BLE001  whatever it is, the test is told and not this process
         connection.send(("error", traceback.format_exc()))
     os._exit(0)
 
@@ -154,7 +154,7 @@ def _keep(connection: Connection, rootless: bool) -> NoReturn:
 def _guarded(connection: Connection, work: Callable[[], NoReturn]) -> NoReturn:
     try:
         work()
-    except Exception:
+    except Exception:  # noqa: BLE001  as in _keep
         with contextlib.suppress(OSError):
             connection.send(("error", traceback.format_exc()))
     os._exit(1)
@@ -206,7 +206,7 @@ class Agent:
                 return
             try:
                 answer = ("answer", getattr(self, name)(**arguments))
-            except Exception:
+            except Exception:  # noqa: BLE001  as in _keep
                 answer = ("error", traceback.format_exc())
             self._connection.send(answer)
 
@@ -328,7 +328,7 @@ class Agent:
             return True
 
     def mount(self, source: str, target: str, kind: str | None, flags: int, data: str | None) -> None:
-        """Mount as mount(2) does, in the node."""
+        """Make the system call of that name in the node."""
         mount(source, target, kind, flags, data)
 
     def umount(self, target: str) -> None:

@@ -193,9 +193,7 @@ class Node:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def close(self) -> None:
@@ -268,9 +266,7 @@ class Node:
         results = self._ask("run", commands=commands)
         return [Ran(one["argv"], *result) for one, result in zip(commands, results, strict=True)]
 
-    def start(
-        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, netns: "Pod | str | None" = None
-    ) -> int:
+    def start(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, netns: "Pod | str | None" = None) -> int:
         """Start a background process, return its PID in the node; it ends with the node at the latest."""
         pid: int = self._ask("start", command=command(argv, env=env, netns=netns))
         return pid
@@ -320,7 +316,7 @@ class Node:
         self._ask("change_address", path=netns, verb="del", ifname=ifname, address=address)
 
     def add_link(self, ifname: str, kind: str, netns: str | None = None, **options: Any) -> None:
-        """Create a link and set it up: add_link("up0", "veth", peer="up1")."""
+        """Create a link and set it up; a veth pair takes its other end's name as peer="…"."""
         self._ask("add_link", path=netns, ifname=ifname, kind=kind, options=options)
 
     def change_link(self, ifname: str, netns: str | None = None, **options: Any) -> None:
@@ -348,7 +344,7 @@ class Node:
     # Mounts and boots
 
     def mount(self, source: str, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
-        """Mount as mount(2) does, in the node; the flags are tests.inside.MS_…."""
+        """Make the system call of that name in the node; the flags are tests.inside.MS_…."""
         self._ask("mount", source=source, target=target, kind=kind, flags=flags, data=data)
 
     def umount(self, target: str) -> None:

@@ -20,8 +20,12 @@ def read(config: dict[str, object], name: str) -> tuple[Settings, list[str]]:
     settings.state_dir = options.path("stateDir", settings.state_dir)
     settings.log_file = options.path("logFile", settings.log_file)
     settings.cache_dirs = options.strings("cacheDirs", settings.cache_dirs, _is_path, "absolute paths")
-    settings.networks = options.strings("networks", settings.networks, lambda one: one == "*" or valid_name(one), 'network names, or ["*"]')
-    settings.reap_on = options.strings("reapOn", settings.reap_on, lambda one: one in VERBS_THAT_REAP, "of " + ", ".join(VERBS_THAT_REAP))
+    settings.networks = options.strings(
+        "networks", settings.networks, lambda one: one == "*" or valid_name(one), 'network names, or ["*"]'
+    )
+    settings.reap_on = options.strings(
+        "reapOn", settings.reap_on, lambda one: one in VERBS_THAT_REAP, "of " + ", ".join(VERBS_THAT_REAP)
+    )
     settings.log_level = options.word("logLevel", settings.log_level, LEVELS)
     settings.dry_run = options.flag("dryRun", settings.dry_run)
     settings.grace_s = options.number("graceSeconds", settings.grace_s, LEAST_GRACE_S)

@@ -9,7 +9,14 @@ import posix
 import orjson
 
 from cni_reaper_plugin.attachment import valid_ifname, valid_name
-from cni_reaper_plugin.chain.errors import BAD_ENVIRONMENT, DECODING_FAILURE, INCOMPATIBLE_VERSION, INVALID_CONFIG, IO_FAILURE, CNIError
+from cni_reaper_plugin.chain.errors import (
+    BAD_ENVIRONMENT,
+    DECODING_FAILURE,
+    INCOMPATIBLE_VERSION,
+    INVALID_CONFIG,
+    IO_FAILURE,
+    CNIError,
+)
 
 SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 LATEST_VERSION = SUPPORTED_VERSIONS[-1]
@@ -92,11 +99,17 @@ class Request:
             raise CNIError(DECODING_FAILURE, "cniVersion must be a string")
         if version not in SUPPORTED_VERSIONS:
             supported = " ".join('"%s"' % one for one in SUPPORTED_VERSIONS)
-            raise CNIError(INCOMPATIBLE_VERSION, "incompatible CNI versions", 'config is "%s", plugin supports [%s]' % (version, supported))
+            raise CNIError(
+                INCOMPATIBLE_VERSION, "incompatible CNI versions", 'config is "%s", plugin supports [%s]' % (version, supported)
+            )
         self.cni_version = version
         since = SINCE.get(self.verb)
         if since is not None and SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(since):
-            raise CNIError(INCOMPATIBLE_VERSION, "config version does not allow %s" % self.verb, "config is %s, %s needs %s" % (version, self.verb, since))
+            raise CNIError(
+                INCOMPATIBLE_VERSION,
+                "config version does not allow %s" % self.verb,
+                "config is %s, %s needs %s" % (version, self.verb, since),
+            )
         previous = self.config.get("prevResult")
         if previous is not None and not isinstance(previous, dict):
             raise CNIError(DECODING_FAILURE, "prevResult must be a JSON object")

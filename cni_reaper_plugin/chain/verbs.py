@@ -18,7 +18,15 @@ from cni_reaper_plugin.chain.errors import (
     UNAVAILABLE,
     CNIError,
 )
-from cni_reaper_plugin.chain.request import LATEST_VERSION, REQUIRED, SUPPORTED_VERSIONS, Environment, Request, read_stdin, variable
+from cni_reaper_plugin.chain.request import (
+    LATEST_VERSION,
+    REQUIRED,
+    SUPPORTED_VERSIONS,
+    Environment,
+    Request,
+    read_stdin,
+    variable,
+)
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, netns, records, views
 from cni_reaper_plugin.facts import Call, Netns, Settings
@@ -51,7 +59,11 @@ def run(environment: Environment) -> int:
         _print(orjson.dumps(e.as_object(version)))
         return 1
     except Exception as e:  # noqa: BLE001  a traceback is nothing that a runtime can read
-        _print(orjson.dumps(CNIError(INTERNAL, "a defect of cni-reaper, please report it: %s" % type(e).__name__, repr(e)).as_object(version)))
+        _print(
+            orjson.dumps(
+                CNIError(INTERNAL, "a defect of cni-reaper, please report it: %s" % type(e).__name__, repr(e)).as_object(version)
+            )
+        )
         return 1
     return 0
 
@@ -140,13 +152,17 @@ def _standing(settings: Settings, attachment: Attachment) -> set[tuple[str, int,
     """Return the attachment's reservations that stand before its new record is written."""
     try:
         with store.Network(settings.data_dir, attachment.network) as directory:
-            return {(one.address, one.ino, one.ctime) for one in directory.snapshot() if attachment.owns(one.network, one.container_id, one.ifname)}
+            return {
+                (one.address, one.ino, one.ctime)
+                for one in directory.snapshot()
+                if attachment.owns(one.network, one.container_id, one.ifname)
+            }
     except OSError:
         return set()
 
 
 def _check_self(call: Call, log: Log) -> None:
-    """The self-check: do we see this call's own netns among the visible ones? Then all may be reaped, and the view is proven."""
+    """Do the self-check: if this call's own netns is among the visible ones, all may be reaped, and the view is proven."""
     try:
         call.self_checked = call.netns is not None and netns.sees(call.netns_path, call.netns)
     except OSError as e:
@@ -229,9 +245,15 @@ def _check(request: Request, _: Environment) -> bytes:
                     missing.append(address)
                 elif reservation.container_id and not attachment.owns(request.name, reservation.container_id, reservation.ifname):
                     owner = "%s %s" % (reservation.container_id, reservation.ifname)
-                    raise CNIError(FOREIGN_RESERVATION, "%s of %s %s is reserved for %s" % (address, request.container_id, request.ifname, owner))
+                    raise CNIError(
+                        FOREIGN_RESERVATION,
+                        "%s of %s %s is reserved for %s" % (address, request.container_id, request.ifname, owner),
+                    )
             if missing and directory.has_allocated():
-                raise CNIError(NO_RESERVATION, "%s of %s %s has no reservation" % (" and ".join(missing), request.container_id, request.ifname))
+                raise CNIError(
+                    NO_RESERVATION,
+                    "%s of %s %s has no reservation" % (" and ".join(missing), request.container_id, request.ifname),
+                )
     except FileNotFoundError:
         return b""  # another IPAM than host-local
     except OSError as e:

@@ -76,7 +76,9 @@ def _is_suspect(reservation: Reservation, evidence: Evidence) -> bool:
 
 def _map_cnitool(suspects: "Pairs", sightings: netns.Sightings) -> None:
     """Map `cnitool-…` IDs to the visible path whose hash they are (containernetworking/cni cnitool/cmd/root.go, 3f51e88)."""
-    wanted = {reservation.container_id: evidence for reservation, evidence in suspects if reservation.container_id.startswith(CNITOOL)}
+    wanted = {
+        reservation.container_id: evidence for reservation, evidence in suspects if reservation.container_id.startswith(CNITOOL)
+    }
     if not wanted:
         return
     import hashlib
@@ -112,7 +114,9 @@ def _known(pairs: "Pairs", others: list[Reservation], settings: Settings) -> lis
     return known
 
 
-def _add_siblings(reservation: Reservation, evidence: Evidence, known: list[Known], everyone: list[Reservation], settings: Settings) -> None:
+def _add_siblings(
+    reservation: Reservation, evidence: Evidence, known: list[Known], everyone: list[Reservation], settings: Settings
+) -> None:
     """Find the same container ID under another ifname or network."""
     own = (reservation.network, reservation.container_id, reservation.ifname)
     kin = {(other.network, other.ifname): other.mapping for other in known if other.container_id == reservation.container_id}
@@ -129,7 +133,9 @@ def _add_siblings(reservation: Reservation, evidence: Evidence, known: list[Know
     evidence.sibling_addresses.discard(b"")
     if evidence.mapping is None:
         # Podman and nerdctl start the same ID again in another netns; the sandbox of a pod has one netns for life.
-        evidence.mapping = next((sibling for sibling in evidence.siblings if sibling.recorded is not None and sibling.pod.get("uid")), None)
+        evidence.mapping = next(
+            (sibling for sibling in evidence.siblings if sibling.recorded is not None and sibling.pod.get("uid")), None
+        )
 
 
 def _account(surroundings: Surroundings, known: list[Known], everyone: list[Reservation]) -> None:

@@ -7,7 +7,6 @@ among those seen here. The other order frees live addresses (whereabouts#207).
 from cni_reaper_plugin.evidence import boot, netns, records
 from cni_reaper_plugin.facts import GONE, OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings
 
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +32,9 @@ def cheap(network: str, reservations: list[Reservation], settings: Settings, cal
     return gathered
 
 
-def deep(network: str, reservations: list[Reservation], settings: Settings, call: Call, neighbours: "Neighbours") -> list[Evidence]:
+def deep(
+    network: str, reservations: list[Reservation], settings: Settings, call: Call, neighbours: "Neighbours"
+) -> list[Evidence]:
     """Gather everything section 6 names: also every visible netns with its addresses, siblings, and whom the runtime names.
 
     neighbours: returns the reservations of the node's other networks; asked only when an owner has no netns of its own.
@@ -51,7 +52,9 @@ def deep(network: str, reservations: list[Reservation], settings: Settings, call
     return gathered
 
 
-def _map_all(reservations: list[Reservation], gathered: list[Evidence], settings: Settings, directory: records.Directory | None) -> None:
+def _map_all(
+    reservations: list[Reservation], gathered: list[Evidence], settings: Settings, directory: records.Directory | None
+) -> None:
     for reservation, evidence in zip(reservations, gathered, strict=True):
         if reservation.kind != OWNED:
             continue
@@ -67,7 +70,7 @@ def _map_all(reservations: list[Reservation], gathered: list[Evidence], settings
 
 
 def _foreign(reservation: Reservation, settings: Settings) -> Mapping | None:
-    """Return what others say of an owner without a record: libcni's cache entry, else its path under /run/netns. Raises OSError."""
+    """Return what others say of an owner without a record: a cache entry, else a path under /run/netns. Raises OSError."""
     from cni_reaper_plugin.evidence import libcni_cache
 
     container_id, ifname = reservation.container_id, reservation.ifname

@@ -26,7 +26,9 @@ _LIMIT = 1 << 14  # bytes; a record has a few hundred
 
 
 class Record:
-    """One record as it was read. raw: its bytes; mapping: what it says of the netns, see facts.Mapping (`state` and `now` not looked up);
+    """One record as it was read.
+
+    raw: its bytes; mapping: what it says of the netns, see facts.Mapping (`state` and `now` not looked up);
     head: the plugin was first in the chain; boottime_s: when it was written; deleted: its DEL has been here."""
 
     __slots__ = ("boottime_s", "deleted", "head", "mapping", "raw")
@@ -180,7 +182,13 @@ def _parse(raw: bytes) -> Record | None:
     if not isinstance(fields, dict) or fields.get("v") != VERSION:
         return None
     path, boot_id, boottime = fields.get("netns"), fields.get("bootID"), fields.get("boottime")
-    if not isinstance(path, str) or not path.startswith("/") or "\0" in path or not isinstance(boot_id, str) or not isinstance(boottime, int | float):
+    if (
+        not isinstance(path, str)
+        or not path.startswith("/")
+        or "\0" in path
+        or not isinstance(boot_id, str)
+        or not isinstance(boottime, int | float)
+    ):
         return None
     mapping = Mapping("record", path)
     mapping.boot_id = boot_id

@@ -21,7 +21,9 @@ logFile logLevel; each is explained in the project's docs/options.md. What was r
 
 def run(arguments: list[str]) -> int:
     """Answer a command line, without the program's name, and return the exit code; 2 for a wrong one."""
-    parser = argparse.ArgumentParser("cni-reaper", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "cni-reaper", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--version", action="version", version="cni-reaper " + __version__)
     try:
         parser.parse_args(arguments)

@@ -25,12 +25,24 @@ class Pair:
     pool: the subnet; options: of our entry. A range of one address: first and last.
     """
 
-    def __init__(self, node: Node, subnet: str = "10.66.0.0/24", network: str = NETWORK, first: str | None = None, last: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        node: Node,
+        subnet: str = "10.66.0.0/24",
+        network: str = NETWORK,
+        first: str | None = None,
+        last: str | None = None,
+        **options: Any,
+    ) -> None:
         self.node = node
         self.network = network
         self.head: Conf = {"cniVersion": "1.0.0", "name": network, **reaper(**options)}
         bounds = {key: value for key, value in (("rangeStart", first), ("rangeEnd", last)) if value}
-        self.ipam: Conf = {"cniVersion": "1.0.0", "name": network, "ipam": {"type": "host-local", "ranges": [[{"subnet": subnet, **bounds}]]}}
+        self.ipam: Conf = {
+            "cniVersion": "1.0.0",
+            "name": network,
+            "ipam": {"type": "host-local", "ranges": [[{"subnet": subnet, **bounds}]]},
+        }
 
     def reap(self, verb: str = "ADD", **options: Any) -> Ran:
         """Run ADD of our plugin for a container of its own, which reaps, and nothing else."""

@@ -150,6 +150,33 @@ def test_full_24_heals_at_the_first_add(make_node: MakeNode, plugins: str) -> No
     assert {owner for owner, _ in node.reservations("net").values()} == {live.container_id, fresh.container_id}
 
 
+@pytest.mark.parametrize("leaked", ["before cni-reaper was installed", "while it was installed"])
+def test_first_add_after_a_reboot_heals(node: Node, leaked: str) -> None:
+    """A reboot takes all namespaces, no DEL comes: the next ADD frees everything, the one after it keeps the first."""
+    without: list[Conf] = [bridge(host_local("10.55.0.0/29"))]
+    with_us = [reaper(), *without]
+    before = leaked.startswith("before")
+    node.conflist("net", without if before else with_us)
+    dead = fill(node, "net")
+    full = node.reservations("net")
+    assert len(full) == len(dead)
+    node.reboot()
+
+    node.conflist("net", with_us)
+    first, ran = add_to_fresh_pod(node, "net")
+    ran.check()
+    its_own = addresses_of(first)
+    reaped = {line["address"]: (line["container"], line["reason"]) for line in node.log("reaped")}
+    reason = "no netns left" if before else "rebooted"
+    assert reaped == {address: (owner, reason) for address, (owner, _) in full.items()}
+
+    second, ran = add_to_fresh_pod(node, "net")
+    ran.check()
+    assert_untouched(node, "net", first, its_own)
+    assert_untouched(node, "net", second, addresses_of(second))
+    assert len(node.log("reaped")) == len(full)
+
+
 def test_each_network_reaps_only_its_own(node: Node) -> None:
     """Of two exhausted networks in one node, an ADD heals the one it is for and does not touch the other."""
     nets = {"blue": "10.57.0.0/29", "green": "10.58.0.0/29"}

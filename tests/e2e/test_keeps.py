@@ -45,7 +45,7 @@ def test_live_pods_through_200_cycles_of_others(node: Node) -> None:
     for pod in live:
         node.cnitool("add", "net", pod).check()
     before = {pod.name: pod.addresses() for pod in live}
-    owners = {address: owner for address, owner in node.reservations("net").items()}
+    owners = node.reservations("net")
     assert len(owners) == len(live)
     for start in range(0, 200, 10):
         pods = [node.pod(f"other-{number}") for number in range(start, start + 10)]
@@ -84,7 +84,7 @@ def test_a_netns_made_again_under_the_same_name_for_another_container(pair: Pair
 
 
 def test_the_same_container_in_a_netns_made_again_under_the_same_name(node: Node) -> None:
-    """cnitool gives the same ID for the same path: the address of the second life is kept, that of the first freed."""
+    """Cnitool gives the same ID for the same path: the address of the second life is kept, that of the first freed."""
     node.conflist("net", [reaper(), bridge(host_local("10.66.0.0/24"))])
     first = node.pod("web")
     node.cnitool("add", "net", first).check()
@@ -99,32 +99,30 @@ def test_the_same_container_in_a_netns_made_again_under_the_same_name(node: Node
     assert [line["reason"] for line in node.log("reaped")] == ["added again"]
 
 
+def with_the_number_of_a_dead_one(pair: Pair, name: str) -> Pod:
+    """Leave a leak whose netns' inode number is that of the netns returned; others on the machine may snatch a number away."""
+    node = pair.node
+    for attempt in range(50):
+        dead = node.pod(f"dead-{attempt}" if name != "web" else "web")
+        number = inode(node, dead.path)
+        pair.add(dead, container_id(f"dead {attempt}"))
+        dead.delete()
+        live = node.pod(name)
+        if inode(node, live.path) == number:
+            return live
+        live.delete()
+    raise AssertionError("no inode number was used again in 50 tries")
+
+
 def test_an_inode_number_given_to_the_next_netns(pair: Pair) -> None:
     """The kernel gives the number of the dead netns to the next one: the dead owner is freed, the next one kept."""
-    node = pair.node
-    dead = node.pod("dead")
-    number = inode(node, dead.path)
-    pair.add(dead)
-    dead.delete()
-    live = next(pod for pod in map(node.pod, map("next-{}".format, range(50))) if inode(node, pod.path) == number)
-    kept = pair.add(live, container_id("live"))
-    assert inode(node, live.path) == number
-    assert_reaps_all_but(pair, {kept})
+    live = with_the_number_of_a_dead_one(pair, "next")
+    assert_reaps_all_but(pair, {pair.add(live, container_id("live"))})
 
 
 def test_an_inode_number_given_to_a_netns_at_the_same_path(pair: Pair) -> None:
     """Path and inode number are both used again, by another container: its address is kept."""
-    node = pair.node
-    dead = node.pod("web")
-    number = inode(node, dead.path)
-    pair.add(dead)
-    dead.delete()
-    for _ in range(50):
-        live = node.pod("web")
-        if inode(node, live.path) == number:
-            break
-        live.delete()
-    assert inode(node, live.path) == number
+    live = with_the_number_of_a_dead_one(pair, "web")
     assert_reaps_all_but(pair, {pair.add(live, container_id("live"))})
 
 
@@ -322,7 +320,8 @@ def stopped_at(node: Node, pair: Pair, path: str, when: int, netns: Pod) -> tupl
         "CNI_IFNAME": "eth0",
         "CNI_PATH": BIN,
     }
-    trace = f"exec strace -qq -o /run/trace -e trace=openat -P {path} -e inject=openat:signal=STOP:when={when} {BIN}/cni-reaper < /run/conf.json > /run/result"
+    inject = f"-e trace=openat -P {path} -e inject=openat:signal=STOP:when={when}"
+    trace = f"exec strace -qq -o /run/trace {inject} {BIN}/cni-reaper < /run/conf.json > /run/result"
     strace = node.start(["sh", "-c", trace], env=variables)
     written = node.path("/run/trace")
     until(lambda: written.exists() and "stopped by SIGSTOP" in written.read_text(), f"the plugin stops at {path}")
@@ -405,7 +404,18 @@ def test_a_view_that_sees_no_pods(pair: Pair) -> None:
     script = "umount -l /run/netns/* 2>/dev/null; exec /opt/cni/bin/cni-reaper"
     for verb in ("ADD", "DEL"):
         command = node.plugin_command(verb, pair.head, netns=trigger, container_id=container_id("trigger"))
-        command["argv"] = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--propagation", "private", "sh", "-c", script]
+        command["argv"] = [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            script,
+        ]
         node.together([command])[0].check()
         assert pair.held() == {live, stale}
         assert node.log("sweep-skipped")[-1]["reason"].startswith("this process cannot be sure to see")
@@ -419,7 +429,10 @@ def test_sees_through_other_mount_namespaces(pair: Pair) -> None:
     address = pair.add(pod)
     pair.leak()
     holder = node.start(["unshare", "--mount", "--propagation", "private", "sleep", "infinity"])
-    until(lambda: os.readlink(node.path(f"/proc/{holder}/ns/mnt")) != os.readlink(node.path("/proc/1/ns/mnt")), "the holder has its own mounts")
+    until(
+        lambda: os.readlink(node.path(f"/proc/{holder}/ns/mnt")) != os.readlink(node.path("/proc/1/ns/mnt")),
+        "the holder has its own mounts",
+    )
     node.umount(pod.path)  # and no unlink: that would detach it in the other mount namespace, too
     assert_reaps_all_but(pair, {address})
     node.stop(holder, signal.SIGKILL)
@@ -427,7 +440,7 @@ def test_sees_through_other_mount_namespaces(pair: Pair) -> None:
 
 
 def test_dry_run_frees_nothing(pair: Pair) -> None:
-    """dryRun says what would be freed and frees nothing."""
+    """DryRun says what would be freed and frees nothing."""
     stale = pair.leak()
     pair.reap(dryRun=True)
     assert pair.held() == {stale}

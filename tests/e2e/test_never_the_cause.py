@@ -23,7 +23,18 @@ STORE = f"{DATA_DIR}/{NETWORK}"
 
 def mountinfo_refused(which: int) -> list[str]:
     """Return a command prefix under which the `which`-th and later opens of our mountinfo fail."""
-    return ["strace", "--quiet=all", "-o", "/dev/null", "-e", "trace=openat", "-P", "/proc/self/mountinfo", "-e", f"inject=openat:error=EACCES:when={which}+"]
+    return [
+        "strace",
+        "--quiet=all",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=openat",
+        "-P",
+        "/proc/self/mountinfo",
+        "-e",
+        f"inject=openat:error=EACCES:when={which}+",
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +63,15 @@ def replace_by_link(path: str) -> Callable[[Pair], None]:
     def make(pair: Pair) -> None:
         pair.node.path(path).rename(pair.node.path(path + ".away"))
         pair.node.path(path).symlink_to(path + ".away")
+
+    return make
+
+
+def moved_away(path: str) -> Callable[[Pair], None]:
+    """Return what renames a directory."""
+
+    def make(pair: Pair) -> None:
+        pair.node.path(path).rename(pair.node.path(path + ".away"))
 
     return make
 
@@ -86,18 +106,24 @@ def nothing(_: Pair) -> None:
 
 
 TROUBLES = {
-    "dataDir is missing": Trouble(lambda pair: pair.node.path(DATA_DIR).rename(pair.node.path(DATA_DIR + ".away")), "no reservations here yet"),
+    "dataDir is missing": Trouble(moved_away(DATA_DIR), "no reservations here yet"),
     "dataDir cannot be read": Trouble(closed(DATA_DIR), "Permission denied", tuple(NO_OVERRIDE)),
     "dataDir is a file": Trouble(replace_by_file(DATA_DIR), "Not a directory"),
     "network directory cannot be read": Trouble(closed(STORE), "Permission denied", tuple(NO_OVERRIDE)),
     "network directory is a symlink": Trouble(replace_by_link(STORE), "Not a directory"),
     "lock is a symlink": Trouble(replace_by_link(f"{STORE}/lock"), "symbolic links"),
-    "/run/cni-reaper is read-only": Trouble(mounted("/run/cni-reaper", "", MS_RDONLY), "lock of sweeps cannot be opened", del_says="cannot be sure to see"),
-    "/run/cni-reaper is a file": Trouble(replace_by_file("/run/cni-reaper"), "lock of sweeps cannot be opened", del_says="cannot be sure to see"),
+    "/run/cni-reaper is read-only": Trouble(
+        mounted("/run/cni-reaper", "", MS_RDONLY), "lock of sweeps cannot be opened", del_says="cannot be sure to see"
+    ),
+    "/run/cni-reaper is a file": Trouble(
+        replace_by_file("/run/cni-reaper"), "lock of sweeps cannot be opened", del_says="cannot be sure to see"
+    ),
     "records cannot be read": Trouble(closed(STATE_DIR), "Permission denied", tuple(NO_OVERRIDE)),
     "records' directory is a file": Trouble(replace_by_file(RECORDS), "evidence cannot be read"),
     "records' directory is a symlink": Trouble(replace_by_link(RECORDS), "evidence cannot be read"),
-    "mountinfo cannot be read at all": Trouble(nothing, "visible netns cannot be read", tuple(mountinfo_refused(1)), del_says="not everything can be seen"),
+    "mountinfo cannot be read at all": Trouble(
+        nothing, "visible netns cannot be read", tuple(mountinfo_refused(1)), del_says="not everything can be seen"
+    ),
     "mountinfo cannot be read later": Trouble(nothing, "not everything can be seen", tuple(mountinfo_refused(2)), del_says=""),
 }
 
@@ -112,9 +138,9 @@ def pair(node: Node) -> Pair:
     return pair
 
 
-def call(pair: Pair, verb: str, pod: Pod, prefix: tuple[str, ...] = (), **more: str) -> Ran:
+def call(pair: Pair, verb: str, pod: Pod, prefix: tuple[str, ...] = ()) -> Ran:
     """Run our plugin for a pod, behind a command prefix."""
-    command = pair.node.plugin_command(verb, pair.head, container_id=container_id(pod.name), **{"netns": pod.path, **more})
+    command = pair.node.plugin_command(verb, pair.head, container_id=container_id(pod.name), netns=pod)
     command["argv"] = [*prefix, *command["argv"]]
     return pair.node.together([command])[0]
 
@@ -141,7 +167,11 @@ def assert_quick(run: Callable[[], Ran], verb: str) -> None:
 
 def leaked(pair: Pair) -> bool:
     """Tell whether the leak still stands, wherever its directory has gone."""
-    return any((pair.node.path(DATA_DIR + away) / (NETWORK + gone) / "10.66.0.3").exists() for away in ("", ".away") for gone in ("", ".away"))
+    return any(
+        (pair.node.path(DATA_DIR + away) / (NETWORK + gone) / "10.66.0.3").exists()
+        for away in ("", ".away")
+        for gone in ("", ".away")
+    )
 
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
@@ -186,7 +216,11 @@ def test_another_sweep_that_never_ends(pair: Pair, verb: str) -> None:
     node.stop(holder)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\x00" * 300, b'{"v":2}', b'{"v":1,"netns":7}', b"x" * 100_000], ids=["empty", "cut", "list", "null", "NUL", "newer", "wrong type", "huge"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"null", b"\x00" * 300, b'{"v":2}', b'{"v":1,"netns":7}', b"x" * 100_000],
+    ids=["empty", "cut", "list", "null", "NUL", "newer", "wrong type", "huge"],
+)
 def test_a_corrupt_record_is_no_record(pair: Pair, content: bytes) -> None:
     """What we did not write maps nobody: the live pod is kept for its address; once its netns is gone, freed."""
     node = pair.node
@@ -199,14 +233,18 @@ def test_a_corrupt_record_is_no_record(pair: Pair, content: bytes) -> None:
     assert pair.held() == set()
 
 
-@pytest.mark.parametrize(("make", "says"), [(full(RECORDS), "No space left"), (mounted(RECORDS, "", MS_RDONLY), "Read-only file system")], ids=["full", "read-only"])
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [(full(RECORDS), "No space left"), (mounted(RECORDS, "", MS_RDONLY), "Read-only file system")],
+    ids=["full", "read-only"],
+)
 def test_records_that_cannot_be_written(pair: Pair, make: Callable[[Pair], None], says: str) -> None:
     """On a full or read-only file system no record is written, which is said; nothing that lives is freed for it."""
     node = pair.node
     make(pair)
     pod = node.pod("new")
-    for verb in ("ADD", "DEL"):
-        assert_quick(lambda: call(pair, verb, pod), verb)
+    assert_quick(lambda: call(pair, "ADD", pod), "ADD")
+    assert_quick(lambda: call(pair, "DEL", pod), "DEL")
     assert any(says in line["reason"] for line in node.log("not-recorded")), node.log()
     assert "10.66.0.2" in pair.held()
     assert node.records(NETWORK) == {}
@@ -269,7 +307,9 @@ def test_the_storm_after_a_reboot(node: Node) -> None:
     for start in range(0, 253, 23):
         some = pods[start : start + 23]
         for plugin, conf in (("cni-reaper", {**pair.head, "reapOn": []}), ("host-local", pair.ipam)):
-            for ran in node.together([node.plugin_command("ADD", conf, binary=plugin, netns=pod, container_id=container_id(pod.name)) for pod in some]):
+            for ran in node.together(
+                [node.plugin_command("ADD", conf, binary=plugin, netns=pod, container_id=container_id(pod.name)) for pod in some]
+            ):
                 ran.check()
     assert len(pair.held()) == 253
     node.reboot()
@@ -284,7 +324,7 @@ def test_the_storm_after_a_reboot(node: Node) -> None:
 
 
 def test_a_log_nobody_can_write(pair: Pair) -> None:
-    """logFile in a directory that is not there, or a FIFO nobody reads: the call succeeds, and reaps."""
+    """LogFile in a directory that is not there, or a FIFO nobody reads: the call succeeds, and reaps."""
     node = pair.node
     os.mkfifo(node.path("/run/log-fifo"))
     pair.head["logFile"] = "/nowhere/log"

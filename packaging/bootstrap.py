@@ -1,0 +1,75 @@
+"""The first code that runs in the frozen process, instead of PyInstaller's own bootstrap: orjson without its stdlib tail.
+
+When orjson's extension is loaded it looks up five names, without checking that it gets them: datetime.datetime_CAPI,
+uuid.UUID, enum.EnumMeta, dataclasses._FIELD and json.JSONDecodeError. Importing those five modules would cost more than all
+the rest of a start. So they are stood in for while the extension loads, and the stand-ins are gone before anybody else can
+see them. Any other name a stand-in is asked for comes from the real module.
+
+What follows from it: orjson.dumps takes dict, list, tuple, str, int, float, bool, None (no dataclass, enum or UUID), and
+orjson.JSONDecodeError is a ValueError but not json's. selftest.py, run by every freeze, proves both halves.
+"""
+
+import gc
+import sys
+
+gc.disable()  # the process ends before collecting could pay
+sys.frozen = True  # type: ignore[attr-defined]  # what frozen programs have
+
+
+class _DecodeError(ValueError):
+    """As json.JSONDecodeError: made from (message, document, position), and tells line and column."""
+
+    def __init__(self, msg: str, doc: str, pos: int) -> None:
+        self.lineno = doc.count("\n", 0, pos) + 1
+        self.colno = pos - doc.rfind("\n", 0, pos)
+        super().__init__(f"{msg}: line {self.lineno} column {self.colno} (char {pos})")
+        self.msg, self.doc, self.pos = msg, doc, pos
+
+
+_DecodeError.__module__ = "json"
+_DecodeError.__name__ = _DecodeError.__qualname__ = "JSONDecodeError"
+
+
+def _stand_in(name: str, attribute: str, value: object) -> object:
+    """Put a module with one attribute in the place of a stdlib module; any other attribute comes from the real one."""
+    module = type(sys)(name)
+
+    def from_the_real_one(wanted: str) -> object:
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
+        return getattr(__import__(name), wanted)
+
+    setattr(module, attribute, value)
+    module.__getattr__ = from_the_real_one  # type: ignore[method-assign]
+    sys.modules[name] = module
+    return module
+
+
+def load_orjson(path: str) -> None:
+    """Load orjson's extension from a file and make it `import orjson`."""
+    import _datetime  # type: ignore[import-not-found]  # typeshed does not know it
+    import _imp
+    from _frozen_importlib import ModuleSpec
+    from _frozen_importlib_external import ExtensionFileLoader
+
+    names = {
+        "datetime": ("datetime_CAPI", _datetime.datetime_CAPI),  # dereferenced: must be the real one
+        "uuid": ("UUID", type("UUID", (), {})),
+        "enum": ("EnumMeta", type("EnumMeta", (type,), {})),
+        "dataclasses": ("_FIELD", object()),
+        "json": ("JSONDecodeError", _DecodeError),
+    }
+    stand_ins = {name: _stand_in(name, *one) for name, one in names.items() if name not in sys.modules}
+    try:
+        spec = ModuleSpec("orjson", ExtensionFileLoader("orjson", path), origin=path)
+        module = _imp.create_dynamic(spec)
+        _imp.exec_dynamic(module)
+        sys.modules["orjson"] = module
+    finally:
+        for name, stand_in in stand_ins.items():
+            if sys.modules.get(name) is stand_in:
+                del sys.modules[name]
+
+
+if hasattr(sys, "_MEIPASS"):
+    load_orjson(sys._MEIPASS + "/orjson.so")
