@@ -56,8 +56,8 @@ def run(call: Call, settings: Settings, log: Log) -> None:
         budget.next_sweep()
         try:
             _sweep(network, call, settings, budget, log)
-        except FileNotFoundError as e:
-            log.info("sweep-skipped", network=network, reason="no reservations here yet: %s" % e)
+        except FileNotFoundError:
+            log.info("sweep-skipped", network=network, reason="no reservations here yet: no %s/%s" % (settings.data_dir, network))
         except store.LockTimeoutError:
             log.warning("sweep-skipped", network=network, reason="host-local's lock was held by others all the time")
         except (SkippedError, OSError) as e:
@@ -148,6 +148,7 @@ def _reap(directory: store.Network, call: Call, settings: Settings, budget: Budg
         for reservation, evidence in zip(reservations, gathered, strict=True)
     ]
     stale = [one for one in judged if one[2] == STALE and call.may_reap in ("all", one[3])]
+    stale.sort(key=lambda one: one[1].packed)
     _refuse_a_wrong_view(judged, call)
     if gathered and gathered[0].surroundings.trouble:
         raise SkippedError(gathered[0].surroundings.trouble)
