@@ -8,30 +8,35 @@ import posix
 _TICKS = posix.sysconf("SC_CLK_TCK")
 
 
+def ticks() -> int:
+    """Return a number that is another one every 10 ms; it means nothing else."""
+    return int(posix.times().elapsed * _TICKS)
+
+
 class Budget:
     """The time one call may spend on reaping.
 
     wall_s: seconds since the start of the call in which every wait must end; cpu_ms: CPU time of one sweep.
     """
 
-    __slots__ = ("_cpu_end", "_cpu_ms", "_end")
+    __slots__ = ("_cpu_s", "_cpu_start", "_end")
 
     def __init__(self, wall_s: float, cpu_ms: int) -> None:
         now = posix.times()
         self._end = now.elapsed + wall_s
-        self._cpu_ms = cpu_ms
-        self._cpu_end = now.user + now.system + cpu_ms / 1000
+        self._cpu_s = cpu_ms / 1000
+        self._cpu_start = now.user + now.system
 
     def next_sweep(self) -> None:
         """Give the next sweep of this call its own CPU budget; the wall limit stays that of the call."""
         now = posix.times()
-        self._cpu_end = now.user + now.system + self._cpu_ms / 1000
+        self._cpu_start = now.user + now.system
 
     def wall_left_s(self) -> float:
         """Return how many seconds may still be waited, never below 0."""
         return max(0.0, self._end - posix.times().elapsed)
 
-    def spent(self) -> bool:
-        """Tell whether the sweep has used up its CPU time or the call its wall time."""
+    def spent(self, share: float = 1) -> bool:
+        """Tell whether the sweep has used up this share of its CPU time, or the call its wall time."""
         now = posix.times()
-        return now.elapsed > self._end or now.user + now.system > self._cpu_end
+        return now.elapsed > self._end or now.user + now.system > self._cpu_start + share * self._cpu_s

@@ -5,6 +5,10 @@ No dataclasses, enum or typing here: this is on the path that the runtime pays f
 
 from cni_reaper_plugin.attachment import Attachment, valid_ifname, valid_name
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 LIVE = "LIVE"
 STALE = "STALE"
 UNKNOWN = "UNKNOWN"
@@ -105,17 +109,26 @@ class VisibleNetns:
 class Surroundings:
     """What one sweep saw of the node.
 
-    boot_id: str; netns: every visible netns, None until somebody had to look; deep: all sources of section 6 were read,
-    addresses too; trouble: why something may be missing, empty when every source was read.
+    boot_id: str; netns: every visible netns by inode number, None until somebody had to look; deep: all sources of section 6
+    were read, addresses too; trouble: why something may be missing, empty when every source was read.
     """
 
     __slots__ = ("boot_id", "deep", "netns", "trouble")
 
     def __init__(self, boot_id: str) -> None:
         self.boot_id = boot_id
-        self.netns: list[VisibleNetns] | None = None
+        self.netns: dict[int, VisibleNetns] | None = None
         self.deep = False
         self.trouble = ""
+
+    def visible(self) -> "Iterable[VisibleNetns]":
+        """Return every netns that was seen, none before somebody has looked."""
+        return self.netns.values() if self.netns is not None else ()
+
+    def with_inode_of(self, netns: Netns) -> "VisibleNetns | None":
+        """Return the visible netns that has this netns' inode number now, if any."""
+        seen = self.netns.get(netns.ino) if self.netns is not None else None
+        return seen if seen is not None and seen.netns.same_inode(netns) else None
 
 
 GONE = "gone"
@@ -128,10 +141,11 @@ class Mapping:
 
     source: `record`, `cache`, `path` or `cnitool`; path: str; recorded: the identity a record has, None from other sources;
     boot_id: the record's; pod: the record's {namespace, name, uid}, all str; state: GONE, NETNS or UNREADABLE of the path now;
-    now: its identity when NETNS; of_host: it is the host's own.
+    now: its identity when NETNS; of_host: it is the host's own; head: the record was written before the reservation;
+    pid_ns: inode of the PID namespace in which a process's path was recorded, 0 where nobody said.
     """
 
-    __slots__ = ("boot_id", "now", "of_host", "path", "pod", "recorded", "source", "state")
+    __slots__ = ("boot_id", "head", "now", "of_host", "path", "pid_ns", "pod", "recorded", "source", "state")
 
     def __init__(self, source: str, path: str) -> None:
         self.source = source
@@ -142,11 +156,22 @@ class Mapping:
         self.state = GONE
         self.now: Netns | None = None
         self.of_host = False
+        self.head = False
+        self.pid_ns = 0
 
     @property
     def of_process(self) -> bool:
         """Whether the path is a process's, whose number can be another process's by now."""
         return self.path.startswith("/proc/")
+
+    @property
+    def can_prove_death(self) -> bool:
+        """Whether the record's netns is the owner's last one.
+
+        At the head of a chain the record is new before the address is reserved. Elsewhere an ADD for the same ID may have
+        reserved already while the record is still of its last life; but a pod's sandbox has only one.
+        """
+        return self.recorded is not None and (self.head or bool(self.pod.get("uid")))
 
 
 class Call:

@@ -50,6 +50,21 @@ def read_small(path: str, dir_fd: int | None, limit: int) -> bytes:
     return data
 
 
+def open_on_device(path: str, device: int) -> int:
+    """Open a file for reading if it is on a device, and return its descriptor, which the caller closes.
+
+    What the path leads to is looked at before it is opened: below a container's root it may be a device by now, and opening
+    one can do things. Raises OSError.
+    """
+    pinned = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
+    try:
+        if posix.fstat(pinned).st_dev != device:
+            raise OSError(errno.EXDEV, "not the file it was", path)
+        return posix.open("/proc/self/fd/%d" % pinned, _READ)
+    finally:
+        posix.close(pinned)
+
+
 def make_directory(path: str, mode: int) -> None:
     """Make a directory with its parents; the mode is for those that are made. Raises OSError."""
     try:

@@ -20,9 +20,7 @@ from cni_reaper_plugin.facts import (
     Call,
     Evidence,
     Mapping,
-    Netns,
     Reservation,
-    VisibleNetns,
 )
 
 NETNS_GONE = "netns gone"
@@ -62,7 +60,11 @@ def _is_added_again(reservation: Reservation, call: Call, boot_id: str) -> bool:
         return False
     if (reservation.address, reservation.ino, reservation.ctime) not in call.standing:
         return False  # an ADD that runs beside this one has made it
-    return not call.netns.is_proven(older.recorded, older.boot_id == boot_id)
+    same_boot = older.boot_id == boot_id
+    numbered = call.netns.ns_id and older.recorded.ns_id
+    if same_boot and not numbered and call.netns.same_inode(older.recorded) and call.netns_path.startswith("/proc/"):
+        return False  # nothing pins its inode, so its ctime says nothing
+    return not call.netns.is_proven(older.recorded, same_boot)
 
 
 def _is_left_behind(call: Call, mapping: Mapping | None) -> bool:
@@ -91,9 +93,9 @@ def _other_boot(_: Reservation, evidence: Evidence) -> Answer | None:
     if mapping.now is not None and mapping.now.is_proven(mapping.recorded, same_boot=False):
         return None
     recorded = mapping.recorded
-    if any(seen.netns.is_proven(recorded, same_boot=False) for seen in evidence.surroundings.netns or ()):
+    if any(seen.netns.is_proven(recorded, same_boot=False) for seen in evidence.surroundings.visible()):
         return LIVE, "netns visible elsewhere"
-    return STALE, REBOOTED
+    return (STALE, REBOOTED) if mapping.can_prove_death else None
 
 
 def _netns_there(_: Reservation, evidence: Evidence) -> Answer | None:
@@ -113,7 +115,7 @@ def _names_a_netns(mapping: Mapping, evidence: Evidence) -> bool:
         return False
     if not mapping.of_process:
         return True
-    seen = _inode(mapping.now, evidence)
+    seen = evidence.surroundings.with_inode_of(mapping.now)
     return seen is not None and (seen.addresses is None or evidence.packed in seen.addresses)
 
 
@@ -122,15 +124,21 @@ def _netns_gone(_: Reservation, evidence: Evidence) -> Answer | None:
     mapping = evidence.mapping
     if mapping is None or mapping.recorded is None:
         return None
-    return None if _inode(mapping.recorded, evidence) is not None else (STALE, NETNS_GONE)
+    if evidence.surroundings.with_inode_of(mapping.recorded) is not None or not mapping.can_prove_death:
+        return None
+    return STALE, NETNS_GONE
 
 
-def _inode_elsewhere(_: Reservation, evidence: Evidence) -> Answer | None:
-    """Row 5: as row 4, but the inode number is visible; LIVE unless the number was plainly given to another netns."""
+def _inode_elsewhere(reservation: Reservation, evidence: Evidence) -> Answer | None:
+    """Row 5: as row 4, but the inode number is visible; LIVE unless the number was plainly given to another netns.
+
+    A ctime that differs does not say so: nothing pins the inode of a netns that only a process holds. NS_GET_ID does, or that
+    the netns is known to be somebody else's.
+    """
     mapping = evidence.mapping
     if mapping is None or mapping.recorded is None:
         return None
-    seen = _inode(mapping.recorded, evidence)
+    seen = evidence.surroundings.with_inode_of(mapping.recorded)
     if seen is None:
         return None
     if seen.netns.is_proven(mapping.recorded):
@@ -139,7 +147,12 @@ def _inode_elsewhere(_: Reservation, evidence: Evidence) -> Answer | None:
         return STALE, NETNS_GONE
     if seen.addresses is None:
         return LIVE, "netns cannot be looked into"
-    return (LIVE, "address in use") if evidence.packed in seen.addresses else (STALE, NETNS_GONE)
+    if evidence.packed in seen.addresses:
+        return LIVE, "address in use"
+    if not mapping.can_prove_death:
+        return None
+    reused = (seen.netns.ns_id and mapping.recorded.ns_id) or seen.is_accounted(reservation.container_id)
+    return (STALE, NETNS_GONE) if reused else (UNKNOWN, "inode number in use, perhaps by its own netns")
 
 
 def _listed(reservation: Reservation, evidence: Evidence) -> Answer | None:
@@ -175,10 +188,10 @@ def _sibling(reservation: Reservation, evidence: Evidence) -> Answer | None:
             alive = sibling.now is not None and sibling.now.is_proven(
                 sibling.recorded, sibling.boot_id == evidence.surroundings.boot_id
             )
-            alive = alive or _inode(sibling.recorded, evidence) is not None
+            alive = alive or evidence.surroundings.with_inode_of(sibling.recorded) is not None
         if alive:
             return LIVE, "sibling has a netns"
-    for seen in evidence.surroundings.netns or ():
+    for seen in evidence.surroundings.visible():
         if seen.addresses is not None and not evidence.sibling_addresses.isdisjoint(seen.addresses):
             return LIVE, "sibling's address in use"
     return None
@@ -188,7 +201,7 @@ def _unmapped(reservation: Reservation, evidence: Evidence) -> Answer | None:
     """Row 8: no netns is known for the owner, and every visible one is known to be somebody else's."""
     if reservation.kind != OWNED or not has_runtime_id(reservation.container_id):
         return None
-    for seen in evidence.surroundings.netns or ():
+    for seen in evidence.surroundings.visible():
         if not seen.is_accounted(reservation.container_id):
             return None
     return STALE, NO_NETNS_LEFT
@@ -203,7 +216,7 @@ def _kept(reservation: Reservation, evidence: Evidence) -> Answer:
         return UNKNOWN, "content is no owner"
     if not has_runtime_id(reservation.container_id):
         return UNKNOWN, "no runtime's ID"
-    unaccounted = [seen for seen in evidence.surroundings.netns or () if not seen.is_accounted(reservation.container_id)]
+    unaccounted = [seen for seen in evidence.surroundings.visible() if not seen.is_accounted(reservation.container_id)]
     return UNKNOWN, "%d netns unaccounted for" % len(unaccounted)
 
 
@@ -232,7 +245,7 @@ def _guarded(answer: Answer, row: int, reservation: Reservation, evidence: Evide
         return answer
     if not evidence.packed:
         return UNKNOWN, "name is no address"
-    for seen in surroundings.netns or ():
+    for seen in surroundings.visible():
         if seen.addresses is not None:
             if evidence.packed in seen.addresses:
                 return LIVE, "address in use"
@@ -241,14 +254,6 @@ def _guarded(answer: Answer, row: int, reservation: Reservation, evidence: Evide
     if row in NAMED_ROWS and evidence.named:
         return LIVE, "named by the runtime"
     return answer
-
-
-def _inode(netns: Netns, evidence: Evidence) -> VisibleNetns | None:
-    """Return the visible netns that has this netns' inode number now, if any."""
-    for seen in evidence.surroundings.netns or ():
-        if seen.netns.same_inode(netns):
-            return seen
-    return None
 
 
 def has_runtime_id(container_id: str) -> bool:

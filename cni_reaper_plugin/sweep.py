@@ -7,15 +7,13 @@ not, under host-local's lock, still exactly what was judged.
 import fcntl
 import posix
 
-from cni_reaper_plugin import files, flock, store
-from cni_reaper_plugin.clock import Budget
+from cni_reaper_plugin import expiry, files, flock, store
+from cni_reaper_plugin.clock import Budget, ticks
 from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import boot, gather, netns, records, views
+from cni_reaper_plugin.evidence import gather, records, views
 from cni_reaper_plugin.facts import (
     ADDED_AGAIN,
-    GONE,
     LEFT_BY_DEL,
-    NETNS,
     REBOOTED,
     STALE,
     UNKNOWN,
@@ -28,6 +26,7 @@ from cni_reaper_plugin.judge import EMPTY, NETNS_GONE, NO_NETNS_LEFT, judge
 
 WALL_LIMIT_S = 5.0  # for all networks of a call and every wait in it
 SLICE = 512  # reservations between two looks at the budget
+BATCH = 256  # reservations removed before host-local has its lock back: all of a /24 at once
 SUSPICIOUS = 3  # so many recorded attachments, all stale at once, are rather a wrong view
 
 CAUSES = {
@@ -56,8 +55,6 @@ def run(call: Call, settings: Settings, log: Log) -> None:
         budget.next_sweep()
         try:
             _sweep(network, call, settings, budget, log)
-        except FileNotFoundError:
-            log.info("sweep-skipped", network=network, reason="no reservations here yet: no %s/%s" % (settings.data_dir, network))
         except store.LockTimeoutError:
             log.warning("sweep-skipped", network=network, reason="host-local's lock was held by others all the time")
         except (SkippedError, OSError) as e:
@@ -81,9 +78,15 @@ def _networks(call: Call, settings: Settings, log: Log) -> list[str]:
 
 def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Log) -> None:
     """Sweep one network. Raises OSError, SkippedError and LockTimeoutError; then nothing, or not all, was reaped."""
-    with store.Network(settings.data_dir, network) as directory:
+    try:
+        directory = store.Network(settings.data_dir, network)
+    except FileNotFoundError:
+        log.info("sweep-skipped", network=network, reason="no reservations here yet: no %s/%s" % (settings.data_dir, network))
+        return
+    with directory:
         reservations = directory.snapshot()
-        if _has_candidates(network, reservations, call, settings, budget, log):
+        candidate = _first_candidate(network, _turned(reservations, ticks()), call, settings, budget, log)
+        if candidate is not None:
             if not call.may_reap:
                 msg = (
                     "this process cannot be sure to see the pods' network namespaces (does it run in a daemon's mount namespace?)"
@@ -91,17 +94,17 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
                 raise SkippedError(msg)
             gate = _one_at_a_time(network, budget)
             try:
-                _reap(directory, call, settings, budget, log)
+                _reap(directory, candidate, call, settings, budget, log)
             finally:
                 posix.close(gate)
     if call.may_reap == "all" and not settings.dry_run:
-        _drop_records(network, reservations, settings)
+        expiry.drop_records(network, reservations, settings)
 
 
-def _has_candidates(
+def _first_candidate(
     network: str, reservations: list[Reservation], call: Call, settings: Settings, budget: Budget, log: Log
-) -> bool:
-    """Judge on cheap facts only: is there anything worth the closer look?"""
+) -> str | None:
+    """Judge on cheap facts only: return an address that is worth the closer look, None when there is none."""
     for start in range(0, len(reservations), SLICE):
         part = reservations[start : start + SLICE]
         troubled = []
@@ -110,15 +113,15 @@ def _has_candidates(
                 raise SkippedError(evidence.surroundings.trouble)
             verdict, reason = judge(reservation, evidence)
             if verdict == STALE:
-                return True
+                return reservation.address
             if evidence.trouble:
                 troubled.append((reservation, evidence, reason))
         for reservation, evidence, reason in troubled:
             _report("kept", reservation, evidence, reason, log)
-        if budget.spent():
-            msg = "budgetMs is used up"
+        if budget.spent(share=0.5):
+            msg = "half of budgetMs went into a first look; the rest waits for the next call"
             raise SkippedError(msg)
-    return False
+    return None
 
 
 def _one_at_a_time(network: str, budget: Budget) -> int:
@@ -139,43 +142,72 @@ def _one_at_a_time(network: str, budget: Budget) -> int:
     return gate
 
 
-def _reap(directory: store.Network, call: Call, settings: Settings, budget: Budget, log: Log) -> None:
+def _reap(directory: store.Network, candidate: str, call: Call, settings: Settings, budget: Budget, log: Log) -> None:
     """From a new snapshot: gather everything, judge, remove, report."""
-    reservations = directory.snapshot()
-    gathered = gather.deep(directory.name, reservations, settings, call, lambda: _neighbours(directory.name, settings))
-    judged = [
-        (reservation, evidence, *judge(reservation, evidence))
-        for reservation, evidence in zip(reservations, gathered, strict=True)
-    ]
+    judged = _judged_closely(directory, candidate, call, settings, budget)
     stale = [one for one in judged if one[2] == STALE and call.may_reap in ("all", one[3])]
     stale.sort(key=lambda one: one[1].packed)
     _refuse_a_wrong_view(judged, call)
-    if gathered and gathered[0].surroundings.trouble:
-        raise SkippedError(gathered[0].surroundings.trouble)
-    if settings.dry_run:
-        for reservation, evidence, _, reason in stale:
-            _report("would-reap", reservation, evidence, reason, log)
-        return
-    about = {id(reservation): (evidence, reason) for reservation, evidence, _, reason in stale}
-    if stale:
-        removed, refused = directory.remove(
-            [one[0] for one in stale],
-            lambda reservation: _still_judged(reservation, about[id(reservation)][0], settings),
-            budget.wall_left_s(),
-        )
-        for reservation in removed:
-            _report("reaped", reservation, *about[id(reservation)], log)
-        for reservation, error in refused:
-            log.warning(
-                "not-reaped",
-                network=directory.name,
-                address=reservation.address,
-                container=reservation.container_id,
-                reason=str(error),
-            )
+    for start in range(0, len(stale), BATCH):
+        batch = stale[start : start + BATCH]
+        if settings.dry_run:
+            for reservation, evidence, _, reason in batch:
+                _report("would-reap", reservation, evidence, reason, log)
+        else:
+            _remove(directory, batch, settings, budget, log)
     for reservation, evidence, verdict, reason in judged:
         if verdict == UNKNOWN:
             _report("kept", reservation, evidence, reason, log)
+    if budget.spent():
+        log.info("sweep-cut", network=directory.name, reason="budgetMs is used up; the rest waits for the next call")
+
+
+def _judged_closely(directory: store.Network, candidate: str, call: Call, settings: Settings, budget: Budget) -> list[Judged]:
+    """Judge on all facts, the candidate first, as far as the budget goes. Raises SkippedError when something cannot be seen."""
+    from cni_reaper_plugin.evidence import closer
+
+    reservations = directory.snapshot()
+    found = (place for place, reservation in enumerate(reservations) if reservation.address == candidate)
+    reservations = _turned(reservations, next(found, 0))
+    look = closer.Look(directory.name, reservations, settings, call, lambda: _neighbours(directory.name, settings))
+    judged: list[Judged] = []
+    for start in range(0, len(reservations), SLICE):
+        part = reservations[start : start + SLICE]
+        gathered = look.gather(part)
+        if look.surroundings.trouble:
+            raise SkippedError(look.surroundings.trouble)
+        judged += [
+            (reservation, evidence, *judge(reservation, evidence)) for reservation, evidence in zip(part, gathered, strict=True)
+        ]
+        if budget.spent():
+            break
+    return judged
+
+
+def _turned(reservations: list[Reservation], turn: int) -> list[Reservation]:
+    """Begin at another place, so that a budget that is too small for all starves nobody."""
+    turn = turn % len(reservations) if len(reservations) > SLICE else 0
+    return reservations[turn:] + reservations[:turn]
+
+
+def _remove(directory: store.Network, batch: list[Judged], settings: Settings, budget: Budget, log: Log) -> None:
+    """Remove a batch under host-local's lock and report each. Raises LockTimeoutError, OSError."""
+    about = {id(reservation): (evidence, reason) for reservation, evidence, _, reason in batch}
+    removed, refused = directory.remove(
+        [one[0] for one in batch],
+        lambda reservation: _still_judged(reservation, about[id(reservation)][0], settings),
+        budget.wall_left_s(),
+    )
+    for reservation in removed:
+        _report("reaped", reservation, *about[id(reservation)], log)
+    for reservation, error in refused:
+        log.warning(
+            "not-reaped",
+            network=directory.name,
+            address=reservation.address,
+            container=reservation.container_id,
+            reason=str(error),
+        )
 
 
 def _neighbours(network: str, settings: Settings) -> list[Reservation]:
@@ -183,7 +215,11 @@ def _neighbours(network: str, settings: Settings) -> list[Reservation]:
     found = []
     for other in store.networks(settings.data_dir):
         if other != network:
-            with store.Network(settings.data_dir, other) as directory:
+            try:
+                directory = store.Network(settings.data_dir, other)
+            except FileNotFoundError:
+                continue
+            with directory:
                 found += directory.snapshot()
     return found
 
@@ -213,43 +249,6 @@ def _still_judged(reservation: Reservation, evidence: Evidence, settings: Settin
         )
     except OSError:
         return False
-
-
-def _drop_records(network: str, reservations: list[Reservation], settings: Settings) -> None:
-    """Drop records of attachments that have no reservation and no netns any more and are old enough."""
-    try:
-        directory = records.Directory(settings.state_dir, network)
-    except FileNotFoundError:
-        return
-    with directory:
-        standing = {(reservation.container_id, reservation.ifname) for reservation in reservations}
-        idle = [owner for owner in directory.names() if owner not in standing]
-        if not idle:
-            return
-        boot_id, now_s = boot.boot_id(), boot.boottime_s()
-
-        def is_done(record: records.Record, container_id: str, ifname: str) -> bool:
-            return (container_id, ifname) not in standing and _is_over(record, boot_id, now_s, settings.grace_s)
-
-        done = []
-        for owner in idle:
-            record = directory.read(*owner)
-            if record is not None and is_done(record, *owner):
-                done.append(owner)
-        if done:
-            directory.drop(done, is_done)
-
-
-def _is_over(record: records.Record, boot_id: str, now_s: float, grace_s: int) -> bool:
-    """Tell whether a record's netns is gone and the record older than the grace period."""
-    mapping = netns.locate(record.mapping)
-    if mapping.state not in (GONE, NETNS):
-        return False
-    if mapping.now is not None and (
-        mapping.recorded is None or mapping.now.is_proven(mapping.recorded, mapping.boot_id == boot_id)
-    ):
-        return False
-    return mapping.boot_id != boot_id or now_s - record.boottime_s > grace_s
 
 
 def _report(event: str, reservation: Reservation, evidence: Evidence, reason: str, log: Log) -> None:

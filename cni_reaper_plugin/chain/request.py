@@ -47,7 +47,7 @@ class Request:
         self.container_id = variable(environment, "CNI_CONTAINERID")
         self.ifname = variable(environment, "CNI_IFNAME")
         self.netns = variable(environment, "CNI_NETNS")
-        self.args = variable(environment, "CNI_ARGS")
+        self.args = environment.get(b"CNI_ARGS", b"").decode("utf-8", "replace")
         self.document = b""
         self.config: dict[str, object] = {}
         self.cni_version = LATEST_VERSION
@@ -66,7 +66,10 @@ class Request:
             raise CNIError(BAD_ENVIRONMENT, "; ".join(problems))
 
     def configure(self, document: bytes) -> None:
-        """Take the network configuration. Raises CNIError 1, 6 or 7, on DEL only when it is no JSON object."""
+        """Take the network configuration. Raises CNIError 1, 6 or 7, on DEL only when it is no JSON object.
+
+        A DEL whose network cannot be told sets `problem` instead.
+        """
         self.document = document
         try:
             config = orjson.loads(document)
@@ -85,6 +88,19 @@ class Request:
             self.problem = e.msg
 
     def _check(self) -> None:
+        self.name = self._checked_name()
+        if self.verb == "DEL":
+            return  # what DEL has to do needs neither version nor prevResult
+        self.cni_version = self._checked_version()
+        since = SINCE.get(self.verb)
+        if since is not None and SUPPORTED_VERSIONS.index(self.cni_version) < SUPPORTED_VERSIONS.index(since):
+            details = "config is %s, %s needs %s" % (self.cni_version, self.verb, since)
+            raise CNIError(INCOMPATIBLE_VERSION, "config version does not allow %s" % self.verb, details)
+        previous = self.config.get("prevResult")
+        if previous is not None and not isinstance(previous, dict):
+            raise CNIError(DECODING_FAILURE, "prevResult must be a JSON object")
+
+    def _checked_name(self) -> str:
         name = self.config.get("name")
         if name is None or name == "":
             raise CNIError(INVALID_CONFIG, "missing network name")
@@ -92,28 +108,18 @@ class Request:
             raise CNIError(DECODING_FAILURE, "network name must be a string")
         if not valid_name(name):
             raise CNIError(INVALID_CONFIG, "invalid characters found in network name", name)
+        return name
+
+    def _checked_version(self) -> str:
         version = self.config.get("cniVersion")
         if version is None or version == "":
-            version = DEFAULT_VERSION
+            return DEFAULT_VERSION
         if not isinstance(version, str):
             raise CNIError(DECODING_FAILURE, "cniVersion must be a string")
         if version not in SUPPORTED_VERSIONS:
-            supported = " ".join('"%s"' % one for one in SUPPORTED_VERSIONS)
-            raise CNIError(
-                INCOMPATIBLE_VERSION, "incompatible CNI versions", 'config is "%s", plugin supports [%s]' % (version, supported)
-            )
-        self.cni_version = version
-        since = SINCE.get(self.verb)
-        if since is not None and SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(since):
-            raise CNIError(
-                INCOMPATIBLE_VERSION,
-                "config version does not allow %s" % self.verb,
-                "config is %s, %s needs %s" % (version, self.verb, since),
-            )
-        previous = self.config.get("prevResult")
-        if previous is not None and not isinstance(previous, dict):
-            raise CNIError(DECODING_FAILURE, "prevResult must be a JSON object")
-        self.name = name
+            details = 'config is "%s", plugin supports %s' % (version, " ".join(SUPPORTED_VERSIONS))
+            raise CNIError(INCOMPATIBLE_VERSION, "incompatible CNI versions", details)
+        return version
 
     def pod(self) -> dict[str, str]:
         """Return {namespace, name, uid} of the pod, as far as CNI_ARGS tells. Never fails: CNI_ARGS is not ours to check."""

@@ -7,7 +7,7 @@ import orjson
 
 from cni_reaper_plugin import store, sweep
 from cni_reaper_plugin.attachment import Attachment
-from cni_reaper_plugin.chain import options, result
+from cni_reaper_plugin.chain import options, recording, result
 from cni_reaper_plugin.chain.errors import (
     BAD_ENVIRONMENT,
     FOREIGN_RESERVATION,
@@ -28,7 +28,7 @@ from cni_reaper_plugin.chain.request import (
     variable,
 )
 from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import boot, netns, records, views
+from cni_reaper_plugin.evidence import boot, netns, views
 from cni_reaper_plugin.facts import Call, Netns, Settings
 
 STDIN_WAIT_MS = 100  # VERSION needs nothing from stdin, so an open and silent one must not hold it up
@@ -83,7 +83,7 @@ def _add(request: Request, environment: Environment) -> bytes:
     call.at_head = result.is_head(request)
     settings, problems, log = _options(request)
     try:
-        _record(request, call, settings, log)
+        recording.record(call, request.pod(), settings, log)
         if problems:
             log.warning("bad-options", network=request.name, reason="nothing is reaped: " + "; ".join(problems))
         elif "ADD" in settings.reap_on:
@@ -121,46 +121,6 @@ def _options(request: Request) -> tuple[Settings, list[str], Log]:
     return settings, problems, Log(settings.log_level, settings.log_file)
 
 
-def _record(request: Request, call: Call, settings: Settings, log: Log) -> None:
-    """Replace the attachment's record. The old one goes first: should the new one not be written, no lie may stay behind."""
-    attachment = _attachment(request)
-    try:
-        new = records.encode(request.netns, call.netns, boot.boot_id(), boot.boottime_s(), call.at_head, request.pod())
-        with records.Directory(settings.state_dir, request.name, make=True) as directory:
-            lock = directory.lock_shared()
-            try:
-                older = _read_older(directory, attachment)
-                if older is not None:
-                    call.older = older.mapping
-                    call.standing = _standing(settings, attachment) if call.at_head else set()
-                directory.remove(attachment)
-                directory.write(attachment, new)
-            finally:
-                posix.close(lock)
-    except (OSError, TypeError) as e:
-        log.warning("not-recorded", network=request.name, container=request.container_id, ifname=request.ifname, reason=str(e))
-
-
-def _read_older(directory: records.Directory, attachment: Attachment) -> records.Record | None:
-    try:
-        return directory.read(attachment.container_id, attachment.ifname)
-    except OSError:
-        return None  # it cannot be read; it can perhaps be replaced
-
-
-def _standing(settings: Settings, attachment: Attachment) -> set[tuple[str, int, int]]:
-    """Return the attachment's reservations that stand before its new record is written."""
-    try:
-        with store.Network(settings.data_dir, attachment.network) as directory:
-            return {
-                (one.address, one.ino, one.ctime)
-                for one in directory.snapshot()
-                if attachment.owns(one.network, one.container_id, one.ifname)
-            }
-    except OSError:
-        return set()
-
-
 def _check_self(call: Call, log: Log) -> None:
     """Do the self-check: if this call's own netns is among the visible ones, all may be reaped, and the view is proven."""
     try:
@@ -184,7 +144,7 @@ def _delete(request: Request, _: Environment) -> bytes:
         return b""
     call = Call("DEL", _attachment(request), request.netns, _identified(request.netns))
     try:
-        call.at_head = _mark_deleted(request, settings, log)
+        call.at_head = recording.mark_deleted(_attachment(request), settings, log)
         if problems:
             log.warning("bad-options", network=request.name, reason="nothing is reaped: " + "; ".join(problems))
         elif "DEL" in settings.reap_on:
@@ -192,29 +152,6 @@ def _delete(request: Request, _: Environment) -> bytes:
     except Exception as e:  # noqa: BLE001  a failing DEL would keep the other plugins from releasing
         log.error("sweep-skipped", network=request.name, reason="a defect of cni-reaper, please report it: %r" % e)
     return b""
-
-
-def _mark_deleted(request: Request, settings: Settings, log: Log) -> bool:
-    """Mark the attachment's record as deleted; return whether it says that we were at the head."""
-    try:
-        with records.Directory(settings.state_dir, request.name) as directory:
-            return _marked(directory, _attachment(request))
-    except FileNotFoundError:
-        return False
-    except OSError as e:
-        log.warning("not-recorded", network=request.name, container=request.container_id, ifname=request.ifname, reason=str(e))
-        return False
-
-
-def _marked(directory: records.Directory, attachment: Attachment) -> bool:
-    lock = directory.lock_shared()
-    try:
-        record = directory.read(attachment.container_id, attachment.ifname)
-        if record is not None and not record.deleted:
-            directory.write(attachment, records.encode_deleted(record))
-    finally:
-        posix.close(lock)
-    return record is not None and record.head
 
 
 def _sweep_without_self_check(call: Call, settings: Settings, log: Log) -> None:
@@ -279,7 +216,7 @@ def _gc(request: Request, _: Environment) -> bytes:
     call.valid = valid
     try:
         if valid is not None:
-            _mark_unlisted(request.name, valid, settings, log)
+            recording.mark_unlisted(request.name, valid, settings, log)
         if "GC" in settings.reap_on:
             _sweep_without_self_check(call, settings, log)
     except Exception as e:  # noqa: BLE001  what could not be reaped stays for the next call
@@ -304,19 +241,6 @@ def _valid_attachments(config: dict[str, object], problems: list[str]) -> set[tu
             problems.append("%s must be a list of objects with containerID and ifname" % key)
             break
     return valid
-
-
-def _mark_unlisted(network: str, valid: set[tuple[str, str]], settings: Settings, log: Log) -> None:
-    """Mark the records of this network that GC's list does not name."""
-    try:
-        with records.Directory(settings.state_dir, network) as directory:
-            for container_id, ifname in directory.names():
-                if (container_id, ifname) not in valid:
-                    _marked(directory, Attachment(network, container_id, ifname))
-    except FileNotFoundError:
-        return
-    except OSError as e:
-        log.warning("not-recorded", network=network, reason=str(e))
 
 
 def _status(request: Request, _: Environment) -> bytes:

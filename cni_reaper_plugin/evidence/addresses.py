@@ -57,14 +57,16 @@ def _of_process(ino: int, pid: int) -> frozenset[bytes] | None:
 def _entered(ino: int, path: str) -> frozenset[bytes] | None:
     import ctypes
 
-    flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
     setns = ctypes.CDLL(None).setns
     try:
-        home = posix.open("/proc/self/ns/net", flags)
+        nsfs = posix.stat("/proc/self/ns/net").st_dev
+        home = files.open_on_device("/proc/self/ns/net", nsfs)
     except OSError:
         return None
     try:
-        there = posix.open(path, flags)
+        if setns(home, _CLONE_NEWNET) != 0:
+            return None  # in a user namespace that does not own our netns there would be no way back
+        there = files.open_on_device(path, nsfs)
         try:
             if posix.fstat(there).st_ino != ino or setns(there, _CLONE_NEWNET) != 0:
                 return None

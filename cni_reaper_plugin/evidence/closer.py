@@ -1,7 +1,7 @@
 """The closer look, taken only when something is about to be called stale: all visible netns, and the kin of unmapped owners."""
 
-from cni_reaper_plugin.evidence import addresses, libcni_cache, named, netns, records
-from cni_reaper_plugin.facts import OWNED, Evidence, Mapping, Reservation, Settings, Surroundings, VisibleNetns
+from cni_reaper_plugin.evidence import addresses, gather, libcni_cache, named, netns, records
+from cni_reaper_plugin.facts import OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings, VisibleNetns
 
 CNITOOL = "cnitool-"
 
@@ -10,74 +10,110 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Pairs = list[tuple[Reservation, Evidence]]
+    Attachments = dict[tuple[str, str], Mapping]  # (network, ifname) -> mapping
 
 
-class Known:
-    """One attachment of which somebody says which netns it has. network, container_id, ifname: str; mapping: located."""
+class Look:
+    """One look around the node, and the evidence of a network's owners on the strength of it.
 
-    __slots__ = ("container_id", "ifname", "mapping", "network")
+    Made after the snapshot of the reservations: see section 6 of docs/evidence.md. `surroundings` tells in `trouble` when
+    something could not be seen.
+    """
 
-    def __init__(self, network: str, container_id: str, ifname: str, mapping: Mapping) -> None:
-        self.network = network
-        self.container_id = container_id
-        self.ifname = ifname
-        self.mapping = mapping
+    def __init__(
+        self,
+        network: str,
+        reservations: list[Reservation],
+        settings: Settings,
+        call: Call,
+        neighbours: "Callable[[], list[Reservation]]",
+    ) -> None:
+        """Look around.
+
+        reservations: the whole snapshot; neighbours: returns the reservations of the node's other networks, asked only when
+        an owner has no netns of its own.
+        """
+        self.surroundings = Surroundings("")
+        self._network = network
+        self._settings = settings
+        self._call = call
+        self._reservations = reservations
+        self._neighbours = neighbours
+        self._kin: _Kin | None = None
+        self._names: named.Names | None = None
+        self._sightings: netns.Sightings = {}
+        try:
+            self._sightings = netns.everywhere()
+            self.surroundings.netns = _visible(self._sightings, call)
+        except OSError as e:
+            self._fail(e)
+        self.surroundings.deep = True
+
+    def _fail(self, error: OSError) -> None:
+        self.surroundings.trouble = "not everything can be seen: %s" % error
+
+    def gather(self, part: list[Reservation]) -> list[Evidence]:
+        """Return the evidence of some of the network's reservations, in their order."""
+        gathered = gather.cheap(self._network, part, self._settings, self._call, self.surroundings)
+        if self.surroundings.trouble:
+            return gathered
+        pairs = list(zip(part, gathered, strict=True))
+        for reservation, evidence in pairs:
+            evidence.packed = addresses.pack(reservation.address)
+        try:
+            self._complete([(reservation, evidence) for reservation, evidence in pairs if _is_suspect(reservation, evidence)])
+        except OSError as e:
+            self._fail(e)
+        return gathered
+
+    def _complete(self, suspects: "Pairs") -> None:
+        """Find what the kernel alone does not tell of these owners: siblings, and whether a runtime names them."""
+        if not suspects:
+            return
+        if self._kin is None or self._names is None:
+            self._kin = _Kin(self._reservations + self._neighbours(), self._settings)
+            self._kin.account(self.surroundings)
+            self._names = named.Names()
+        _map_cnitool(suspects, self._sightings)
+        for reservation, evidence in suspects:
+            self._kin.add_siblings(reservation, evidence)
+            evidence.named = self._names.have(reservation.container_id)
 
 
-def look(pairs: "Pairs", settings: Settings, surroundings: Surroundings, neighbours: "Callable[[], list[Reservation]]") -> None:
-    """Complete the evidence of all owners in place. Raises OSError when a source cannot be read."""
-    sightings = netns.everywhere()
-    surroundings.netns = _visible(sightings, pairs)
-    for reservation, evidence in pairs:
-        evidence.packed = addresses.pack(reservation.address)
-    suspects = [(reservation, evidence) for reservation, evidence in pairs if _is_suspect(reservation, evidence)]
-    if not suspects:
-        return
-    _map_cnitool(suspects, sightings)
-    others = neighbours()
-    known = _known(pairs, others, settings)
-    everyone = [reservation for reservation, _ in pairs] + others
-    for reservation, evidence in suspects:
-        _add_siblings(reservation, evidence, known, everyone, settings)
-    _account(surroundings, known, everyone)
-    names = named.named({reservation.container_id for reservation, _ in suspects})
-    for reservation, evidence in suspects:
-        evidence.named = reservation.container_id in names
-
-
-def _visible(sightings: netns.Sightings, pairs: "Pairs") -> list[VisibleNetns]:
+def _visible(sightings: netns.Sightings, call: Call) -> dict[int, VisibleNetns]:
     """Look into every visible netns."""
     hosts = {netns.identify_ino(path) for path in netns.HOSTS}
-    call = pairs[0][1].call if pairs else None
-    called = call.netns.ino if call is not None and call.netns is not None else 0
-    return [
-        VisibleNetns(
+    called = call.netns.ino if call.netns is not None else 0
+    return {
+        ino: VisibleNetns(
             sighting.identify(),
-            addresses.configured(sighting.ino, sighting.processes, sighting.mounts),
-            host=sighting.ino in hosts,
-            call=sighting.ino == called,
+            addresses.configured(ino, sighting.processes, sighting.mounts),
+            host=ino in hosts,
+            call=ino == called,
         )
-        for sighting in sightings.values()
-    ]
+        for ino, sighting in sightings.items()
+    }
 
 
 def _is_suspect(reservation: Reservation, evidence: Evidence) -> bool:
-    """Tell whether the kernel alone does not settle this owner: it has no recorded netns, or one whose inode number lives on."""
+    """Tell whether the kernel alone does not settle this owner: no netns recorded for good, or its inode number lives on."""
+    mapping = evidence.mapping
     if reservation.kind != OWNED:
         return False
-    mapping = evidence.mapping
     if mapping is None or mapping.recorded is None:
         return mapping is None or mapping.now is None or mapping.of_process or mapping.of_host
     recorded = mapping.recorded
     if mapping.now is not None and mapping.now.is_proven(recorded, mapping.boot_id == evidence.surroundings.boot_id):
         return False
-    return any(seen.netns.same_inode(recorded) for seen in evidence.surroundings.netns or ())
+    return not mapping.can_prove_death or evidence.surroundings.with_inode_of(recorded) is not None
 
 
 def _map_cnitool(suspects: "Pairs", sightings: netns.Sightings) -> None:
     """Map `cnitool-…` IDs to the visible path whose hash they are (containernetworking/cni cnitool/cmd/root.go, 3f51e88)."""
     wanted = {
-        reservation.container_id: evidence for reservation, evidence in suspects if reservation.container_id.startswith(CNITOOL)
+        reservation.container_id: evidence
+        for reservation, evidence in suspects
+        if evidence.mapping is None and reservation.container_id.startswith(CNITOOL)
     }
     if not wanted:
         return
@@ -87,69 +123,85 @@ def _map_cnitool(suspects: "Pairs", sightings: netns.Sightings) -> None:
         for path in sighting.mounts:
             name = path.rpartition("/")[2]
             for spelling in (path, *(directory + name for directory in netns.RUN_NETNS)):
-                container_id = CNITOOL + hashlib.sha512(spelling.encode("utf-8", "surrogateescape")).hexdigest()[:20]
-                evidence = wanted.get(container_id)
-                if evidence is not None and evidence.mapping is None:
+                digest = hashlib.sha512(spelling.encode("utf-8", "surrogateescape")).hexdigest()
+                evidence = wanted.get(CNITOOL + digest[:20])
+                if evidence is not None:
                     evidence.mapping = netns.locate(Mapping("cnitool", path))
 
 
-def _known(pairs: "Pairs", others: list[Reservation], settings: Settings) -> list[Known]:
-    """Return every attachment on this node that a record or a cache entry maps, also those that hold no reservation (yet)."""
-    known = []
-    mapped = set()
-    for network in records.networks(settings.state_dir):
-        with records.Directory(settings.state_dir, network) as directory:
-            for container_id, ifname in directory.names():
-                record = directory.read(container_id, ifname)
-                if record is not None:
-                    mapped.add((network, container_id, ifname))
-                    known.append(Known(network, container_id, ifname, netns.locate(record.mapping)))
-    for reservation in [*(reservation for reservation, _ in pairs), *others]:
-        owner = (reservation.network, reservation.container_id, reservation.ifname)
-        if reservation.kind == OWNED and reservation.ifname and owner not in mapped:
-            mapped.add(owner)
-            cached = libcni_cache.read(settings.cache_dirs, *owner)
-            if cached is not None:
-                known.append(Known(*owner, netns.locate(cached)))
-    return known
+class _Kin:
+    """Every attachment of the node that a record or a cache entry maps, by container ID, also those without a reservation."""
 
+    def __init__(self, everyone: list[Reservation], settings: Settings) -> None:
+        """Read all records, and the cache entries of all owners without one. Raises OSError.
 
-def _add_siblings(
-    reservation: Reservation, evidence: Evidence, known: list[Known], everyone: list[Reservation], settings: Settings
-) -> None:
-    """Find the same container ID under another ifname or network."""
-    own = (reservation.network, reservation.container_id, reservation.ifname)
-    kin = {(other.network, other.ifname): other.mapping for other in known if other.container_id == reservation.container_id}
-    kin.pop((reservation.network, reservation.ifname), None)
-    for network in ({other.network for other in known} | {other.network for other in everyone}) - {reservation.network}:
-        if reservation.ifname and (network, reservation.ifname) not in kin:
-            cached = libcni_cache.read(settings.cache_dirs, network, reservation.container_id, reservation.ifname)
-            if cached is not None:
-                kin[network, reservation.ifname] = netns.locate(cached)
-    evidence.siblings = list(kin.values())
-    for other in everyone:
-        if other.container_id == reservation.container_id and (other.network, other.container_id, other.ifname) != own:
-            evidence.sibling_addresses.add(addresses.pack(other.address))
-    evidence.sibling_addresses.discard(b"")
-    if evidence.mapping is None:
-        # Podman and nerdctl start the same ID again in another netns; the sandbox of a pod has one netns for life.
-        evidence.mapping = next(
-            (sibling for sibling in evidence.siblings if sibling.recorded is not None and sibling.pod.get("uid")), None
-        )
+        everyone: the reservations of all networks. An entry of somebody that cannot be read is left out: it can only account
+        for a netns, and one that nobody accounts for keeps its unmapped owners.
+        """
+        self._settings = settings
+        self._known: dict[str, Attachments] = {}
+        self._reserved: dict[str, list[Reservation]] = {}
+        self._networks = {reservation.network for reservation in everyone}
+        for reservation in everyone:
+            if reservation.kind == OWNED:
+                self._reserved.setdefault(reservation.container_id, []).append(reservation)
+        self._read_records()
+        for reservation in everyone:
+            own = self._known.get(reservation.container_id, {})
+            if reservation.ifname and (reservation.network, reservation.ifname) not in own:
+                self._read_cache(reservation.network, reservation.container_id, reservation.ifname)
 
+    def _read_records(self) -> None:
+        for network in records.networks(self._settings.state_dir):
+            self._networks.add(network)
+            with records.Directory(self._settings.state_dir, network) as directory:
+                for container_id, ifname in directory.names():
+                    record = directory.read(container_id, ifname)
+                    if record is not None:
+                        self._known.setdefault(container_id, {})[network, ifname] = netns.locate(record.mapping)
 
-def _account(surroundings: Surroundings, known: list[Known], everyone: list[Reservation]) -> None:
-    """Note for which container IDs each visible netns is named, by identity or by holding an address reserved for the ID."""
-    mapped = {other.container_id for other in known}
-    held = [(addresses.pack(other.address), other.container_id) for other in everyone if other.container_id in mapped]
-    for seen in surroundings.netns or ():
-        seen.names.update(other.container_id for other in known if _names(other.mapping, seen, surroundings.boot_id))
-        if seen.addresses:
-            seen.names.update(container_id for packed, container_id in held if packed in seen.addresses)
+    def _read_cache(self, network: str, container_id: str, ifname: str) -> None:
+        try:
+            cached = libcni_cache.read(self._settings.cache_dirs, network, container_id, ifname)
+        except OSError:
+            return
+        if cached is not None:
+            self._known.setdefault(container_id, {})[network, ifname] = netns.locate(cached)
 
+    def account(self, surroundings: Surroundings) -> None:
+        """Note for which IDs each visible netns is named: by a recorded identity, or by holding an address reserved for it.
 
-def _names(mapping: Mapping, seen: VisibleNetns, boot_id: str) -> bool:
-    """Tell whether a mapping names this netns: as recorded, or by what stands at a path that cannot be another process's."""
-    if mapping.recorded is not None:
-        return seen.netns.is_proven(mapping.recorded, mapping.boot_id == boot_id)
-    return mapping.now is not None and not mapping.of_process and seen.netns.same_inode(mapping.now)
+        What merely stands at the path of a cache entry now says nothing: the path may be another container's by now.
+        """
+        holders: dict[bytes, set[str]] = {}
+        for container_id, attachments in self._known.items():
+            for mapping in attachments.values():
+                recorded = mapping.recorded
+                seen = surroundings.with_inode_of(recorded) if recorded is not None else None
+                same_boot = mapping.boot_id == surroundings.boot_id
+                if seen is not None and recorded is not None and seen.netns.is_proven(recorded, same_boot):
+                    seen.names.add(container_id)
+            for reservation in self._reserved.get(container_id, ()):
+                holders.setdefault(addresses.pack(reservation.address), set()).add(container_id)
+        for seen in surroundings.visible():
+            for packed in seen.addresses or ():
+                seen.names.update(holders.get(packed, ()))
+
+    def add_siblings(self, reservation: Reservation, evidence: Evidence) -> None:
+        """Find the same container ID under another ifname or network. Raises OSError."""
+        own = (reservation.network, reservation.ifname)
+        attachments = dict(self._known.get(reservation.container_id, {}))
+        attachments.pop(own, None)
+        for network in self._networks - {reservation.network}:
+            if reservation.ifname and (network, reservation.ifname) not in attachments:
+                cached = libcni_cache.read(self._settings.cache_dirs, network, reservation.container_id, reservation.ifname)
+                if cached is not None:
+                    attachments[network, reservation.ifname] = netns.locate(cached)
+        evidence.siblings = list(attachments.values())
+        for other in self._reserved.get(reservation.container_id, ()):
+            if (other.network, other.ifname) != own:
+                evidence.sibling_addresses.add(addresses.pack(other.address))
+        evidence.sibling_addresses.discard(b"")
+        if evidence.mapping is None:
+            # Podman and nerdctl start the same ID again in another netns; the sandbox of a pod has one netns for life.
+            evidence.mapping = next((one for one in evidence.siblings if one.recorded is not None and one.pod.get("uid")), None)

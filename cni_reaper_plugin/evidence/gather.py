@@ -1,4 +1,4 @@
-"""Gather what is known about the owners of a network's reservations: `cheap` for every ADD, `deep` for a closer look.
+"""Gather what is known about the owners of a network's reservations at little cost; `closer` goes on from here.
 
 The reservations were read before anything here is: a netns exists before its reservation, so the netns of a live owner is
 among those seen here. The other order frees live addresses (whereabouts#207).
@@ -7,16 +7,15 @@ among those seen here. The other order frees live addresses (whereabouts#207).
 from cni_reaper_plugin.evidence import boot, netns, records
 from cni_reaper_plugin.facts import GONE, OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    Neighbours = Callable[[], list[Reservation]]
+def cheap(
+    network: str, reservations: list[Reservation], settings: Settings, call: Call, surroundings: Surroundings | None = None
+) -> list[Evidence]:
+    """Map every owner by its record, those without one by libcni's cache and by path. Same order as the reservations.
 
-
-def cheap(network: str, reservations: list[Reservation], settings: Settings, call: Call) -> list[Evidence]:
-    """Map every owner by its record, those without one by libcni's cache and by path. Same order as the reservations."""
-    surroundings = Surroundings("")
+    surroundings: what a closer look has seen, for the evidence to refer to.
+    """
+    surroundings = surroundings or Surroundings("")
     gathered = [Evidence(call, surroundings) for _ in reservations]
     try:
         surroundings.boot_id = boot.boot_id()
@@ -26,29 +25,11 @@ def cheap(network: str, reservations: list[Reservation], settings: Settings, cal
             _map_all(reservations, gathered, settings, None)
         else:
             with directory:
+                if not directory.is_writable():
+                    surroundings.trouble = "records cannot be replaced (is stateDir read-only?), so one may be of a past life"
                 _map_all(reservations, gathered, settings, directory)
     except OSError as e:
         surroundings.trouble = "evidence cannot be read: %s" % e
-    return gathered
-
-
-def deep(
-    network: str, reservations: list[Reservation], settings: Settings, call: Call, neighbours: "Neighbours"
-) -> list[Evidence]:
-    """Gather everything section 6 names: also every visible netns with its addresses, siblings, and whom the runtime names.
-
-    neighbours: returns the reservations of the node's other networks; asked only when an owner has no netns of its own.
-    """
-    gathered = cheap(network, reservations, settings, call)
-    if gathered and not gathered[0].surroundings.trouble:
-        from cni_reaper_plugin.evidence import closer
-
-        surroundings = gathered[0].surroundings
-        try:
-            closer.look(list(zip(reservations, gathered, strict=True)), settings, surroundings, neighbours)
-        except OSError as e:
-            surroundings.trouble = "not everything can be seen: %s" % e
-        surroundings.deep = True
     return gathered
 
 

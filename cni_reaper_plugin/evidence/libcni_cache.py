@@ -25,19 +25,25 @@ def read(cache_dirs: list[str], network: str, container_id: str, ifname: str) ->
             raw = files.read(path, limit=_LIMIT, flags=posix.O_NOFOLLOW)
         except (FileNotFoundError, NotADirectoryError, files.TooLargeError):
             continue
-        netns = _netns(raw)
+        netns = _netns(raw, network, container_id, ifname)
         if netns:
             return Mapping("cache", netns)
     return None
 
 
-def _netns(raw: bytes) -> str:
-    """Return the netns path of an entry: `netns`, else the first sandbox of its result; "" when it has none."""
+def _netns(raw: bytes, network: str, container_id: str, ifname: str) -> str:
+    """Return the netns path of an entry: `netns`, else the first sandbox of its result; "" when it has none.
+
+    The parts of the file name may hold dashes themselves, so what the entry says of its own attachment must agree.
+    """
     try:
         entry = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return ""
     if not isinstance(entry, dict):
+        return ""
+    names = {"networkName": network, "containerId": container_id, "ifName": ifname}
+    if any(entry.get(key, name) != name for key, name in names.items()):
         return ""
     result = entry.get("result") if "kind" in entry else entry
     interfaces = result.get("interfaces") if isinstance(result, dict) else None

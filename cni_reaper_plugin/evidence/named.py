@@ -13,11 +13,17 @@ TASKS = ("/run/containerd/io.containerd.runtime.v2.task", "/run/k3s/containerd/i
 PODMAN = ("/run/containers/storage/overlay-containers", "/run/containers/storage/vfs-containers")
 
 
-def named(owners: set[str]) -> set[str]:
-    """Return those of the container IDs that a process's cgroup path or a runtime's task directory holds. Raises OSError."""
-    cgroups = _cgroups()
-    entries = _entries()
-    return {owner for owner in owners if bare(owner) in entries or bare(owner).encode() in cgroups}
+class Names:
+    """All the names at one time: cgroup paths of processes, and entries of task directories."""
+
+    def __init__(self) -> None:
+        """Read them. Raises OSError."""
+        self._cgroups = _cgroups()
+        self._entries = _entries()
+
+    def have(self, owner: str) -> bool:
+        """Tell whether a container ID is among them."""
+        return bare(owner) in self._entries or bare(owner).encode() in self._cgroups
 
 
 def bare(owner: str) -> str:

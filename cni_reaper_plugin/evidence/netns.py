@@ -14,7 +14,9 @@ from cni_reaper_plugin.files import GONE_ERRNOS
 
 OWN = "/proc/self/ns/net"
 HOSTS = (OWN, "/proc/1/ns/net")
+INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 RUN_NETNS = ("/run/netns/", "/var/run/netns/")
+_LOOKS = 6
 _NS_GET_ID = 0x8008B70D  # _IOR(0xb7, 13, __u64), Linux >= 6.18
 
 
@@ -58,7 +60,7 @@ _nsfs_device: int | None = None
 def ns_id(path: str) -> int:
     """Return the kernel's never reused number of the netns at a path, 0 where it has none or cannot be asked."""
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+        fd = files.open_on_device(path, nsfs_device())
     except OSError:
         return 0
     try:
@@ -71,8 +73,17 @@ def ns_id(path: str) -> int:
 
 
 def locate(mapping: Mapping) -> Mapping:
-    """Look what stands at a mapping's path now: fills `state`, `now` and `of_host`, and returns the mapping."""
+    """Look what stands at a mapping's path now: fills `state`, `now` and `of_host`, and returns the mapping.
+
+    A process's path that was recorded in another PID namespace, or by somebody who does not say in which while ours is not
+    the host's, is UNREADABLE: the number may be anybody's here.
+    """
     try:
+        if mapping.of_process:
+            ours = posix.stat("/proc/self/ns/pid").st_ino
+            if ours != (mapping.pid_ns or INITIAL_PID_NAMESPACE):
+                mapping.state = UNREADABLE
+                return mapping
         now = identify(mapping.path)
         if now is not None and mapping.recorded is None:
             mapping.of_host = any(identify_ino(host) == now.ino for host in HOSTS)
@@ -127,22 +138,40 @@ def mounted() -> Sightings:
 
 
 def everywhere() -> Sightings:
-    """Return every netns that is mounted in any mount namespace or that any thread lives in. Raises OSError.
+    """Return every netns that is mounted in any mount namespace or that any process lives in. Raises OSError.
 
-    Costs a look at every process; only for a sweep that is about to call something stale.
+    Costs a look at every process; only for a sweep that is about to call something stale. The list of processes is read again
+    until no unknown one is on it, a few times at most: a process may fork and end between two looks. A mount namespace counts
+    once for each root, since a process in a chroot is not shown what is mounted outside.
     """
     seen = mounted()
-    known = {_link_number("/proc/self/ns/mnt"), _link_number("/proc/1/ns/mnt")}
-    for name in posix.listdir("/proc"):
-        if not name.isdecimal():
-            continue
-        process = "/proc/" + name
-        net, mount = _namespaces(process)
-        if net:
-            _sighting(seen, net).processes.append(int(name))
-        if mount and mount not in known and _add_mounts_of(seen, process):
-            known.add(mount)
+    roots = {(_link_number("/proc/self/ns/mnt"), posix.readlink("/proc/self/root"))}
+    looked_at: set[str] = set()
+    for _ in range(_LOOKS):
+        new = [name for name in posix.listdir("/proc") if name.isdecimal() and name not in looked_at]
+        if not new:
+            break
+        for name in new:
+            looked_at.add(name)
+            _look_at(seen, "/proc/" + name, roots)
     return seen
+
+
+def _look_at(seen: Sightings, process: str, roots: set[tuple[int, str]]) -> None:
+    """Add the netns of a process and, where it is a view not read yet, what is mounted there."""
+    net, mount = _namespaces(process)
+    if net:
+        _sighting(seen, net).processes.append(int(process[6:]))
+    if not mount:
+        return
+    try:
+        root = posix.readlink(process + "/root")
+    except OSError as e:
+        if e.errno not in GONE_ERRNOS:
+            raise
+        return
+    if (mount, root) not in roots and _add_mounts_of(seen, process):
+        roots.add((mount, root))
 
 
 def _namespaces(process: str) -> tuple[int, int]:

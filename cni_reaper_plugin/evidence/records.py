@@ -1,7 +1,8 @@
 r"""Our own records: one file an attachment, `<stateDir>/<network>/<id>:<ifname>`.
 
 A record is JSON: {v: 1, netns: str, dev: int, ino: int, ctime: ns, nsID: int, bootID: str, boottime: s, head: bool,
-pod: {namespace, name, uid}, deleted: bool}; dev to nsID are missing when the netns could not be identified. Directories are
+pod: {namespace, name, uid}, deleted: bool}; dev to nsID are missing when the netns could not be identified; pidNS: int is
+there when the path is a process's, whose number means something in one PID namespace only. Directories are
 0700, files 0600, written by temporary file and rename. A record that is missing, empty or not what we write means "unmapped",
 never an error; one that cannot be read raises, and nothing is stale on it.
 
@@ -29,14 +30,13 @@ class Record:
     """One record as it was read.
 
     raw: its bytes; mapping: what it says of the netns, see facts.Mapping (`state` and `now` not looked up);
-    head: the plugin was first in the chain; boottime_s: when it was written; deleted: its DEL has been here."""
+    boottime_s: when it was written; deleted: its DEL has been here."""
 
-    __slots__ = ("boottime_s", "deleted", "head", "mapping", "raw")
+    __slots__ = ("boottime_s", "deleted", "mapping", "raw")
 
-    def __init__(self, raw: bytes, mapping: Mapping, head: bool, boottime_s: float, deleted: bool) -> None:
+    def __init__(self, raw: bytes, mapping: Mapping, boottime_s: float, deleted: bool) -> None:
         self.raw = raw
         self.mapping = mapping
-        self.head = head
         self.boottime_s = boottime_s
         self.deleted = deleted
 
@@ -107,6 +107,10 @@ class Directory:
         flock.take(fd, fcntl.LOCK_SH, LOCK_WAIT_S)
         return fd
 
+    def is_writable(self) -> bool:
+        """Tell whether records can be replaced here; where they cannot, one may be of an owner's last life."""
+        return posix.access(".", posix.W_OK, dir_fd=self._fd)
+
     def drop(self, attachments: list[tuple[str, str]], is_done: "IsDone") -> int:
         """Drop the records that `is_done` still agrees to under the exclusive lock; return how many. Raises OSError.
 
@@ -150,14 +154,17 @@ def raw_record(state_dir: str, network: str, container_id: str, ifname: str) -> 
 def networks(state_dir: str) -> list[str]:
     """Return the networks that have a directory of records. Raises OSError; a missing stateDir has none."""
     try:
-        return [name for name in posix.listdir(state_dir) if valid_name(name)]
+        with posix.scandir(state_dir) as entries:
+            return [entry.name for entry in entries if valid_name(entry.name) and entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
 
 
 def encode(netns_path: str, netns: Netns | None, boot_id: str, boottime_s: float, head: bool, pod: dict[str, str]) -> bytes:
-    """Return the bytes of a new record. Raises TypeError for a path that is not UTF-8."""
+    """Return the bytes of a new record. Raises OSError, and TypeError for a path that is not UTF-8."""
     record: dict[str, object] = {"v": VERSION, "netns": netns_path}
+    if netns_path.startswith("/proc/"):
+        record["pidNS"] = posix.stat("/proc/self/ns/pid").st_ino
     if netns is not None:
         record.update(dev=netns.dev, ino=netns.ino, ctime=netns.ctime)
         if netns.ns_id:
@@ -192,10 +199,13 @@ def _parse(raw: bytes) -> Record | None:
         return None
     mapping = Mapping("record", path)
     mapping.boot_id = boot_id
+    mapping.head = fields.get("head") is True
+    pid_ns = fields.get("pidNS")
+    mapping.pid_ns = pid_ns if isinstance(pid_ns, int) else 0
     dev, ino, ctime, ns_id = fields.get("dev"), fields.get("ino"), fields.get("ctime"), fields.get("nsID")
     if isinstance(dev, int) and isinstance(ino, int) and isinstance(ctime, int):
         mapping.recorded = Netns(dev, ino, ctime, ns_id if isinstance(ns_id, int) else 0)
     pod = fields.get("pod")
     if isinstance(pod, dict):
         mapping.pod = {key: value for key, value in pod.items() if isinstance(value, str)}
-    return Record(raw, mapping, fields.get("head") is True, boottime, fields.get("deleted") is True)
+    return Record(raw, mapping, boottime, fields.get("deleted") is True)

@@ -1,6 +1,6 @@
 """Proven views: in which PID and mount namespaces an ADD has seen its own pod's netns in this boot.
 
-`/run/cni-reaper/views` is JSON {bootID: str, views: [[pid namespace inode, mount namespace inode], ...]}. Whoever looks from
+`/run/cni-reaper/views` is JSON {bootID: str, views: [[PID namespace, mount namespace, PID 1's start], ...]}. Whoever looks from
 another view (a debug pod, a plugin inside a daemon's container) may be blind to every pod and never know it.
 """
 
@@ -18,8 +18,13 @@ _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFO
 
 
 def own_view() -> list[int]:
-    """Return our view: the inode numbers of our PID and mount namespaces. Raises OSError."""
-    return [posix.stat("/proc/self/ns/pid").st_ino, posix.stat("/proc/self/ns/mnt").st_ino]
+    """Return our view: the inode numbers of our PID and mount namespaces, and when the former's PID 1 was started.
+
+    The numbers alone are given again to the next container at once. The start is in clock ticks since boot, field 22 of
+    /proc/1/stat, proc(5). Raises OSError.
+    """
+    started = files.read("/proc/1/stat").rpartition(b")")[2].split()[19]
+    return [posix.stat("/proc/self/ns/pid").st_ino, posix.stat("/proc/self/ns/mnt").st_ino, int(started)]
 
 
 def proven(boot_id: str) -> list[list[int]]:
@@ -55,6 +60,6 @@ def allowance(boot_id: str) -> str:
     view, known = own_view(), proven(boot_id)
     if view in known:
         return "all"
-    if not known and view == [_INITIAL_PID_NAMESPACE, posix.stat("/proc/1/ns/mnt").st_ino]:
+    if not known and view[:2] == [_INITIAL_PID_NAMESPACE, posix.stat("/proc/1/ns/mnt").st_ino]:
         return "rebooted"
     return ""

@@ -1,0 +1,109 @@
+"""Our records as the verbs keep them: written by ADD, marked by DEL and GC. Whatever goes wrong is logged and fails no call."""
+
+import posix
+
+from cni_reaper_plugin import store
+from cni_reaper_plugin.attachment import Attachment
+from cni_reaper_plugin.events import Log
+from cni_reaper_plugin.evidence import boot, records
+from cni_reaper_plugin.facts import Call, Settings
+
+
+def record(call: Call, pod: dict[str, str], settings: Settings, log: Log) -> None:
+    """Replace the record of an ADD's attachment, and note in `call` what the older one said.
+
+    The old one goes first: should the new one not be written, no lie may stay behind. pod: {namespace, name, uid}.
+    """
+    attachment = call.attachment
+    assert attachment is not None
+    try:
+        with records.Directory(settings.state_dir, attachment.network, make=True) as directory, _Locked(directory):
+            older = _read_older(directory, attachment)
+            if older is not None:
+                call.older = older.mapping
+                call.standing = _standing(settings, attachment) if call.at_head else set()
+            directory.remove(attachment)
+            new = records.encode(call.netns_path, call.netns, boot.boot_id(), boot.boottime_s(), call.at_head, pod)
+            directory.write(attachment, new)
+    except (OSError, TypeError) as e:
+        _not_recorded(attachment, e, log)
+
+
+class _Locked:
+    """Holds the records' lock for writing; a lock that cannot be had is no reason to let an older record stand."""
+
+    def __init__(self, directory: records.Directory) -> None:
+        try:
+            self._fd = directory.lock_shared()
+        except OSError:
+            self._fd = -1
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            posix.close(self._fd)
+
+
+def _not_recorded(attachment: Attachment, error: Exception, log: Log) -> None:
+    log.warning(
+        "not-recorded",
+        network=attachment.network,
+        container=attachment.container_id,
+        ifname=attachment.ifname,
+        reason=str(error),
+    )
+
+
+def _read_older(directory: records.Directory, attachment: Attachment) -> records.Record | None:
+    try:
+        return directory.read(attachment.container_id, attachment.ifname)
+    except OSError:
+        return None  # it cannot be read; it can perhaps be replaced
+
+
+def _standing(settings: Settings, attachment: Attachment) -> set[tuple[str, int, int]]:
+    """Return the attachment's reservations that stand before its new record is written."""
+    try:
+        with store.Network(settings.data_dir, attachment.network) as directory:
+            return {
+                (one.address, one.ino, one.ctime)
+                for one in directory.snapshot()
+                if attachment.owns(one.network, one.container_id, one.ifname)
+            }
+    except OSError:
+        return set()
+
+
+def mark_deleted(attachment: Attachment, settings: Settings, log: Log) -> bool:
+    """Mark the record of a DEL's attachment; return whether it says that we were at the head."""
+    try:
+        with records.Directory(settings.state_dir, attachment.network) as directory:
+            return _marked(directory, attachment)
+    except FileNotFoundError:
+        return False
+    except OSError as e:
+        _not_recorded(attachment, e, log)
+        return False
+
+
+def mark_unlisted(network: str, valid: set[tuple[str, str]], settings: Settings, log: Log) -> None:
+    """Mark the records of a network that GC's list of (container ID, ifname) does not name."""
+    try:
+        with records.Directory(settings.state_dir, network) as directory:
+            for container_id, ifname in directory.names():
+                if (container_id, ifname) not in valid:
+                    _marked(directory, Attachment(network, container_id, ifname))
+    except FileNotFoundError:
+        return
+    except OSError as e:
+        log.warning("not-recorded", network=network, reason=str(e))
+
+
+def _marked(directory: records.Directory, attachment: Attachment) -> bool:
+    with _Locked(directory):
+        record = directory.read(attachment.container_id, attachment.ifname)
+        if record is not None and not record.deleted:
+            directory.write(attachment, records.encode_deleted(record))
+    return record is not None and record.mapping.head

@@ -1,0 +1,48 @@
+"""When a record is over: a record outlives its DEL, since a DEL may have answered success too early, and goes some time later.
+
+Records of an ADD whose IPAM never wrote a reservation go the same way; otherwise nobody would ever look at them again.
+"""
+
+from cni_reaper_plugin.evidence import boot, netns, records
+from cni_reaper_plugin.facts import GONE, NETNS, Reservation, Settings
+
+
+def drop_records(network: str, reservations: list[Reservation], settings: Settings) -> None:
+    """Drop records of attachments that have no reservation and no netns any more and are old enough. Raises OSError.
+
+    reservations: what the sweep's snapshot held, read before this looks at the records.
+    """
+    try:
+        directory = records.Directory(settings.state_dir, network)
+    except FileNotFoundError:
+        return
+    with directory:
+        standing = {(reservation.container_id, reservation.ifname) for reservation in reservations}
+        idle = [owner for owner in directory.names() if owner not in standing]
+        if not idle:
+            return
+        boot_id, now_s = boot.boot_id(), boot.boottime_s()
+
+        def is_done(record: records.Record, container_id: str, ifname: str) -> bool:
+            """Tell whether nothing is left of the attachment; asked again under the records' lock."""
+            return (container_id, ifname) not in standing and _is_over(record, boot_id, now_s, settings.grace_s)
+
+        done = []
+        for owner in idle:
+            record = directory.read(*owner)
+            if record is not None and is_done(record, *owner):
+                done.append(owner)
+        if done:
+            directory.drop(done, is_done)
+
+
+def _is_over(record: records.Record, boot_id: str, now_s: float, grace_s: int) -> bool:
+    """Tell whether a record's netns is gone and the record older than the grace period."""
+    mapping = netns.locate(record.mapping)
+    if mapping.state not in (GONE, NETNS):
+        return False
+    if mapping.now is not None and (
+        mapping.recorded is None or mapping.now.is_proven(mapping.recorded, mapping.boot_id == boot_id)
+    ):
+        return False
+    return mapping.boot_id != boot_id or now_s - record.boottime_s > grace_s
