@@ -40,6 +40,7 @@ packages() {
         esac
     done
     ((${#missing[@]})) || return 0
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
     command -v apt-get >/dev/null || fail "these are missing, and this is no Debian or Ubuntu to install them on: ${missing[*]}"
     ((EUID == 0)) || fail "these Debian packages are missing: run as root: apt-get install ${missing[*]}"
     say "installing Debian packages: ${missing[*]}"
@@ -47,11 +48,11 @@ packages() {
     DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# done_for STAMP FILE...: has the step been done for these very inputs? STAMP is set for stamp.
+# done_for STAMP FILE...: has the step been done for these very files? If not, it is to be done, and then mark_done called.
 done_for() {
     stamp=$build/stamps/$1
     shift
-    stamp_text=$(cat "$@" | sha256sum)
+    stamp_text=$(sha256sum "$@")
     [[ -f $stamp && $(<"$stamp") == "$stamp_text" ]]
 }
 mark_done() {
@@ -77,13 +78,19 @@ PY
     return 1
 }
 
+# What Debian has in packages of their own: venv, and the library that is frozen.
+debian_python() {
+    local version
+    packages python3=python3
+    version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    packages "/usr/lib/python$version/ensurepip=python$version-venv" "/usr/lib/$(uname -m)-linux-gnu/libpython$version.so.1.0=libpython$version"
+}
+
 python_env() { # python_env LOCKFILE
     local python
     if [[ ! -x $venv/bin/python ]]; then
         if ! python=$(find_python); then
-            local version
-            version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version=3
-            packages "/nonexistent/python=python3" "/nonexistent/venv=python3-venv" "/nonexistent/libpython=libpython$version"
+            debian_python
             python=$(find_python) || fail "no Python >= 3.11 with a shared libpython and venv: install python3.11, python3.11-venv and libpython3.11"
         fi
         say "making .build/venv with $("$python" --version)"
@@ -100,10 +107,9 @@ freeze() {
     packages gcc=gcc /usr/include/stdio.h=libc6-dev strip=binutils objdump=binutils
     python_env requirements/build.txt
     local inputs
-    mapfile -t inputs < <(find cni_reaper_plugin packaging requirements -type f ! -name '*.pyc' | LC_ALL=C sort)
-    if [[ ! -x dist/cni-reaper/cni-reaper ]] || ! done_for freeze "${inputs[@]}"; then
+    mapfile -t inputs < <(find cni_reaper_plugin packaging requirements -type f ! -name '*.pyc' ! -name '*.md' | LC_ALL=C sort)
+    if ! done_for freeze "${inputs[@]}" "$venv/pyvenv.cfg" || [[ ! -x dist/cni-reaper/cni-reaper ]]; then
         say "freezing dist/cni-reaper"
-        done_for freeze "${inputs[@]}" || true
         "$venv/bin/python" packaging/freeze.py dist
         mark_done
     fi
@@ -173,7 +179,8 @@ lint() {
     "$venv/bin/ruff" check .
     "$venv/bin/ruff" format --check .
     "$venv/bin/mypy"
-    "$venv/bin/shellcheck" build.sh .ci/run
+    [[ -x $venv/bin/shellcheck ]] || packages shellcheck=shellcheck # PyPI has it for x86_64 only
+    PATH=$venv/bin:$PATH shellcheck build.sh .ci/run
 }
 
 case ${1-} in

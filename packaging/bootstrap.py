@@ -1,16 +1,24 @@
-"""The first code that runs in the frozen process, instead of PyInstaller's own bootstrap: orjson without its stdlib tail.
+"""The first code that runs in the frozen process, instead of PyInstaller's own bootstrap: orjson, then our hot modules.
 
-When orjson's extension is loaded it looks up five names, without checking that it gets them: datetime.datetime_CAPI,
-uuid.UUID, enum.EnumMeta, dataclasses._FIELD and json.JSONDecodeError. Importing those five modules would cost more than all
-the rest of a start. So they are stood in for while the extension loads, and the stand-ins are gone before anybody else can
-see them. Any other name a stand-in is asked for comes from the real module.
+orjson comes without its stdlib tail. When its extension is loaded it looks up five names, without checking that it gets them:
+datetime.datetime_CAPI, uuid.UUID, enum.EnumMeta, dataclasses._FIELD and json.JSONDecodeError. Importing those five modules
+would cost more than all the rest of a start. So they are stood in for while the extension loads, and the stand-ins are gone
+before anybody else can see them. Any other name a stand-in is asked for comes from the real module.
 
 What follows from it: orjson.dumps takes dict, list, tuple, str, int, float, bool, None (no dataclass, enum or UUID), and
 orjson.JSONDecodeError is a ValueError but not json's. selftest.py, run by every freeze, proves both halves.
+
+The hot modules are code objects inside this module's own code, all in one: the interpreter makes no spec and looks for no
+file for any of them, and unmarshals a name that they share only once.
 """
 
 import gc
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import CodeType
 
 gc.disable()  # the process ends before collecting could pay
 sys.frozen = True  # type: ignore[attr-defined]  # what frozen programs have
@@ -71,5 +79,22 @@ def load_orjson(path: str) -> None:
                 del sys.modules[name]
 
 
+def run_modules(modules: "Iterable[tuple[str, bool, CodeType]]", directory: str) -> None:
+    """Make modules of (name, is it a package?, code), in that order; cold modules of a package are found below `directory`."""
+    for name, is_package, code in modules:
+        module = type(sys)(name)
+        parent, _, own_name = name.rpartition(".")
+        module.__package__ = name if is_package else parent
+        if is_package:
+            module.__path__ = [directory + "/" + name.replace(".", "/")]
+        sys.modules[name] = module
+        exec(code, module.__dict__)  # noqa: S102  our own code, from our own executable
+        if parent:
+            setattr(sys.modules[parent], own_name, module)
+
+
+HOT_MODULES = ("the freeze puts the hot modules here",)  # see bootstrap_with in modules.py
+
 if hasattr(sys, "_MEIPASS"):
     load_orjson(sys._MEIPASS + "/orjson.so")
+    run_modules(HOT_MODULES, sys._MEIPASS)  # type: ignore[arg-type]  # by then they are there

