@@ -134,4 +134,5 @@ def test_next_run_frees_what_a_killed_run_left(node: Node, place: str) -> None:
     for number, name in enumerate(CHAINS):
         assert list(node.reservations(name).values()) == [("c0ffee" * 10, f"eth{number}")]
     reasons = [line["reason"] for line in node.log("reaped") if line["container"] == "badc0de1" * 8]
-    assert reasons == ["netns gone"] * len(CHAINS)
+    # Behind the others our record may be of a past life, so it takes more: every netns is known to be somebody else's.
+    assert reasons == ["netns gone" if place == "head" else "no netns left"] * len(CHAINS)
