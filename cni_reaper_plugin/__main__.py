@@ -26,8 +26,9 @@ def _run() -> int:
         from cni_reaper_plugin.operator import cli
 
         code = cli.run(sys.argv[1:])
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # the caller has closed it
+                stream.flush()
         return code
     about = "%s\nCNI protocol versions supported: %s\n" % (ABOUT, ", ".join(SUPPORTED_VERSIONS))
     posix.write(2, about.encode())

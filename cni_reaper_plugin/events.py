@@ -62,8 +62,10 @@ def _to_syslog(priority: int, line: str) -> None:
 
     try:
         log = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
-        log.sendto(("<%d>cni-reaper[%d]: %s" % (priority, posix.getpid(), line)).encode("utf-8", "replace"), _SYSLOG)
-        log.close()
+        try:
+            log.sendto(("<%d>cni-reaper[%d]: %s" % (priority, posix.getpid(), line)).encode("utf-8", "replace"), _SYSLOG)
+        finally:
+            log.close()
     except OSError:
         return  # no syslog on this node, or it is full
 

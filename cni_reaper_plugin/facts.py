@@ -180,11 +180,24 @@ class Call:
     verb: CNI_COMMAND; attachment: None on GC, STATUS and the command line; netns_path: CNI_NETNS as given; netns: its
     identity now, None where it has none; at_head: ADD without prevResult, DEL whose record says so; may_reap: `all`,
     `rebooted` or ``, by the self-check and the proven views; self_checked: ADD whose self-check passed; valid: GC's list of
-    (container ID, ifname), None when there is none. For ADD: older, what the attachment's record said before this call, and
-    standing, {(address, ino, ctime)} of the attachment's reservations before this call's record was written.
+    (container ID, ifname), None when there is none; valid_network: the network it is of. For ADD: older, what the
+    attachment's record said before this call, and standing, {(address, ino, ctime)} of the attachment's reservations before
+    this call's record was written.
     """
 
-    __slots__ = ("at_head", "attachment", "may_reap", "netns", "netns_path", "older", "self_checked", "standing", "valid", "verb")
+    __slots__ = (
+        "at_head",
+        "attachment",
+        "may_reap",
+        "netns",
+        "netns_path",
+        "older",
+        "self_checked",
+        "standing",
+        "valid",
+        "valid_network",
+        "verb",
+    )
 
     def __init__(self, verb: str, attachment: Attachment | None = None, netns_path: str = "", netns: Netns | None = None) -> None:
         self.verb = verb
@@ -195,8 +208,23 @@ class Call:
         self.may_reap = ""
         self.self_checked = False
         self.valid: set[tuple[str, str]] | None = None
+        self.valid_network = ""
         self.older: Mapping | None = None
         self.standing: set[tuple[str, int, int]] = set()
+
+    def lists(self, reservation: Reservation) -> bool:
+        """Tell whether GC's list names the owner; an older reservation holds the ID alone."""
+        if self.valid is None or reservation.kind != OWNED:
+            return False
+        if reservation.ifname:
+            return (reservation.container_id, reservation.ifname) in self.valid
+        return any(container_id == reservation.container_id for container_id, _ in self.valid)
+
+    def misses(self, reservation: Reservation) -> bool:
+        """Tell whether GC's list is of this network and does not name the owner."""
+        if self.valid is None or reservation.network != self.valid_network or reservation.kind != OWNED:
+            return False
+        return not self.lists(reservation)
 
 
 class Evidence:

@@ -157,14 +157,7 @@ def _inode_elsewhere(reservation: Reservation, evidence: Evidence) -> Answer | N
 
 def _listed(reservation: Reservation, evidence: Evidence) -> Answer | None:
     """Row 6: GC's list is present and names the owner."""
-    valid = evidence.call.valid
-    if valid is None or reservation.kind != OWNED:
-        return None
-    if (reservation.container_id, reservation.ifname) in valid:
-        return LIVE, "in GC list"
-    if not reservation.ifname and any(listed == reservation.container_id for listed, _ in valid):
-        return LIVE, "in GC list"
-    return None
+    return (LIVE, "in GC list") if evidence.call.lists(reservation) else None
 
 
 def _blank(reservation: Reservation, _: Evidence) -> Answer | None:

@@ -14,6 +14,7 @@ from cni_reaper_plugin.evidence import gather, records, views
 from cni_reaper_plugin.facts import (
     ADDED_AGAIN,
     LEFT_BY_DEL,
+    LIVE,
     REBOOTED,
     STALE,
     UNKNOWN,
@@ -107,7 +108,7 @@ def _first_candidate(
     """Judge on cheap facts only: return an address that is worth the closer look, None when there is none."""
     for start in range(0, len(reservations), SLICE):
         part = reservations[start : start + SLICE]
-        troubled = []
+        troubled, unlisted = [], []
         for reservation, evidence in zip(part, gather.cheap(network, part, settings, call), strict=True):
             if evidence.surroundings.trouble:
                 raise SkippedError(evidence.surroundings.trouble)
@@ -116,8 +117,12 @@ def _first_candidate(
                 return reservation.address
             if evidence.trouble:
                 troubled.append((reservation, evidence, reason))
+            if verdict == LIVE and call.misses(reservation):
+                unlisted.append((reservation, evidence, reason))
         for reservation, evidence, reason in troubled:
             _report("kept", reservation, evidence, reason, log)
+        for reservation, evidence, reason in unlisted:
+            _report("live-unlisted", reservation, evidence, reason, log)
         if budget.spent(share=0.5):
             msg = "half of budgetMs went into a first look; the rest waits for the next call"
             raise SkippedError(msg)
@@ -158,6 +163,8 @@ def _reap(directory: store.Network, candidate: str, call: Call, settings: Settin
     for reservation, evidence, verdict, reason in judged:
         if verdict == UNKNOWN:
             _report("kept", reservation, evidence, reason, log)
+        elif verdict == LIVE and call.misses(reservation):
+            _report("live-unlisted", reservation, evidence, reason, log)
     if budget.spent():
         log.info("sweep-cut", network=directory.name, reason="budgetMs is used up; the rest waits for the next call")
 

@@ -51,7 +51,7 @@ class _Options:
     def path(self, key: str, default: str) -> str:
         value = self._config.get(key, default)
         if isinstance(value, str) and (_is_path(value) or value == default):
-            return value if value == "/" else value.rstrip("/")
+            return value.rstrip("/") or value[:1]
         self._refuse(key, "an absolute path")
         return default
 

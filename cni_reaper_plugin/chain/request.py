@@ -80,6 +80,9 @@ class Request:
         if not isinstance(config, dict):
             raise CNIError(DECODING_FAILURE, "network config on stdin must be a JSON object")
         self.config = config
+        version = config.get("cniVersion")
+        if isinstance(version, str) and version in SUPPORTED_VERSIONS:
+            self.cni_version = version  # an error about anything else speaks it, too
         try:
             self._check()
         except CNIError as e:

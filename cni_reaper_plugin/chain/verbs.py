@@ -213,7 +213,7 @@ def _gc(request: Request, _: Environment) -> bytes:
     if problems:
         raise CNIError(INVALID_CONFIG, "; ".join(problems))
     call = Call("GC")
-    call.valid = valid
+    call.valid, call.valid_network = valid, request.name
     try:
         if valid is not None:
             recording.mark_unlisted(request.name, valid, settings, log)

@@ -1,4 +1,4 @@
-"""What a runtime may find on stdout: exactly one result, or exactly one error object. Read more strictly than any runtime does."""
+"""What a runtime may find on stdout: exactly one result or one error object, read more strictly than any runtime does."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-r"""The CNI protocol as a table: command, environment and stdin on the left, exit code, error code and what must be named on the right.
+r"""The CNI protocol as a table: command, environment and stdin on the left; exit code, error code and what is named on the right.
 
 Each row is one call of the frozen executable in a private node, so options may have their defaults. Every answer is held to
 the same form, see tests.conformance.answers: exit 0 with a result, or exit 1 with one error object; stderr stays empty.
@@ -133,10 +133,12 @@ def every_verb_at_every_version() -> Iterator[Row]:
             else:
                 yield fails(command, f"at {version}", INCOMPATIBLE, command, version, SINCE[command], stdin=stdin, speaks=version)
     for version in VERSIONS:
-        answer = {"cniVersion": version, "supportedVersions": list(VERSIONS)}
-        yield Row("VERSION", f"at {version}", {}, json.dumps({"cniVersion": version}).encode(), None, answer=answer)
+        echoed = {"cniVersion": version, "supportedVersions": list(VERSIONS)}
+        yield Row("VERSION", f"at {version}", {}, json.dumps({"cniVersion": version}).encode(), None, answer=echoed)
         previous = {"cniVersion": version, "x": 1, **RESULT}
-        yield works("ADD", f"behind another plugin at {version}", config("ADD", cniVersion=version, prevResult=previous), answer=previous)
+        yield works(
+            "ADD", f"behind another plugin at {version}", config("ADD", cniVersion=version, prevResult=previous), answer=previous
+        )
 
 
 def missing_variables() -> Iterator[Row]:
@@ -145,12 +147,20 @@ def missing_variables() -> Iterator[Row]:
         for version in VERSIONS[VERSIONS.index(SINCE[command]) :]:
             stdin = config(command, cniVersion=version)
             for name in required:
-                for how, value in (("without", None), ("with empty", "")):
+                for how, value in (("without", None), ("with empty", ""))[: 2 if version == LATEST else 1]:
                     environment = given(command, **{name: value})
                     yield fails(command, f"{how} {name} at {version}", ENVIRONMENT, name, stdin=stdin, environment=environment)
             if required:
                 what = f"without any variable at {version}"
-                yield fails(command, what, ENVIRONMENT, *required, stdin=stdin, environment={}, follows="skel: all that are missing, not just the first")
+                yield fails(
+                    command,
+                    what,
+                    ENVIRONMENT,
+                    *required,
+                    stdin=stdin,
+                    environment={},
+                    follows="skel: all that are missing, not just the first",
+                )
     for command in ("ADD", "DEL", "CHECK", "STATUS"):
         follows = "SPEC, section 2: CNI_PATH is for plugins that run others; skel wants it on every verb but VERSION"
         yield works(command, "without CNI_PATH", environment=given(command, CNI_PATH=None), follows=follows)
@@ -158,7 +168,7 @@ def missing_variables() -> Iterator[Row]:
         yield works(command, "without CNI_ARGS", environment=given(command, CNI_ARGS=None))
         for args in ("K8S_POD_NAME", ";;=;", "A=B=C;", "=", "K8S_POD_NAME=\udcff"):
             follows = "SPEC: CNI_ARGS is deprecated, and checking it is for those who use it"
-            yield works(command, f"with CNI_ARGS {ascii(args)}", environment=given(command, CNI_ARGS=args), follows=follows)
+            yield works(command, f"with CNI_ARGS {args!a}", environment=given(command, CNI_ARGS=args), follows=follows)
     yield works("DEL", "without CNI_NETNS", environment=given("DEL", CNI_NETNS=None))
     yield works("DEL", "with empty CNI_NETNS", environment=given("DEL", CNI_NETNS=""))
     for command in ("GC", "STATUS"):
@@ -168,7 +178,9 @@ def missing_variables() -> Iterator[Row]:
         yield works(command, "with an invalid container, which is not asked for", environment=odd)
     everything_wrong = given("ADD", CNI_NETNS=None, CNI_CONTAINERID="../x", CNI_IFNAME="a/b")
     follows = "neither: skel stops at the first invalid one, which costs the operator a round each"
-    yield fails("ADD", "with all wrong at once", ENVIRONMENT, "CNI_NETNS", "../x", "a/b", environment=everything_wrong, follows=follows)
+    yield fails(
+        "ADD", "with all wrong at once", ENVIRONMENT, "CNI_NETNS", "../x", "a/b", environment=everything_wrong, follows=follows
+    )
 
 
 BAD_NAMES = {
@@ -188,7 +200,12 @@ BAD_NAMES = {
     "of a full-width letter": "\uff21bc",
     "with a star": "*",
 }
-GOOD_NAMES = {"with every allowed sign": "a.B-c_9", "of one digit": "0", "with dots inside": "a..b", "of 300 characters": "a" * 300}
+GOOD_NAMES = {
+    "with every allowed sign": "a.B-c_9",
+    "of one digit": "0",
+    "with dots inside": "a..b",
+    "of 300 characters": "a" * 300,
+}
 BAD_IFNAMES = {
     "of 16 characters": "a" * 16,
     "of 15 characters and 30 bytes": "\u00e4" * 15,
@@ -202,7 +219,13 @@ BAD_IFNAMES = {
     "with a newline at the end": "eth0\n",
     "with a no-break space": "eth\u00a00",
 }
-GOOD_IFNAMES = {"of 15 characters": "a" * 15, "of 7 umlauts": "\u00e4" * 7, "with signs": "a.b-c@d", "that is no UTF-8": "eth\udcff", "with a leading dash": "-x"}
+GOOD_IFNAMES = {
+    "of 15 characters": "a" * 15,
+    "of 7 umlauts": "\u00e4" * 7,
+    "with signs": "a.b-c@d",
+    "that is no UTF-8": "eth\udcff",
+    "with a leading dash": "-x",
+}
 
 
 def names_by_the_spec() -> Iterator[Row]:
@@ -224,9 +247,18 @@ def names_by_the_spec() -> Iterator[Row]:
             yield works(command, f"with a network name {how}", config(command, name=name))
         for version in VERSIONS[VERSIONS.index(SINCE[command]) :]:
             stdin = config(command, name=..., cniVersion=version)
-            yield fails(command, f"without a network name at {version}", CONFIG, "missing network name", stdin=stdin, speaks=version)
+            yield fails(
+                command, f"without a network name at {version}", CONFIG, "missing network name", stdin=stdin, speaks=version
+            )
         yield fails(command, "with an empty network name", CONFIG, "missing network name", stdin=config(command, name=""))
-        yield fails(command, "with a null network name", CONFIG, "missing network name", stdin=config(command, name=None), follows="skel: null is absent")
+        yield fails(
+            command,
+            "with a null network name",
+            CONFIG,
+            "missing network name",
+            stdin=config(command, name=None),
+            follows="skel: null is absent",
+        )
         for value in (7, True, ["net"], {"net": 1}):
             what = f"with a network name that is {json.dumps(value)}"
             yield fails(command, what, DECODING, "network name", "string", stdin=config(command, name=value))
@@ -274,7 +306,11 @@ def stdin_documents() -> Iterator[Row]:
             yield works(command, "with stdin that is null", b"null", follows=NEITHER)
         whole = members(command)
         yield works(command, "with blanks around stdin", b" \n" + json.dumps(whole, indent=4).encode() + b"\r\n\t ")
-        yield works(command, "with members that nobody knows", config(command, **{"capabilities": {"x": True}, "runtimeConfig": 7, "\u0000": None}))
+        yield works(
+            command,
+            "with members that nobody knows",
+            config(command, **{"capabilities": {"x": True}, "runtimeConfig": 7, "\u0000": None}),
+        )
         yield works(command, "with a member of 10 MB", config(command, x="y" * MEGABYTES_10))
         yield works(command, "with 500 levels of nesting", config(command, x=nested(500)))
         twice = json.dumps(whole).encode()[:-1] + b',"cniVersion":"9.9.9","name":"../x","cniVersion":"1.1.0","name":"net"}'
@@ -283,7 +319,9 @@ def stdin_documents() -> Iterator[Row]:
     follows = "SPEC: keys are as they are spelt; Go takes them in any case. Without cniVersion it is 0.1.0"
     yield works("ADD", "with CNIVERSION", upper, answer={"cniVersion": "0.1.0"}, follows=follows)
     for command in STRICT:
-        yield fails(command, "with NAME", CONFIG, "missing network name", stdin=config(command, name=..., NAME="net"), follows=follows)
+        yield fails(
+            command, "with NAME", CONFIG, "missing network name", stdin=config(command, name=..., NAME="net"), follows=follows
+        )
 
 
 def nested(depth: int) -> Any:
@@ -299,56 +337,89 @@ def unusable_versions() -> Iterator[Row]:
     for version in ("9.9.9", "1.2.0", "0.5.0", "1.1", "1.1.0 ", "v1.1.0", "1.1.0\n", "1.1.0-rc1", "\u0661.1.0", "null"):
         for command in STRICT:
             names = (version.strip(), LATEST, "0.1.0")
-            what = f"with cniVersion {ascii(version)}"
+            what = f"with cniVersion {version!a}"
             follows = "skel: exact match against the list"
-            yield fails(command, what, INCOMPATIBLE, *names, stdin=config(command, cniVersion=version), speaks=LATEST, follows=follows)
-        yield works("DEL", f"with cniVersion {ascii(version)}", config("DEL", cniVersion=version), follows=NEITHER)
+            yield fails(
+                command, what, INCOMPATIBLE, *names, stdin=config(command, cniVersion=version), speaks=LATEST, follows=follows
+            )
+        yield works("DEL", f"with cniVersion {version!a}", config("DEL", cniVersion=version), follows=NEITHER)
     for value in (1.0, 110, True, ["1.1.0"], {"1.1.0": 1}):
         for command in STRICT:
             what = f"with a cniVersion that is {json.dumps(value)}"
             yield fails(command, what, DECODING, "cniVersion", "string", stdin=config(command, cniVersion=value))
         yield works("DEL", f"with a cniVersion that is {json.dumps(value)}", config("DEL", cniVersion=value), follows=NEITHER)
-    for how, value in (("without", ...), ("with empty", ""), ("with null", None)):
+    absent: tuple[tuple[str, Any], ...] = (("without", ...), ("with empty", ""), ("with null", None))
+    for how, no_version in absent:
         follows = "skel: pkg/types/create, a configuration without cniVersion is 0.1.0"
-        yield works("ADD", f"{how} cniVersion", config("ADD", cniVersion=value), answer={"cniVersion": "0.1.0"}, follows=follows)
-        yield works("DEL", f"{how} cniVersion", config("DEL", cniVersion=value))
+        yield works(
+            "ADD", f"{how} cniVersion", config("ADD", cniVersion=no_version), answer={"cniVersion": "0.1.0"}, follows=follows
+        )
+        yield works("DEL", f"{how} cniVersion", config("DEL", cniVersion=no_version))
         for command in ("CHECK", "GC", "STATUS"):
-            yield fails(command, f"{how} cniVersion", INCOMPATIBLE, command, "0.1.0", stdin=config(command, cniVersion=value))
+            stdin = config(command, cniVersion=no_version)
+            yield fails(command, f"{how} cniVersion", INCOMPATIBLE, command, "0.1.0", stdin=stdin)
 
 
 def commands() -> Iterator[Row]:
     """A command that is none is error 4 that names it, whatever comes with it."""
-    for command in ("FOO", "add", "Add", "version", " ADD", "ADD ", "ADD\n", "ADD,DEL", "CNI_ADD", "\u00c4DD", "ADD\udcff", "0", "-"):
+    for command in (
+        "FOO",
+        "add",
+        "Add",
+        "version",
+        " ADD",
+        "ADD ",
+        "ADD\n",
+        "ADD,DEL",
+        "CNI_ADD",
+        "\u00c4DD",
+        "ADD\udcff",
+        "0",
+        "-",
+    ):
         follows = "skel says the same once stdin is good; what stdin holds is no matter where nobody would read it"
         for how, stdin in (("", config("ADD")), (" and broken stdin", b"{")):
-            yield Row(command, f"as {ascii(command)}{how}", COMPLETE, stdin, ENVIRONMENT, ("CNI_COMMAND",), follows=follows)
+            yield Row(command, f"as {command!a}{how}", COMPLETE, stdin, ENVIRONMENT, ("CNI_COMMAND",), follows=follows)
     yield Row("FOO", "and no other variable", {}, b"", ENVIRONMENT, ("FOO",))
     for command in ("ADD", "DEL", "CHECK", "GC"):
         environment = given(command, **dict.fromkeys(REQUIRED[command]))
         follows = "skel: the environment is looked at first"
-        yield fails(command, "with neither variables nor JSON", ENVIRONMENT, *REQUIRED[command], stdin=b"{", environment=environment, follows=follows)
+        yield fails(
+            command,
+            "with neither variables nor JSON",
+            ENVIRONMENT,
+            *REQUIRED[command],
+            stdin=b"{",
+            environment=environment,
+            follows=follows,
+        )
 
 
 def previous_results() -> Iterator[Row]:
-    """prevResult goes through ADD as it came; one that is no object is an error on every verb but DEL."""
-    deep = nested(500)
-    for how, previous in {
+    """A prevResult goes through ADD as it came; one that is no object is an error on every verb but DEL."""
+    whole: dict[str, dict[str, Any]] = {
         "with members that nobody knows": {"cniVersion": LATEST, "z": {"y": [None, {"x": 1e-7}]}, "a": "\u2028", **RESULT},
         "with numbers of any size": {"cniVersion": LATEST, "big": 2**200, "small": -(2**63) - 1, "float": 0.1},
         "with text that looks like JSON": {"cniVersion": LATEST, "x": 'a"}],{\\', "\\": '\\"', "": ""},
-        "500 levels deep": {"cniVersion": LATEST, "x": deep},
+        "500 levels deep": {"cniVersion": LATEST, "x": nested(500)},
         "of 10 MB": {"cniVersion": LATEST, "x": ["y" * 1000] * 10_000},
         "with another cniVersion": {"cniVersion": "0.4.0", **RESULT},
-    }.items():
+    }
+    for how, previous in whole.items():
         yield works("ADD", f"with prevResult {how}", config("ADD", prevResult=previous), answer=previous)
-    for how, previous, answer in (
-        ("without cniVersion", RESULT, {"cniVersion": LATEST, **RESULT}),
-        ("that is empty", {}, {"cniVersion": LATEST}),
-        ("that is null", None, {"cniVersion": LATEST}),
-    ):
-        yield works("ADD", f"with prevResult {how}", config("ADD", prevResult=previous), answer=answer)
-    twice = b'{"prevResult":{"cniVersion":"1.1.0","x":1},"cniVersion":"1.1.0","name":"net","prevResult":{"cniVersion":"1.1.0","x":2}}'
-    yield works("ADD", "with prevResult twice", twice, answer={"cniVersion": "1.1.0", "x": 2}, follows="skel: the last one counts")
+    patched: dict[str, tuple[Any, Any]] = {
+        "without cniVersion": (RESULT, {"cniVersion": LATEST, **RESULT}),
+        "that is empty": ({}, {"cniVersion": LATEST}),
+        "that is null": (None, {"cniVersion": LATEST}),
+    }
+    for how, (before, answer) in patched.items():
+        yield works("ADD", f"with prevResult {how}", config("ADD", prevResult=before), answer=answer)
+    twice = (
+        b'{"prevResult":{"cniVersion":"1.1.0","x":1},"cniVersion":"1.1.0","name":"net","prevResult":{"cniVersion":"1.1.0","x":2}}'
+    )
+    yield works(
+        "ADD", "with prevResult twice", twice, answer={"cniVersion": "1.1.0", "x": 2}, follows="skel: the last one counts"
+    )
     escaped = b'{"cniVersion":"1.1.0","name":"net","x":"\\\\","prevR\\u0065sult":{"cniVersion":"1.1.0","x":"\\\\\\""}}'
     yield works("ADD", "with prevResult spelt with an escape", escaped, answer={"cniVersion": "1.1.0", "x": '\\"'})
     for value in ("x", 7, True, [], [{"cniVersion": LATEST}]):
@@ -356,22 +427,27 @@ def previous_results() -> Iterator[Row]:
             what = f"with prevResult that is {json.dumps(value)}"
             yield fails(command, what, DECODING, "prevResult", "object", stdin=config(command, prevResult=value))
         yield works("DEL", f"with prevResult that is {json.dumps(value)}", config("DEL", prevResult=value), follows=NEITHER)
-    for how, value in (("without", ...), ("with null for", None)):
-        yield works("DEL", f"{how} prevResult", config("DEL", prevResult=value))
+    absent: tuple[tuple[str, Any], ...] = (("without", ...), ("with null for", None))
+    for how, nothing in absent:
+        yield works("DEL", f"{how} prevResult", config("DEL", prevResult=nothing))
         for version in VERSIONS[VERSIONS.index("0.4.0") :]:
-            stdin = config("CHECK", prevResult=value, cniVersion=version)
+            stdin = config("CHECK", prevResult=nothing, cniVersion=version)
             yield fails("CHECK", f"{how} prevResult at {version}", CONFIG, "prevResult", stdin=stdin, speaks=version)
-    for how, previous in {
+    odd_addresses = ("", "/", "..", "../x/24", "10.9.0.2\0/24", "\ud7ff", "1." * 400, ":")
+    odd: dict[str, dict[str, Any]] = {
         "that has no members": {},
         "whose ips are null": {"ips": None},
         "whose ips are a text": {"ips": "10.9.0.2"},
         "whose ips are odd": {"ips": [None, 7, [], {}, {"address": 7}, {"address": None}]},
-        "whose addresses are odd": {"ips": [{"address": one} for one in ("", "/", "..", "../x/24", "10.9.0.2\0/24", "\ud7ff", "1." * 400, ":")]},
+        "whose addresses are odd": {"ips": [{"address": one} for one in odd_addresses]},
         "in the form of 0.2.0": {"ip4": {"ip": "10.9.0.2/24"}},
-    }.items():
-        for command in ("ADD", "CHECK", "DEL"):
-            answer = {"cniVersion": LATEST, **previous} if command == "ADD" else None
-            yield works(command, f"with prevResult {how}", config(command, prevResult=previous), answer=answer)
+    }
+    for how, previous in odd.items():
+        yield works(
+            "ADD", f"with prevResult {how}", config("ADD", prevResult=previous), answer={"cniVersion": LATEST, **previous}
+        )
+        for command in ("CHECK", "DEL"):
+            yield works(command, f"with prevResult {how}", config(command, prevResult=previous))
 
 
 def options() -> Iterator[Row]:
@@ -412,7 +488,7 @@ def options() -> Iterator[Row]:
     }
     for key, values in right.items():
         for value in values:
-            for command in VERBS:
+            for command in ("ADD", "GC"):
                 yield works(command, f"with {key} that is {json.dumps(value)}", config(command, **{key: value}))
 
 
@@ -435,7 +511,14 @@ def namespaces() -> Iterator[Row]:
     for override in (None, "", "0", "false", "yes", "1x"):
         environment = given("ADD", CNI_NETNS=own, CNI_NETNS_OVERRIDE=override)
         follows = "skel since v1.2.0, but before any work: skel answers result and error, two documents"
-        yield fails("ADD", f"in its own netns, CNI_NETNS_OVERRIDE {override!r}", OWN_NETNS, "CNI_NETNS", environment=environment, follows=follows)
+        yield fails(
+            "ADD",
+            f"in its own netns, CNI_NETNS_OVERRIDE {override!r}",
+            OWN_NETNS,
+            "CNI_NETNS",
+            environment=environment,
+            follows=follows,
+        )
     for override in ("1", "true", "TRUE", "True"):
         what = f"in its own netns, CNI_NETNS_OVERRIDE {override!r}"
         yield works("ADD", what, environment=given("ADD", CNI_NETNS=own, CNI_NETNS_OVERRIDE=override))
@@ -444,10 +527,10 @@ def namespaces() -> Iterator[Row]:
 
 
 def attachments_of_gc() -> Iterator[Row]:
-    """GC's list has two names; absent and null are no list; what is no list of attachments is error 7 that names the key."""
+    """The list of GC has two names; absent and null are no list; what is no list of attachments is error 7 that names the key."""
     newer, older = "cni.dev/valid-attachments", "cni.dev/attachments"
-    one = {"containerID": "9f3c2a77b0de", "ifname": "eth0"}
-    for how, lists in {
+    one: dict[str, Any] = {"containerID": "9f3c2a77b0de", "ifname": "eth0"}
+    right: dict[str, dict[str, Any]] = {
         "no list": {},
         "null": {newer: None},
         "null twice": {newer: None, older: None},
@@ -459,10 +542,21 @@ def attachments_of_gc() -> Iterator[Row]:
         "the older key": {older: [one]},
         "both keys, as libcni >= 1.2.3 sends them": {newer: [one], older: [one]},
         "the newer key null": {newer: None, older: [one]},
-    }.items():
+    }
+    for how, lists in right.items():
         yield works("GC", f"with {how}", config("GC", **lists))
+    no_elements: list[Any] = [
+        None,
+        "id",
+        [],
+        {},
+        {"containerID": "x"},
+        {"ifname": "eth0"},
+        {**one, "ifname": 7},
+        {**one, "containerID": None},
+    ]
     for key in (newer, older):
-        for value in ("x", 7, True, {}, one, [None], ["id"], [[]], [{}], [{"containerID": "x"}], [{"ifname": "eth0"}], [one, {**one, "ifname": 7}]):
+        for value in ("x", 7, True, {}, one, *([one, element] for element in no_elements)):
             yield fails("GC", f"with {key} that is {json.dumps(value)}", CONFIG, key, stdin=config("GC", **{key: value}))
     everything = {newer: [7], **BAD_OPTIONS}
     yield fails("GC", "with list and options wrong", CONFIG, newer, *BAD_OPTIONS, stdin=config("GC", **everything))
@@ -486,7 +580,14 @@ def version_verb() -> Iterator[Row]:
     }.items():
         yield Row("VERSION", f"with stdin {how}", {}, stdin, None, answer=newest, follows=follows)
     invalid = {"CNI_CONTAINERID": "../x", "CNI_IFNAME": "a/b", "CNI_ARGS": "=;="}
-    yield Row("VERSION", "with an invalid environment", invalid, b'{"cniVersion":"0.4.0"}', None, answer={**newest, "cniVersion": "0.4.0"})
+    yield Row(
+        "VERSION",
+        "with an invalid environment",
+        invalid,
+        b'{"cniVersion":"0.4.0"}',
+        None,
+        answer={**newest, "cniVersion": "0.4.0"},
+    )
 
 
 TABLE = [
@@ -537,9 +638,15 @@ def test_no_two_rows_are_alike() -> None:
     assert sorted(set(names)) == sorted(names)
 
 
-def shell(node: Node, script: str, command: str | None = "VERSION", stdin: bytes | None = None, **variables: str) -> Ran:
+def shell(
+    node: Node,
+    script: str,
+    command: str | None = "VERSION",
+    stdin: bytes | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Ran:
     """Run a line of shell in the node; "$0" is the frozen executable."""
-    env = {**variables, **({"CNI_COMMAND": command} if command is not None else {})}
+    env = {**(environment or {}), **({"CNI_COMMAND": command} if command is not None else {})}
     return node.run(["sh", "-c", script, REAPER], env=env, stdin=stdin, timeout=30)
 
 
@@ -570,7 +677,7 @@ def test_version_needs_no_stdin(pod_node: Node, script: str) -> None:
 @pytest.mark.parametrize("stdin", ["<&-", "0>/run/write-only"], ids=["closed", "only for writing"])
 def test_stdin_that_cannot_be_read(pod_node: Node, command: str, stdin: str) -> None:
     """A verb that needs stdin says with error 5 that it cannot read it."""
-    ran = shell(pod_node, f'exec "$0" {stdin}', command, **given(command))
+    ran = shell(pod_node, f'exec "$0" {stdin}', command, environment=given(command))
     assert (ran.rc, ran.err) == (1, b""), str(ran)
     error = the_error(ran.out)
     assert error["code"] == IO, str(ran)
@@ -581,7 +688,7 @@ def test_stdin_that_cannot_be_read(pod_node: Node, command: str, stdin: str) -> 
 @pytest.mark.parametrize("stdout", [">&-", ">/dev/full", ">&- 2>&-"], ids=["closed", "full", "closed, as stderr is"])
 def test_stdout_that_cannot_be_written(pod_node: Node, command: str, stdout: str) -> None:
     """Nobody can read the answer: exit 1 where there is one to give, and no traceback."""
-    ran = shell(pod_node, f'exec "$0" {stdout}', command, config(command), **given(command if command in VERBS else "ADD"))
+    ran = shell(pod_node, f'exec "$0" {stdout}', command, config(command), given(command if command in VERBS else "ADD"))
     silent = command in ("DEL", "CHECK", "GC", "STATUS")
     assert ran.rc == (0 if silent else 1), str(ran)
     assert ran.text == "", str(ran)
@@ -589,7 +696,7 @@ def test_stdout_that_cannot_be_written(pod_node: Node, command: str, stdout: str
 
 def test_nobody_reads_stdout(pod_node: Node) -> None:
     """A runtime that has gone away leaves a broken pipe: no traceback, and nothing hangs."""
-    ran = shell(pod_node, '"$0" | true', "ADD", config("ADD", prevResult={"x": "y" * 1_000_000}), **COMPLETE).check()
+    ran = shell(pod_node, '"$0" | true', "ADD", config("ADD", prevResult={"x": "y" * 1_000_000}), COMPLETE).check()
     assert ran.text == "", str(ran)
 
 
@@ -602,7 +709,9 @@ def test_about(pod_node: Node, command: str | None) -> None:
     assert ", ".join(VERSIONS).encode() in ran.err
 
 
-@pytest.mark.parametrize(("arguments", "rc", "says"), [("--help", 0, "conflist"), ("-h", 0, "conflist"), ("--version", 0, "cni-reaper ")])
+@pytest.mark.parametrize(
+    ("arguments", "rc", "says"), [("--help", 0, "conflist"), ("-h", 0, "conflist"), ("--version", 0, "cni-reaper ")]
+)
 def test_command_line(pod_node: Node, arguments: str, rc: int, says: str) -> None:
     """A person who runs it with an argument gets an answer on stdout."""
     ran = shell(pod_node, f'exec "$0" {arguments}', None)

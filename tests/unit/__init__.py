@@ -1,1 +1,1 @@
-"""The parts, one at a time, in this process; nothing here needs a private node."""
+"""The parts, one at a time, in this process."""

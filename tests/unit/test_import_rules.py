@@ -1,0 +1,320 @@
+"""The arrows of the house: who may know whom, who may delete a file, and what the start of a pod pays for.
+
+The imports are read from the source, those inside functions and under TYPE_CHECKING too. What the hot path really imports is
+then seen in a bare interpreter that runs VERSION, ADD and DEL on a healthy private node.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tests.neighbours import ROOT
+from tests.node import DATA_DIR, LOG_FILE, Node, Pod
+
+PACKAGE = "cni_reaper_plugin"
+FLOORS = (
+    ("__main__",),
+    ("chain", "operator"),
+    ("sweep",),
+    ("expiry",),
+    ("judge", "evidence"),
+    ("store",),
+    ("facts",),
+    ("attachment", "events", "flock", "files", "clock"),
+)
+"""Top to bottom. Arrows go down, never up nor sideways; within chain, evidence and operator there are rules of their own."""
+PUT_TOGETHER = ("evidence.gather", "evidence.closer")
+"""What puts the sources of evidence together; all other modules of evidence are sources."""
+HOT_STDLIB = {"posix", "errno", "fcntl", "orjson"}
+COLD = ("evidence.closer", "evidence.addresses", "evidence.libcni_cache", "evidence.named", "operator")
+MAY_UNLINK = {"store", "evidence.records", "files"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import. module, target: below the package ("" is the package itself), or a foreign top-level name; line: where."""
+
+    module: str
+    target: str
+    line: int
+    foreign: bool
+    lazy: bool
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.line} imports {self.target}"
+
+
+def modules() -> dict[str, ast.Module]:
+    """Return the syntax trees of the package, by module name below it."""
+    found = {}
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT / PACKAGE).with_suffix("").parts)
+        found[name.removesuffix("__init__").rstrip(".")] = ast.parse(path.read_text())
+    return found
+
+
+TREES = modules()
+
+
+def lazy_nodes(tree: ast.AST) -> set[ast.AST]:
+    """Return the nodes that do not run when the module is imported: in functions and under TYPE_CHECKING."""
+    found: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        typing_only = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        if typing_only or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            found.update(ast.walk(node))
+    return found
+
+
+def targets(node: ast.Import | ast.ImportFrom, module: str) -> Iterator[str]:
+    """Return the full names that a statement imports; `from package import name` is the module `name` where there is one."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+        return
+    assert node.level == 0, f"{module}:{node.lineno}: a relative import hides where the arrow goes"
+    base = node.module or ""
+    below = base.removeprefix(PACKAGE).lstrip(".")
+    for alias in node.names:
+        inner = f"{below}.{alias.name}".lstrip(".")
+        yield f"{PACKAGE}.{inner}" if base.startswith(PACKAGE) and inner in TREES else base
+
+
+def imports() -> list[Import]:
+    """Return every import of the package."""
+    found = []
+    for module, tree in TREES.items():
+        lazy = lazy_nodes(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                for name in targets(node, module):
+                    ours = name == PACKAGE or name.startswith(PACKAGE + ".")
+                    target = name.removeprefix(PACKAGE).lstrip(".") if ours else name.partition(".")[0]
+                    found.append(Import(module, target, node.lineno, not ours, node in lazy))
+    return found
+
+
+IMPORTS = imports()
+OURS = [one for one in IMPORTS if not one.foreign]
+
+
+def room(module: str) -> str:
+    """Return the first part of a module's name."""
+    return module.partition(".")[0]
+
+
+def floor(module: str) -> int:
+    """Return the number of a module's floor from the top; the package itself, which imports nothing, is below all."""
+    if not module:
+        return len(FLOORS)
+    return next(number for number, rooms in enumerate(FLOORS) if room(module) in rooms)
+
+
+def against(rule: Any) -> list[str]:
+    """Return our own imports that a rule calls forbidden."""
+    return [str(one) for one in OURS if rule(one)]
+
+
+def test_every_module_has_its_floor() -> None:
+    """A new module is put on a floor before it is imported by anyone."""
+    assert [module for module in TREES if module and room(module) not in sum(FLOORS, ())] == []
+    assert [name for rooms in FLOORS for name in rooms if name not in TREES] == []
+
+
+def test_arrows_go_down() -> None:
+    """No module imports one of a floor above, or another room of its own floor."""
+    assert against(lambda one: room(one.module) != room(one.target) and floor(one.target) <= floor(one.module)) == []
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    """Importing any module imports the package first, so it must be empty."""
+    assert [str(one) for one in IMPORTS if one.module in ("", "chain", "evidence", "operator")] == []
+
+
+def test_there_are_no_circles() -> None:
+    """Within a room, too, the imports have a direction."""
+    known = {module: {one.target for one in OURS if one.module == module} for module in TREES}
+    while leaves := [module for module, knows in known.items() if not knows & set(known) - {module}]:
+        for leaf in leaves:
+            del known[leaf]
+    assert known == {}
+
+
+def test_judge_imports_facts_only() -> None:
+    """The judge reads no file and no clock: it knows the facts, and nothing else in the world."""
+    assert {one.target for one in IMPORTS if one.module == "judge"} == {"facts"}
+
+
+def test_evidence_knows_neither_judge_nor_store() -> None:
+    """Whoever gathers evidence neither judges it nor can remove anything."""
+    assert against(lambda one: room(one.module) == "evidence" and room(one.target) in ("sweep", "judge", "store")) == []
+
+
+def test_sources_of_evidence_do_not_know_each_other() -> None:
+    """One source of evidence a module; only `gather` and `closer` put them together, and only the sweep asks for closer."""
+
+    def crosses(one: Import) -> bool:
+        return one.module.startswith("evidence.") and one.module not in PUT_TOGETHER and room(one.target) == "evidence"
+
+    assert against(crosses) == []
+    assert {one.module for one in OURS if one.target == "evidence.closer"} == {"sweep"}
+    assert {one.module for one in OURS if one.target == "evidence.gather"} == {"sweep", "evidence.closer"}
+
+
+def test_runtime_and_person_do_not_know_each_other() -> None:
+    """The rooms chain and operator have nothing of each other; both come in by the one door."""
+    assert against(lambda one: {room(one.module), room(one.target)} == {"chain", "operator"}) == []
+    assert {one.module for one in OURS if room(one.target) == "operator" and room(one.module) != "operator"} == {"__main__"}
+
+
+def test_only_the_sweep_judges() -> None:
+    """There is one way from evidence to a removed file."""
+    assert {one.module for one in OURS if one.target == "judge"} == {"sweep"}
+
+
+def test_nobody_imports_the_door() -> None:
+    """`__main__` ends the process, so it is for the interpreter alone."""
+    assert against(lambda one: one.target == "__main__") == []
+
+
+DELETING = ("unlink", "remove", "rmdir", "removedirs", "rmtree", "truncate", "ftruncate", "O_TRUNC")
+
+
+def of_system(node: ast.AST, names: tuple[str, ...]) -> bool:
+    """Tell whether a node names one of these functions or flags of posix or its like."""
+    return (
+        isinstance(node, ast.Attribute) and node.attr in names and ast.unparse(node.value) in ("posix", "os", "shutil", "pathlib")
+    )
+
+
+def test_who_can_delete_a_file() -> None:
+    """A reservation is unlinked in store, a record in evidence.records, a temporary file in files, and nothing anywhere else."""
+    users = {module for module, tree in TREES.items() for node in ast.walk(tree) if of_system(node, DELETING)}
+    assert users == MAY_UNLINK
+
+
+def test_who_can_ask_for_it() -> None:
+    """Only the sweep has reservations removed; records are replaced by the verbs and dropped when they are over."""
+    asking = {
+        (module, node.attr)
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in (*DELETING, "drop") and not of_system(node, DELETING)
+    }
+    assert asking == {("sweep", "remove"), ("chain.recording", "remove"), ("expiry", "drop")}
+
+
+def test_who_can_rename_a_file() -> None:
+    """Only files replaces a file by another; host-local's are never replaced."""
+    renaming = ("rename", "replace", "renames", "link", "symlink")
+    assert {module for module, tree in TREES.items() for node in ast.walk(tree) if of_system(node, renaming)} == {"files"}
+
+
+def is_hot(module: str) -> bool:
+    """Tell whether a module is on the path of every pod."""
+    return not module.startswith(COLD)
+
+
+def test_hot_modules_import_next_to_nothing() -> None:
+    """A hot module imports posix, errno, fcntl, orjson and other hot modules; all else comes when it is needed."""
+    eager = [one for one in IMPORTS if is_hot(one.module) and not one.lazy]
+    assert [str(one) for one in eager if one.foreign and one.target not in HOT_STDLIB] == []
+    assert [str(one) for one in eager if not one.foreign and not is_hot(one.target)] == []
+
+
+def test_nothing_starts_a_program_or_opens_a_network() -> None:
+    """The plugin runs no program, and its one socket is syslog's."""
+    foreign = {(one.target, one.module) for one in IMPORTS if one.foreign}
+    assert {
+        module for name, module in foreign if name in ("subprocess", "multiprocessing", "asyncio", "urllib", "http", "os")
+    } == set()
+    assert {module for name, module in foreign if "socket" in name} == {"events", "evidence.addresses"}
+
+
+WATCH = """
+import sys
+sys.path[:0] = {path}
+import builtins, errno, fcntl, posix, orjson
+before, asked, bare = set(sys.modules), set(), builtins.__import__
+
+def watch(name, globals=None, *rest):
+    if globals is not None and globals.get("__name__", "").startswith("{package}"):
+        asked.add(name)
+    return bare(name, globals, *rest)
+
+def done(code):
+    loaded = set(sys.modules) - before
+    posix.write(2, orjson.dumps([code, sorted(asked), sorted(loaded)]))
+    ended(code)
+
+builtins.__import__, ended, posix._exit = watch, posix._exit, done
+from {package}.__main__ import main
+main()
+"""
+LIVING, DEAD, OWN = "a" * 64, "b" * 64, "c" * 64
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a call imported. asked: the names in our modules' import statements that ran; loaded: modules that came with them."""
+
+    out: bytes
+    asked: set[str]
+    loaded: set[str]
+
+
+def watched(node: Node, command: str, container_id: str = "", pod: Pod | None = None) -> Watched:
+    """Run a command in a bare interpreter (-I -S) of the node, and return what it imported."""
+    script = WATCH.format(path=[str(ROOT), str(Path(orjson.__file__).parent.parent)], package=PACKAGE)
+    conf = {"cniVersion": "1.1.0", "name": "net", "logLevel": "debug", "logFile": LOG_FILE}
+    command_of = node.plugin_command(command, conf, container_id=container_id, netns=pod)
+    command_of["argv"] = [sys.executable, "-I", "-S", "-c", script]
+    ran = node.together([command_of])[0].check()
+    code, asked, loaded = orjson.loads(ran.err)
+    assert code == 0, str(ran)
+    return Watched(ran.out, set(asked), set(loaded))
+
+
+def assert_hot(seen: Watched) -> None:
+    """Nothing but the hot path's own was asked for, and nothing of ours that is cold was loaded."""
+    assert seen.asked, "nothing was watched"
+    assert {name for name in seen.asked if room(name) != PACKAGE} <= HOT_STDLIB
+    assert [name for name in seen.loaded if room(name) != PACKAGE] == []
+    ours = {name.removeprefix(PACKAGE).lstrip(".") for name in seen.loaded}
+    assert [name for name in ours if not is_hot(name)] == []
+
+
+def test_version_is_hot(node: Node) -> None:
+    """VERSION imports only what the hot path may."""
+    seen = watched(node, "VERSION")
+    assert b"supportedVersions" in seen.out
+    assert_hot(seen)
+
+
+def test_add_and_del_of_a_healthy_node_are_hot(node: Node) -> None:
+    """ADD and DEL beside a live pod, with nothing to reap, import only what the hot path may, and log nothing."""
+    living, own = node.pod(), node.pod()
+    for pod, container_id, address in ((living, LIVING, "10.9.0.2"), (own, OWN, "10.9.0.3")):
+        node.reserve("other", "10.8.0.1", DEAD)  # of a network that is none of this call's business
+        node.path(f"{DATA_DIR}/net").mkdir(exist_ok=True)
+        seen = watched(node, "ADD", container_id, pod)
+        assert seen.out == b'{"cniVersion":"1.1.0"}'
+        assert_hot(seen)
+        node.reserve("net", address, container_id)
+    node.path(f"{DATA_DIR}/net/10.9.0.3").unlink()
+    assert_hot(watched(node, "DEL", OWN, own))
+    assert node.reservations("net") == {"10.9.0.2": (LIVING, "eth0")}
+    assert node.log() == []
+
+
+def test_the_watch_sees_a_cold_path(node: Node) -> None:
+    """What is looked for here would be seen: a leak makes ADD import what is cold, and the standard library with it."""
+    node.reserve("net", "10.9.0.4", DEAD)
+    seen = watched(node, "ADD", OWN, node.pod())
+    assert node.reservations("net") == {}
+    assert {f"{PACKAGE}.evidence.libcni_cache", f"{PACKAGE}.evidence.closer"} <= seen.loaded
+    assert "time" in seen.asked

@@ -1,0 +1,148 @@
+"""Records: what is written is read again, and nothing else is taken for one."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni_reaper_plugin import files
+from cni_reaper_plugin.attachment import Attachment
+from cni_reaper_plugin.evidence import records
+from cni_reaper_plugin.facts import Netns
+
+ATTACHMENT = Attachment("net", "id", "eth0")
+POD = {"namespace": "default", "name": "web-1", "uid": "u"}
+
+
+def encoded(**changes: Any) -> bytes:
+    """Return a record's bytes with changed members; `...` leaves one out."""
+    fields = json.loads(records.encode("/run/netns/a", Netns(4, 100, 5000, 7), "boot", 12.5, True, POD))
+    return json.dumps({key: value for key, value in {**fields, **changes}.items() if value is not ...}).encode()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> records.Directory:
+    """The records of a network."""
+    return records.Directory(str(tmp_path / "state"), "net", make=True)
+
+
+def test_what_is_written_is_read_again(directory: records.Directory) -> None:
+    """A record keeps path, identity, boot, pod and place."""
+    directory.write(ATTACHMENT, records.encode("/run/netns/a", Netns(4, 100, 5000, 7), "boot", 12.5, True, POD))
+    record = directory.read("id", "eth0")
+    assert record is not None
+    mapping = record.mapping
+    recorded = mapping.recorded
+    assert recorded is not None
+    assert (recorded.dev, recorded.ino, recorded.ctime, recorded.ns_id) == (4, 100, 5000, 7)
+    assert (mapping.source, mapping.path, mapping.boot_id, mapping.pod) == ("record", "/run/netns/a", "boot", POD)
+    assert (mapping.head, record.deleted, record.boottime_s) == (True, False, 12.5)
+    assert directory.names() == [("id", "eth0")]
+
+
+def test_a_record_after_its_del(directory: records.Directory) -> None:
+    """Marking a record as deleted changes nothing else in it, also nothing that a newer version has put there."""
+    directory.write(ATTACHMENT, encoded(later=[1]))
+    before = directory.read("id", "eth0")
+    assert before is not None
+    directory.write(ATTACHMENT, records.encode_deleted(before))
+    after = directory.read("id", "eth0")
+    assert after is not None
+    assert after.deleted
+    assert json.loads(after.raw) == {**json.loads(before.raw), "deleted": True}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"\0" * 300,
+        b"\xff",
+        encoded(v=2),
+        encoded(v=...),
+        encoded(netns=7),
+        encoded(netns="relative"),
+        encoded(netns="/a\0b"),
+        encoded(bootID=None),
+        encoded(boottime="1"),
+        encoded(boottime=...),
+        b"x" * 20_000,
+    ],
+)
+def test_what_we_did_not_write_is_no_record(directory: records.Directory, tmp_path: Path, raw: bytes) -> None:
+    """A record that is empty, cut, of another version or of a wrong type means unmapped, never an error."""
+    (tmp_path / "state" / "net" / "id:eth0").write_bytes(raw)
+    assert directory.read("id", "eth0") is None
+
+
+@pytest.mark.parametrize("member", ["dev", "ino", "ctime"])
+@pytest.mark.parametrize("value", [..., None, "4", 4.0])
+def test_a_part_of_an_identity_is_none(directory: records.Directory, member: str, value: Any) -> None:
+    """Without device, inode and ctime there is no identity, while the path still counts."""
+    directory.write(ATTACHMENT, encoded(**{member: value}))
+    record = directory.read("id", "eth0")
+    assert record is not None
+    assert record.mapping.recorded is None
+    assert record.mapping.path == "/run/netns/a"
+
+
+def test_nothing_but_a_regular_file_is_a_record(directory: records.Directory, tmp_path: Path) -> None:
+    """A symlink is not followed, a directory and a FIFO are no records, and none of them blocks."""
+    state = tmp_path / "state" / "net"
+    (tmp_path / "elsewhere").write_bytes(encoded())
+    (state / "id:eth0").symlink_to(tmp_path / "elsewhere")
+    (state / "id:eth1").mkdir()
+    os.mkfifo(state / "id:eth2")
+    assert [directory.read("id", f"eth{number}") for number in range(4)] == [None] * 4
+
+
+def test_one_that_cannot_be_read_raises(directory: records.Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unreadable record is not a missing one."""
+    (tmp_path / "state" / "net" / "id:eth0").write_bytes(encoded())
+
+    def refuse(*_: object, **__: object) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "read_small", refuse)
+    with pytest.raises(PermissionError):
+        directory.read("id", "eth0")
+
+
+def test_modes(directory: records.Directory, tmp_path: Path) -> None:
+    """Directories are 0700, records 0600, and no temporary file stays."""
+    directory.write(ATTACHMENT, encoded())
+    modes = {path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "state", *(tmp_path / "state").rglob("*")]}
+    assert modes == {"state": 0o700, "net": 0o700, "id:eth0": 0o600}
+
+
+def test_names_are_those_of_attachments(directory: records.Directory, tmp_path: Path) -> None:
+    """Locks, temporary files and whatever else lies there are no attachments."""
+    for name in (".lock", ".new-1-0", "noColon", "id:", ":eth0", "id:a b", "ok:eth0", "id:a:b"):
+        (tmp_path / "state" / "net" / name).write_bytes(encoded())
+    assert directory.names() == [("ok", "eth0")]
+
+
+def test_drop_asks_again(directory: records.Directory, tmp_path: Path) -> None:
+    """Only a record that is still over when the lock is held is dropped, with what dead processes left."""
+    for ifname in ("eth0", "eth1"):
+        directory.write(Attachment("net", "id", ifname), encoded())
+    (tmp_path / "state" / "net" / ".new-7-0").write_bytes(b"")
+    owners = [("id", "eth0"), ("id", "eth1"), ("gone", "eth0")]
+    assert directory.drop(owners, lambda _, __, ifname: ifname == "eth1") == 1
+    assert sorted(path.name for path in (tmp_path / "state" / "net").iterdir()) == [".lock", "id:eth0"]
+
+
+def test_drop_leaves_it_while_an_add_writes(directory: records.Directory) -> None:
+    """While anyone holds the lock shared, nothing is dropped and nobody waits."""
+    directory.write(ATTACHMENT, encoded())
+    lock = directory.lock_shared()
+    try:
+        assert directory.drop([("id", "eth0")], lambda *_: True) == 0
+    finally:
+        os.close(lock)
+    assert directory.drop([("id", "eth0")], lambda *_: True) == 1
