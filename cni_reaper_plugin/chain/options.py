@@ -49,6 +49,7 @@ class _Options:
         self.problems.append("%s must be %s" % (key, wanted))
 
     def path(self, key: str, default: str) -> str:
+        """Read an absolute path, without the slash at its end."""
         value = self._config.get(key, default)
         if isinstance(value, str) and (_is_path(value) or value == default):
             return value.rstrip("/") or value[:1]
@@ -56,6 +57,7 @@ class _Options:
         return default
 
     def strings(self, key: str, default: list[str], fits: "Callable[[str], bool]", wanted: str) -> list[str]:
+        """Read a list of strings, each of which `fits`; `wanted` says in words what they must be."""
         value = self._config.get(key, default)
         if isinstance(value, list) and all(isinstance(one, str) and fits(one) for one in value):
             return value
@@ -63,6 +65,7 @@ class _Options:
         return default
 
     def word(self, key: str, default: str, words: tuple[str, ...]) -> str:
+        """Read one of a few words."""
         value = self._config.get(key, default)
         if isinstance(value, str) and value in words:
             return value
@@ -70,6 +73,7 @@ class _Options:
         return default
 
     def flag(self, key: str, default: bool) -> bool:
+        """Read true or false."""
         value = self._config.get(key, default)
         if isinstance(value, bool):
             return value
@@ -77,6 +81,7 @@ class _Options:
         return default
 
     def number(self, key: str, default: int, least: int) -> int:
+        """Read a whole number that is at least `least`."""
         value = self._config.get(key, default)
         if isinstance(value, int) and not isinstance(value, bool) and value >= least:
             return value
