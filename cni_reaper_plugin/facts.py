@@ -109,7 +109,7 @@ class VisibleNetns:
 class Surroundings:
     """What one sweep saw of the node.
 
-    boot_id: str; netns: every visible netns by inode number, None until somebody had to look; deep: all sources of section 6
+    boot_id: str; netns: every visible netns by inode number, None until somebody had to look; deep: all sources
     were read, addresses too; trouble: why something may be missing, empty when every source was read.
     """
 
@@ -251,7 +251,7 @@ class Evidence:
 
 
 class Settings:
-    """The options of section 5, with their defaults. Times as the names say; lists are lists of str."""
+    """The options (docs/options.md), with their defaults. Times as the names say; lists are lists of str."""
 
     __slots__ = (
         "budget_ms",

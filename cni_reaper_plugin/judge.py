@@ -41,7 +41,7 @@ def judge(reservation: Reservation, evidence: Evidence) -> Answer:
 
 
 def _own_call(reservation: Reservation, evidence: Evidence) -> Answer | None:
-    """Row 1: the owner is this call's attachment. LIVE, but for what section 7 says of ADD and DEL at the head."""
+    """Row 1: the owner is this call's attachment. LIVE, but for what docs/evidence.md says of ADD and DEL at the head."""
     call = evidence.call
     own = call.attachment
     if own is None or not own.owns(reservation.network, reservation.container_id, reservation.ifname):

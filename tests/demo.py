@@ -139,25 +139,26 @@ class Story:
         """See the same ADD, same namespace path and same container ID, succeed with us."""
         self.page.step(4, 'The same, with {"type": "cni-reaper"} at the head of the conflist')
         self.node.write(f"{NET_D}/{self.network}.conflist", EXAMPLE.read_text())
-        self.got = add(self.node, self.network, self.node.pod("next"))
+        self.next = self.node.pod("next")
+        self.got = add(self.node, self.network, self.next)
         expect(self.node.answers(self.got), f"the new pod does not answer at {self.got}")
         self.page.did("cnitool add", f"{self.got}, answers")
 
     def say_why(self) -> None:
         """Show the log line of each reap; exactly the leaks must have been reaped."""
         self.page.step(5, f"What was freed, and why ({LOG_FILE})")
-        reaps = {}
-        for line in self.node.read(LOG_FILE).splitlines():
-            fields = parse_line(line)
-            if fields.get("event") == "reaped":
-                reaps[fields["address"]] = (fields, line)
-        for address in sorted(reaps, key=ipaddress.ip_address):
-            fields, line = reaps[address]
-            expect(bool(fields.get("reason")), f"a reap without a reason: {line}")
-            self.page.did(address, fields["reason"])
-            self.page.quote(re.findall(r'[^ =]+="[^"]*"|[^ ]+', line))
-        reaped = {address: fields["container"] for address, (fields, _) in reaps.items()}
+        reaped = self._show_reaps(past=0)
         expect(reaped == self.leaked, f"reaped {reaped}, leaked {self.leaked}")
+
+    def _show_reaps(self, past: int) -> dict[str, str]:
+        """Show the log's lines of reaps, but for the first `past`; return the container IDs by address."""
+        reaps = [line for line in self.node.read(LOG_FILE).splitlines() if parse_line(line).get("event") == "reaped"][past:]
+        for line in reaps:
+            fields = parse_line(line)
+            expect(bool(fields.get("reason")), f"a reap without a reason: {line}")
+            self.page.did(fields["address"], fields["reason"])
+            self.page.quote(re.findall(r'[^ =]+="[^"]*"|[^ ]+', line))
+        return {fields["address"]: fields["container"] for fields in map(parse_line, reaps)}
 
     def look_at_the_live_pod(self) -> None:
         """See that the live pod still has its address, everywhere that counts."""
@@ -171,6 +172,16 @@ class Story:
         self.page.did("pod live", f"{self.address}, untouched, answers")
         self.page.did("the pool", f"{len(held)} of {self.room} reserved, by 2 pods that are alive")
 
+    def lose_one_more(self) -> None:
+        """From now on a record tells which netns an address is for: a lost pod's address is free at the next ADD."""
+        self.page.step(7, "From now on: the new pod is lost too, and another one starts")
+        self.next.delete()
+        after = add(self.node, self.network, self.node.pod("after"))
+        reaped = self._show_reaps(past=len(self.leaked))
+        expect(reaped == {self.got: self.next.container_id}, f"reaped {reaped}, lost {self.got}")
+        self.page.did("cnitool add", f"{after}, and of {self.room} addresses the 2 of living pods are reserved")
+        expect(set(self.node.reservations(self.network)) == {self.address, after}, "the store should hold the two live pods only")
+
     def tell(self) -> None:
         """Run all steps."""
         self.start_a_pod_that_stays()
@@ -179,6 +190,7 @@ class Story:
         self.heal()
         self.say_why()
         self.look_at_the_live_pod()
+        self.lose_one_more()
 
 
 def main() -> int:

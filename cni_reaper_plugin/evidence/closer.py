@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Look:
     """One look around the node, and the evidence of a network's owners on the strength of it.
 
-    Made after the snapshot of the reservations: see section 6 of docs/evidence.md. `surroundings` tells in `trouble` when
+    Made after the snapshot of the reservations: see docs/evidence.md. `surroundings` tells in `trouble` when
     something could not be seen.
     """
 

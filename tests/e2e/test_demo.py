@@ -34,7 +34,7 @@ def test_demo_shows_a_full_node_heal() -> None:
     assert time.monotonic() - began < 20
     assert ran.stderr == ""
     assert "no IP addresses available" in ran.stdout
-    assert ran.stdout.count("event=reaped") == 4
+    assert ran.stdout.count("event=reaped") == 5
     assert "\033" not in ran.stdout
     assert of_the_machine() == before
 

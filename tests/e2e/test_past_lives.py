@@ -6,6 +6,7 @@ evidence about the netns can save it.
 
 import json
 import os
+import shlex
 
 import pytest
 
@@ -124,7 +125,9 @@ def without_namespace_ids(node: Node) -> None:
     plugin = node.path(f"{BIN}/cni-reaper")
     real = os.readlink(plugin)
     plugin.unlink()
-    plugin.write_text(f"#!/bin/sh\nexec strace -qq -o /dev/null -e trace=ioctl -e inject=ioctl:error=ENOTTY {real}\n")
+    plugin.write_text(
+        f"#!/bin/sh\nexec strace -qq -o /dev/null -e trace=ioctl -e inject=ioctl:error=ENOTTY {shlex.quote(real)}\n"
+    )
     plugin.chmod(0o755)
 
 
