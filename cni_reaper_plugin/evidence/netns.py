@@ -38,7 +38,8 @@ def sees(path: str, netns: Netns) -> bool:
     """
     if path.startswith("/proc/"):
         return all(identify_ino(host) != netns.ino for host in HOSTS)
-    return netns.ino in mounted()
+    needle = b" net:[%d] " % netns.ino  # blanks within a field are escaped, so it is a whole one
+    return any(needle in _read_mountinfo(mountinfo) for mountinfo, _ in _near_mountinfos())
 
 
 def identify_ino(path: str) -> int:
@@ -131,10 +132,17 @@ Sightings = dict[int, Sighting]
 def mounted() -> Sightings:
     """Return the netns mounted in our mount namespace and in PID 1's, by inode number. Raises OSError."""
     seen: Sightings = {}
-    _add_mounts(seen, "/proc/self/mountinfo", "")
-    if _link_number("/proc/self/ns/mnt") != _link_number("/proc/1/ns/mnt"):
-        _add_mounts(seen, "/proc/1/mountinfo", "/proc/1/root")
+    for mountinfo, root in _near_mountinfos():
+        _add_mounts(seen, mountinfo, root)
     return seen
+
+
+def _near_mountinfos() -> list[tuple[str, str]]:
+    """Return our mountinfo, and PID 1's where it is another one, each with the prefix under which we find its paths."""
+    near = [("/proc/self/mountinfo", "")]
+    if _link_number("/proc/self/ns/mnt") != _link_number("/proc/1/ns/mnt"):
+        near.append(("/proc/1/mountinfo", "/proc/1/root"))
+    return near
 
 
 def everywhere() -> Sightings:
