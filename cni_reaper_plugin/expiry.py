@@ -3,8 +3,11 @@
 Records of an ADD whose IPAM never wrote a reservation go the same way; otherwise nobody would ever look at them again.
 """
 
+from cni_reaper_plugin.clock import ticks
 from cni_reaper_plugin.evidence import boot, netns, records
 from cni_reaper_plugin.facts import GONE, NETNS, Reservation, Settings
+
+MOST = 64  # records looked at in one call; each call begins at another one
 
 
 def drop_records(network: str, reservations: list[Reservation], settings: Settings) -> None:
@@ -21,6 +24,7 @@ def drop_records(network: str, reservations: list[Reservation], settings: Settin
         idle = [owner for owner in directory.names() if owner not in standing]
         if not idle:
             return
+        turn = ticks() % len(idle) if len(idle) > MOST else 0
         boot_id, now_s = boot.boot_id(), boot.boottime_s()
 
         def is_done(record: records.Record, container_id: str, ifname: str) -> bool:
@@ -28,7 +32,7 @@ def drop_records(network: str, reservations: list[Reservation], settings: Settin
             return (container_id, ifname) not in standing and _is_over(record, boot_id, now_s, settings.grace_s)
 
         done = []
-        for owner in idle:
+        for owner in (idle[turn:] + idle[:turn])[:MOST]:
             record = directory.read(*owner)
             if record is not None and is_done(record, *owner):
                 done.append(owner)

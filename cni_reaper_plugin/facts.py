@@ -13,8 +13,13 @@ LIVE = "LIVE"
 STALE = "STALE"
 UNKNOWN = "UNKNOWN"
 
-# Reasons that are more than text for the log: somebody decides by them.
+# Why an address is freed: the reasons of judge.py.
 REBOOTED = "rebooted"
+NETNS_GONE = "netns gone"
+EMPTY = "empty"
+NO_NETNS_LEFT = "no netns left"
+UNCLAIMED = "unclaimed"
+NOT_LISTED = "not in GC list"
 ADDED_AGAIN = "added again"
 LEFT_BY_DEL = "left by DEL"
 
@@ -72,6 +77,10 @@ class Netns:
         """Tell whether both have one (dev, ino) number; numbers are reused at once, so this is no proof."""
         return self.ino == other.ino and self.dev == other.dev
 
+    def is_another(self, other: "Netns") -> bool:
+        """Tell whether both are proven to be different ones of one boot, whatever their inode numbers say."""
+        return self.ns_id != 0 and other.ns_id != 0 and self.ns_id != other.ns_id
+
     def is_proven(self, other: "Netns", same_boot: bool = True) -> bool:
         """Tell whether both are proven to be one netns.
 
@@ -89,13 +98,22 @@ class VisibleNetns:
     """A netns that somebody on this node has open, mounted or lives in.
 
     addresses: packed addresses configured in it, None where it could not be looked into; host: ours or PID 1's;
-    call: this call's CNI_NETNS; names: container IDs for which a record or cache entry names it.
+    call: this call's CNI_NETNS; names: container IDs for which a record or cache entry names it; place: a path that led to it,
+    "" where none does now.
     """
 
-    __slots__ = ("addresses", "call", "host", "names", "netns")
+    __slots__ = ("addresses", "call", "host", "names", "netns", "place")
 
-    def __init__(self, netns: Netns, addresses: frozenset[bytes] | None = None, host: bool = False, call: bool = False) -> None:
+    def __init__(
+        self,
+        netns: Netns,
+        place: str = "",
+        addresses: frozenset[bytes] | None = None,
+        host: bool = False,
+        call: bool = False,
+    ) -> None:
         self.netns = netns
+        self.place = place
         self.addresses = addresses
         self.host = host
         self.call = call
@@ -109,21 +127,30 @@ class VisibleNetns:
 class Surroundings:
     """What one sweep saw of the node.
 
-    boot_id: str; netns: every visible netns by inode number, None until somebody had to look; deep: all sources
-    were read, addresses too; trouble: why something may be missing, empty when every source was read.
+    boot_id: str; netns: every visible netns by inode number, before the closer look only those remembered of an earlier one
+    and seen again, None where none was; deep: all sources were read, addresses too; trouble: why something may be missing,
+    empty when every source was read; peer_addresses: packed addresses in netns that the far end of a link shows; grace_s: how
+    long an unmapped owner is waited for; list_complete: GC's list lacks no owner of its network that is LIVE.
     """
 
-    __slots__ = ("boot_id", "deep", "netns", "trouble")
+    __slots__ = ("boot_id", "deep", "grace_s", "list_complete", "netns", "peer_addresses", "trouble")
 
-    def __init__(self, boot_id: str) -> None:
+    def __init__(self, boot_id: str, grace_s: int = 1500) -> None:
         self.boot_id = boot_id
+        self.grace_s = grace_s
         self.netns: dict[int, VisibleNetns] | None = None
+        self.peer_addresses: frozenset[bytes] = frozenset()
         self.deep = False
         self.trouble = ""
+        self.list_complete = False
 
     def visible(self) -> "Iterable[VisibleNetns]":
         """Return every netns that was seen, none before somebody has looked."""
         return self.netns.values() if self.netns is not None else ()
+
+    def unaccounted(self, owner: str) -> "list[VisibleNetns]":
+        """Return the visible netns that may be this owner's (an ID): nothing says that they are somebody else's."""
+        return [seen for seen in self.visible() if not seen.is_accounted(owner)]
 
     def with_inode_of(self, netns: Netns) -> "VisibleNetns | None":
         """Return the visible netns that has this netns' inode number now, if any."""
@@ -179,10 +206,10 @@ class Call:
 
     verb: CNI_COMMAND; attachment: None on GC, STATUS and the command line; netns_path: CNI_NETNS as given; netns: its
     identity now, None where it has none; at_head: ADD without prevResult, DEL whose record says so; may_reap: `all`,
-    `rebooted` or ``, by the self-check and the proven views; self_checked: ADD whose self-check passed; valid: GC's list of
-    (container ID, ifname), None when there is none; valid_network: the network it is of. For ADD: older, what the
-    attachment's record said before this call, and standing, {(address, ino, ctime)} of the attachment's reservations before
-    this call's record was written.
+    `rebooted` or ``, by the self-check and the proven views; view: ours, see evidence.views; self_checked: ADD whose
+    self-check passed; valid: GC's list of (container ID, ifname), None when there is none; valid_network: the network it is
+    of. For ADD: older, what the attachment's record said before this call, and standing, {(address, ino, ctime)} of the
+    attachment's reservations before this call's record was written.
     """
 
     __slots__ = (
@@ -197,6 +224,7 @@ class Call:
         "valid",
         "valid_network",
         "verb",
+        "view",
     )
 
     def __init__(self, verb: str, attachment: Attachment | None = None, netns_path: str = "", netns: Netns | None = None) -> None:
@@ -206,6 +234,7 @@ class Call:
         self.netns = netns
         self.at_head = False
         self.may_reap = ""
+        self.view: list[int] = []
         self.self_checked = False
         self.valid: set[tuple[str, str]] | None = None
         self.valid_network = ""
@@ -227,16 +256,43 @@ class Call:
         return not self.lists(reservation)
 
 
+class Unclaimed:
+    """What an earlier closer look of this boot found of the same reservation (same file), whose owner had no netns then.
+
+    age_s: seconds since the first such look (CLOCK_MONOTONIC); netns: those that could be the owner's at that time. As a
+    netns exists before its reservation, no later one can be.
+    """
+
+    __slots__ = ("age_s", "netns")
+
+    def __init__(self, age_s: float, netns: list[Netns]) -> None:
+        self.age_s = age_s
+        self.netns = netns
+
+
 class Evidence:
     """All that is known about the owner of one reservation.
 
     mapping: see Mapping, None when unmapped; siblings: mappings of the same container ID under another ifname or network;
     sibling_addresses: packed addresses reserved for those; packed: the reservation's own address, b"" until looked;
-    record: the bytes of the owner's own record, b"" without one; named: the runtime names the owner;
-    trouble: why a source about this owner could not be read; call, surroundings: the sweep's.
+    record: the bytes of the owner's own record, b"" without one; named: the runtime names the owner; unclaimed: what is
+    remembered of it, None when nothing is; suspect: the kernel alone does not settle it; trouble: why a source about this
+    owner could not be read; call, surroundings: the sweep's.
     """
 
-    __slots__ = ("call", "mapping", "named", "packed", "record", "sibling_addresses", "siblings", "surroundings", "trouble")
+    __slots__ = (
+        "call",
+        "mapping",
+        "named",
+        "packed",
+        "record",
+        "sibling_addresses",
+        "siblings",
+        "surroundings",
+        "suspect",
+        "trouble",
+        "unclaimed",
+    )
 
     def __init__(self, call: Call, surroundings: Surroundings) -> None:
         self.call = call
@@ -247,6 +303,8 @@ class Evidence:
         self.packed = b""
         self.record = b""
         self.named = False
+        self.unclaimed: Unclaimed | None = None
+        self.suspect = False
         self.trouble = ""
 
 

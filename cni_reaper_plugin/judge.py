@@ -10,11 +10,16 @@ on all of them.
 from cni_reaper_plugin.facts import (
     ADDED_AGAIN,
     BLANK,
+    EMPTY,
     LEFT_BY_DEL,
     LIVE,
+    NETNS_GONE,
+    NO_NETNS_LEFT,
+    NOT_LISTED,
     OWNED,
     REBOOTED,
     STALE,
+    UNCLAIMED,
     UNKNOWN,
     UNREADABLE,
     Call,
@@ -23,9 +28,7 @@ from cni_reaper_plugin.facts import (
     Reservation,
 )
 
-NETNS_GONE = "netns gone"
-EMPTY = "empty"
-NO_NETNS_LEFT = "no netns left"
+LISTED_AFTER_S = 120  # a runtime may make its list before an ADD that it has begun, and send it after
 HEX_RUN = 12  # an ID of a runtime has at least so many hex digits in a row; `echo reserved > 10.0.0.9` has not
 
 Answer = tuple[str, str]
@@ -115,6 +118,8 @@ def _names_a_netns(mapping: Mapping, evidence: Evidence) -> bool:
         return False
     if not mapping.of_process:
         return True
+    if not evidence.surroundings.deep:
+        return False
     seen = evidence.surroundings.with_inode_of(mapping.now)
     return seen is not None and (seen.addresses is None or evidence.packed in seen.addresses)
 
@@ -133,7 +138,7 @@ def _inode_elsewhere(reservation: Reservation, evidence: Evidence) -> Answer | N
     """Row 5: as row 4, but the inode number is visible; LIVE unless the number was plainly given to another netns.
 
     A ctime that differs does not say so: nothing pins the inode of a netns that only a process holds. NS_GET_ID does, or that
-    the netns is known to be somebody else's.
+    the netns is known to be somebody else's. Where nothing says so it may be the owner's own, and rows 8 to 11 decide.
     """
     mapping = evidence.mapping
     if mapping is None or mapping.recorded is None:
@@ -144,15 +149,15 @@ def _inode_elsewhere(reservation: Reservation, evidence: Evidence) -> Answer | N
     if seen.netns.is_proven(mapping.recorded):
         return LIVE, "netns visible elsewhere"
     if not evidence.surroundings.deep:
-        return STALE, NETNS_GONE
+        return (STALE, NETNS_GONE) if evidence.unclaimed is None else None
     if seen.addresses is None:
         return LIVE, "netns cannot be looked into"
     if evidence.packed in seen.addresses:
         return LIVE, "address in use"
     if not mapping.can_prove_death:
         return None
-    reused = (seen.netns.ns_id and mapping.recorded.ns_id) or seen.is_accounted(reservation.container_id)
-    return (STALE, NETNS_GONE) if reused else (UNKNOWN, "inode number in use, perhaps by its own netns")
+    reused = seen.netns.is_another(mapping.recorded) or seen.is_accounted(reservation.container_id)
+    return (STALE, NETNS_GONE) if reused else None
 
 
 def _listed(reservation: Reservation, evidence: Evidence) -> Answer | None:
@@ -192,25 +197,47 @@ def _sibling(reservation: Reservation, evidence: Evidence) -> Answer | None:
 
 def _unmapped(reservation: Reservation, evidence: Evidence) -> Answer | None:
     """Row 8: no netns is known for the owner, and every visible one is known to be somebody else's."""
-    if reservation.kind != OWNED or not has_runtime_id(reservation.container_id):
+    if not _has_owner(reservation, evidence) or evidence.surroundings.unaccounted(reservation.container_id):
         return None
-    for seen in evidence.surroundings.visible():
-        if not seen.is_accounted(reservation.container_id):
-            return None
     return STALE, NO_NETNS_LEFT
 
 
-# Rows 9 (`unclaimed`) and 10 (`not in GC list`) stand here.
+def _unclaimed(reservation: Reservation, evidence: Evidence) -> Answer | None:
+    """Row 9: some visible netns is nobody's, but none that was so when this reservation was first seen; or it was long ago.
+
+    One that is not remembered yet is worth a closer look, which remembers it.
+    """
+    if not _has_owner(reservation, evidence):
+        return None
+    surroundings, remembered = evidence.surroundings, evidence.unclaimed
+    if remembered is None:
+        return None if surroundings.deep else (STALE, UNCLAIMED)
+    if remembered.age_s >= surroundings.grace_s:
+        return STALE, UNCLAIMED
+    for candidate in remembered.netns:
+        seen = surroundings.with_inode_of(candidate)
+        if seen is not None and not seen.netns.is_another(candidate) and not seen.is_accounted(reservation.container_id):
+            return None
+    return STALE, UNCLAIMED
+
+
+def _not_listed(reservation: Reservation, evidence: Evidence) -> Answer | None:
+    """Row 10: GC's list, which lacks no live owner of the network, does not name an owner that was first seen some time ago."""
+    if not evidence.call.misses(reservation) or not _has_owner(reservation, evidence):
+        return None
+    remembered, surroundings = evidence.unclaimed, evidence.surroundings
+    if remembered is None or remembered.age_s < LISTED_AFTER_S:
+        return None
+    return (STALE, NOT_LISTED) if surroundings.list_complete or not surroundings.deep else None
 
 
 def _kept(reservation: Reservation, evidence: Evidence) -> Answer:
     """Row 11: whatever is not understood is kept and reported."""
     if reservation.kind != OWNED:
         return UNKNOWN, "content is no owner"
-    if not has_runtime_id(reservation.container_id):
+    if not _has_owner(reservation, evidence):
         return UNKNOWN, "no runtime's ID"
-    unaccounted = [seen for seen in evidence.surroundings.visible() if not seen.is_accounted(reservation.container_id)]
-    return UNKNOWN, "%d netns unaccounted for" % len(unaccounted)
+    return UNKNOWN, "%d netns unaccounted for" % len(evidence.surroundings.unaccounted(reservation.container_id))
 
 
 ROWS = (
@@ -224,9 +251,11 @@ ROWS = (
     (7, _blank),
     (0, _sibling),
     (8, _unmapped),
+    (9, _unclaimed),
+    (10, _not_listed),
     (11, _kept),
 )
-NAMED_ROWS = (5, 8)  # and 9 and 10: the rows that the kernel alone cannot prove
+NAMED_ROWS = (5, 8, 9, 10)  # the rows that the kernel alone cannot prove
 
 
 def _guarded(answer: Answer, row: int, reservation: Reservation, evidence: Evidence) -> Answer:
@@ -238,6 +267,8 @@ def _guarded(answer: Answer, row: int, reservation: Reservation, evidence: Evide
         return answer
     if not evidence.packed:
         return UNKNOWN, "name is no address"
+    if evidence.packed in surroundings.peer_addresses:
+        return LIVE, "address in use"
     for seen in surroundings.visible():
         if seen.addresses is not None:
             if evidence.packed in seen.addresses:
@@ -249,10 +280,14 @@ def _guarded(answer: Answer, row: int, reservation: Reservation, evidence: Evide
     return answer
 
 
-def has_runtime_id(container_id: str) -> bool:
-    """Tell whether an ID has `HEX_RUN` hex digits in a row, as every runtime's has."""
+def _has_owner(reservation: Reservation, evidence: Evidence) -> bool:
+    """Tell whether an attachment made this, no operator's own note: mapped, or an ID with HEX_RUN hex digits in a row."""
+    if reservation.kind != OWNED:
+        return False
+    if evidence.mapping is not None:
+        return True
     run = 0
-    for c in container_id:
+    for c in reservation.container_id:
         run = run + 1 if c in "0123456789abcdefABCDEF" else 0
         if run == HEX_RUN:
             return True

@@ -71,17 +71,14 @@ class Network:
     def __exit__(self, *_: object) -> None:
         posix.close(self._fd)
 
-    def snapshot(self) -> list[Reservation]:
-        """Read every reservation once, without the lock. One that vanishes meanwhile is left out. Raises OSError."""
-        found = []
+    def addresses(self) -> list[str]:
+        """Return the names of the regular files that look like addresses. Raises OSError."""
         with posix.scandir(self._fd) as entries:
-            for entry in entries:
-                name = entry.name
-                if is_address_like(name) and entry.is_file(follow_symlinks=False):
-                    reservation = self.read(name)
-                    if reservation is not None:
-                        found.append(reservation)
-        return found
+            return [entry.name for entry in entries if is_address_like(entry.name) and entry.is_file(follow_symlinks=False)]
+
+    def snapshot(self, addresses: list[str]) -> list[Reservation]:
+        """Read reservations once, without the lock. One that vanishes meanwhile is left out. Raises OSError."""
+        return [reservation for reservation in map(self.read, addresses) if reservation is not None]
 
     def read(self, address: str) -> Reservation | None:
         r"""Read one reservation; None when it is gone. A file that cannot be read has the content b"\xff": no owner."""

@@ -69,7 +69,7 @@ def _standing(settings: Settings, attachment: Attachment) -> set[tuple[str, int,
         with store.Network(settings.data_dir, attachment.network) as directory:
             return {
                 (one.address, one.ino, one.ctime)
-                for one in directory.snapshot()
+                for one in directory.snapshot(directory.addresses())
                 if attachment.owns(one.network, one.container_id, one.ifname)
             }
     except OSError:

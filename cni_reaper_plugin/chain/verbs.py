@@ -87,8 +87,7 @@ def _add(request: Request, environment: Environment) -> bytes:
         if problems:
             log.warning("bad-options", network=request.name, reason="nothing is reaped: " + "; ".join(problems))
         elif "ADD" in settings.reap_on:
-            _check_self(call, log)
-            sweep.run(call, settings, log)
+            _sweep(call, settings, log)
     except Exception as e:  # noqa: BLE001  the reaper is never the cause of a failed pod
         log.error("sweep-skipped", network=request.name, reason="a defect of cni-reaper, please report it: %r" % e)
     return answer
@@ -121,6 +120,29 @@ def _options(request: Request) -> tuple[Settings, list[str], Log]:
     return settings, problems, Log(settings.log_level, settings.log_file)
 
 
+def _sweep(call: Call, settings: Settings, log: Log) -> None:
+    """Sweep, as far as this call's own netns or an earlier ADD has proven our view.
+
+    An ADD in a view that is not proven yet checks it in any case, for the verbs that cannot.
+    """
+    try:
+        boot_id = boot.boot_id()
+        call.view = views.own_view()
+        if call.verb == "ADD" and call.view not in views.proven(boot_id):
+            _check_self(call, log)
+    except OSError as e:
+        log.warning("blind", reason="our own view cannot be told: %s" % e)
+        return
+
+    def allow() -> None:
+        if call.verb != "ADD":
+            call.may_reap = views.allowance(boot_id, call.view)
+        elif not call.self_checked:
+            _check_self(call, log)
+
+    sweep.run(call, settings, log, allow)
+
+
 def _check_self(call: Call, log: Log) -> None:
     """Do the self-check: if this call's own netns is among the visible ones, all may be reaped, and the view is proven."""
     try:
@@ -131,7 +153,8 @@ def _check_self(call: Call, log: Log) -> None:
     if call.self_checked:
         call.may_reap = "all"
         try:
-            views.prove(boot.boot_id())
+            if call.view not in views.proven(boot.boot_id()):
+                views.prove(boot.boot_id(), call.view)
         except OSError as e:
             log.debug("view-not-noted", reason=str(e))
 
@@ -148,20 +171,10 @@ def _delete(request: Request, _: Environment) -> bytes:
         if problems:
             log.warning("bad-options", network=request.name, reason="nothing is reaped: " + "; ".join(problems))
         elif "DEL" in settings.reap_on:
-            _sweep_without_self_check(call, settings, log)
+            _sweep(call, settings, log)
     except Exception as e:  # noqa: BLE001  a failing DEL would keep the other plugins from releasing
         log.error("sweep-skipped", network=request.name, reason="a defect of cni-reaper, please report it: %r" % e)
     return b""
-
-
-def _sweep_without_self_check(call: Call, settings: Settings, log: Log) -> None:
-    """Sweep on a verb that has no self-check of its own: only as far as an ADD has proven this view."""
-    try:
-        call.may_reap = views.allowance(boot.boot_id())
-    except OSError as e:
-        log.warning("blind", reason="our own view cannot be told: %s" % e)
-        return
-    sweep.run(call, settings, log)
 
 
 def _check(request: Request, _: Environment) -> bytes:
@@ -218,7 +231,7 @@ def _gc(request: Request, _: Environment) -> bytes:
         if valid is not None:
             recording.mark_unlisted(request.name, valid, settings, log)
         if "GC" in settings.reap_on:
-            _sweep_without_self_check(call, settings, log)
+            _sweep(call, settings, log)
     except Exception as e:  # noqa: BLE001  what could not be reaped stays for the next call
         log.error("sweep-skipped", network=request.name, reason="a defect of cni-reaper, please report it: %r" % e)
     return b""
@@ -253,7 +266,7 @@ def _status(request: Request, _: Environment) -> bytes:
     if problems:
         log.warning("bad-options", network=request.name, reason="; ".join(problems))
     elif "STATUS" in settings.reap_on:
-        _sweep_without_self_check(Call("STATUS"), settings, log)
+        _sweep(Call("STATUS"), settings, log)
     return b""
 
 

@@ -28,16 +28,16 @@ def pack(address: str) -> bytes:
     return b""
 
 
-def configured(ino: int, processes: list[int], mounts: list[str]) -> frozenset[bytes] | None:
+def configured(ino: int, processes: list[int], paths: list[str]) -> frozenset[bytes] | None:
     """Return the packed addresses of the netns with this inode number, None when no place lets us look.
 
-    processes: IDs of processes that were seen in it; mounts: paths at which it was seen mounted.
+    processes: IDs of processes that were seen in it; paths: others that lead to it.
     """
     for pid in processes:
         found = _of_process(ino, pid)
         if found is not None:
             return found
-    for path in mounts:
+    for path in paths:
         found = _entered(ino, path)
         if found is not None:
             return found

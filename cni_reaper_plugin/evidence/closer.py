@@ -1,6 +1,6 @@
 """The closer look, taken only when something is about to be called stale: all visible netns, and the kin of unmapped owners."""
 
-from cni_reaper_plugin.evidence import addresses, gather, libcni_cache, named, netns, records
+from cni_reaper_plugin.evidence import addresses, gather, libcni_cache, named, netns, peers, records
 from cni_reaper_plugin.facts import OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings, VisibleNetns
 
 CNITOOL = "cnitool-"
@@ -8,6 +8,8 @@ CNITOOL = "cnitool-"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cni_reaper_plugin.evidence.unclaimed import Memory
 
     Pairs = list[tuple[Reservation, Evidence]]
     Attachments = dict[tuple[str, str], Mapping]  # (network, ifname) -> mapping
@@ -26,14 +28,16 @@ class Look:
         reservations: list[Reservation],
         settings: Settings,
         call: Call,
+        memory: "Memory",
         neighbours: "Callable[[], list[Reservation]]",
     ) -> None:
         """Look around.
 
-        reservations: the whole snapshot; neighbours: returns the reservations of the node's other networks, asked only when
-        an owner has no netns of its own.
+        reservations: the whole snapshot; memory: what earlier sweeps have seen; neighbours: returns the reservations of the
+        node's other networks, asked only when an owner has no netns of its own.
         """
-        self.surroundings = Surroundings("")
+        self.surroundings = Surroundings(memory.boot_id, settings.grace_s)
+        self._memory = memory
         self._network = network
         self._settings = settings
         self._call = call
@@ -45,6 +49,7 @@ class Look:
         try:
             self._sightings = netns.everywhere()
             self.surroundings.netns = _visible(self._sightings, call)
+            self.surroundings.peer_addresses = peers.addresses()
         except OSError as e:
             self._fail(e)
         self.surroundings.deep = True
@@ -54,14 +59,15 @@ class Look:
 
     def gather(self, part: list[Reservation]) -> list[Evidence]:
         """Return the evidence of some of the network's reservations, in their order."""
-        gathered = gather.cheap(self._network, part, self._settings, self._call, self.surroundings)
+        gathered = gather.cheap(self._network, part, self._settings, self._call, self.surroundings, self._memory)
         if self.surroundings.trouble:
             return gathered
         pairs = list(zip(part, gathered, strict=True))
         for reservation, evidence in pairs:
             evidence.packed = addresses.pack(reservation.address)
+            evidence.suspect = _is_suspect(reservation, evidence)
         try:
-            self._complete([(reservation, evidence) for reservation, evidence in pairs if _is_suspect(reservation, evidence)])
+            self._complete([pair for pair in pairs if pair[1].suspect])
         except OSError as e:
             self._fail(e)
         return gathered
@@ -84,15 +90,12 @@ def _visible(sightings: netns.Sightings, call: Call) -> dict[int, VisibleNetns]:
     """Look into every visible netns."""
     hosts = {netns.identify_ino(path) for path in netns.HOSTS}
     called = call.netns.ino if call.netns is not None else 0
-    return {
-        ino: VisibleNetns(
-            sighting.identify(),
-            addresses.configured(ino, sighting.processes, sighting.mounts),
-            host=ino in hosts,
-            call=ino == called,
-        )
-        for ino, sighting in sightings.items()
-    }
+    found = {}
+    for ino, sighting in sightings.items():
+        seen = found[ino] = sighting.identify()
+        seen.addresses = addresses.configured(ino, sighting.processes, sighting.mounts + sighting.others)
+        seen.host, seen.call = ino in hosts, ino == called
+    return found
 
 
 def _is_suspect(reservation: Reservation, evidence: Evidence) -> bool:

@@ -4,21 +4,29 @@ The reservations were read before anything here is: a netns exists before its re
 among those seen here. The other order frees live addresses (whereabouts#207).
 """
 
-from cni_reaper_plugin.evidence import boot, netns, records
+from cni_reaper_plugin.evidence import netns, records
 from cni_reaper_plugin.facts import GONE, OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_reaper_plugin.evidence.unclaimed import Memory
 
 
 def cheap(
-    network: str, reservations: list[Reservation], settings: Settings, call: Call, surroundings: Surroundings | None = None
+    network: str,
+    reservations: list[Reservation],
+    settings: Settings,
+    call: Call,
+    surroundings: Surroundings,
+    memory: "Memory | None",
 ) -> list[Evidence]:
     """Map every owner by its record, those without one by libcni's cache and by path. Same order as the reservations.
 
-    surroundings: what a closer look has seen, for the evidence to refer to.
+    surroundings: of the sweep, for the evidence to refer to; its `trouble` says when nothing may be called stale. memory: what
+    earlier sweeps have seen of owners that nobody maps, None where they have left nothing.
     """
-    surroundings = surroundings or Surroundings("")
     gathered = [Evidence(call, surroundings) for _ in reservations]
     try:
-        surroundings.boot_id = boot.boot_id()
         try:
             directory = records.Directory(settings.state_dir, network)
         except FileNotFoundError:
@@ -30,7 +38,25 @@ def cheap(
                 _map_all(reservations, gathered, settings, directory)
     except OSError as e:
         surroundings.trouble = "evidence cannot be read: %s" % e
+    if memory is not None:
+        for reservation, evidence in zip(reservations, gathered, strict=True):
+            evidence.unclaimed = memory.of(reservation)
+    if surroundings.netns and not surroundings.deep:
+        _account(reservations, gathered, surroundings)
     return gathered
+
+
+def _account(reservations: list[Reservation], gathered: list[Evidence], surroundings: Surroundings) -> None:
+    """Note whose the remembered netns are by now, as far as these records say so."""
+    call = surroundings.with_inode_of(gathered[0].call.netns) if gathered and gathered[0].call.netns is not None else None
+    if call is not None:
+        call.call = True
+    for reservation, evidence in zip(reservations, gathered, strict=True):
+        mapping = evidence.mapping
+        if mapping is not None and mapping.recorded is not None and mapping.now is not None:
+            seen = surroundings.with_inode_of(mapping.now)
+            if seen is not None and mapping.now.is_proven(mapping.recorded, mapping.boot_id == surroundings.boot_id):
+                seen.names.add(reservation.container_id)
 
 
 def _map_all(

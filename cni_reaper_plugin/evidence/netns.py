@@ -9,7 +9,7 @@ import fcntl
 import posix
 
 from cni_reaper_plugin import files
-from cni_reaper_plugin.facts import GONE, NETNS, UNREADABLE, Mapping, Netns
+from cni_reaper_plugin.facts import GONE, NETNS, UNREADABLE, Mapping, Netns, VisibleNetns
 from cni_reaper_plugin.files import GONE_ERRNOS
 
 OWN = "/proc/self/ns/net"
@@ -103,27 +103,29 @@ def locate(mapping: Mapping) -> Mapping:
 class Sighting:
     """A visible netns and the places from which it can be entered or read.
 
-    ino: of the nsfs; mounts: absolute paths, also below /proc/<pid>/root; processes: process IDs.
+    ino: of the nsfs; mounts: absolute paths, also below /proc/<pid>/root; processes: process IDs; others: paths of threads
+    that live elsewhere than their leader, and of open descriptors.
     """
 
-    __slots__ = ("ino", "mounts", "processes")
+    __slots__ = ("ino", "mounts", "others", "processes")
 
     def __init__(self, ino: int) -> None:
         self.ino = ino
         self.mounts: list[str] = []
         self.processes: list[int] = []
+        self.others: list[str] = []
 
-    def identify(self) -> Netns:
-        """Return the identity; ctime is 0 where no place shows the inode now (overmounted, process gone meanwhile)."""
-        for path in [*self.mounts, *("/proc/%d/ns/net" % pid for pid in self.processes)]:
+    def identify(self) -> VisibleNetns:
+        """Return it with its identity and a place; ctime is 0 where no place shows the inode now (overmounted, process gone)."""
+        for path in [*self.mounts, *("/proc/%d/ns/net" % pid for pid in self.processes), *self.others]:
             try:
                 found = identify(path)
             except OSError:
                 continue
             if found is not None and found.ino == self.ino:
                 found.ns_id = ns_id(path)
-                return found
-        return Netns(nsfs_device(), self.ino, 0)
+                return VisibleNetns(found, path)
+        return VisibleNetns(Netns(nsfs_device(), self.ino, 0))
 
 
 Sightings = dict[int, Sighting]
@@ -166,45 +168,56 @@ def everywhere() -> Sightings:
 
 
 def _look_at(seen: Sightings, process: str, roots: set[tuple[int, str]]) -> None:
-    """Add the netns of a process and, where it is a view not read yet, what is mounted there."""
-    net, mount = _namespaces(process)
-    if net:
-        _sighting(seen, net).processes.append(int(process[6:]))
-    if not mount:
-        return
+    """Add the netns of a process, of its threads and of its descriptors, and what is mounted in its view if none had it yet."""
     try:
-        root = posix.readlink(process + "/root")
+        living = process  # or, when the leader has exited, the first thread that has not
+        leader = _namespace_of(process, "net")
+        if leader:
+            _sighting(seen, leader).processes.append(int(process[6:]))
+        for thread in posix.listdir(process + "/task"):
+            task = "%s/task/%s" % (process, thread)
+            net = _namespace_of(task, "net")
+            if net and net != leader:
+                _sighting(seen, net).others.append(task + "/ns/net")
+                living = task if living == process and not leader else living
+        _add_descriptors(seen, living + "/fd")
+        view = _namespace_of(living, "mnt"), posix.readlink(living + "/root")
     except OSError as e:
         if e.errno not in GONE_ERRNOS:
             raise
         return
-    if (mount, root) not in roots and _add_mounts_of(seen, process):
-        roots.add((mount, root))
+    if view[0] and view not in roots and _add_mounts_of(seen, living):
+        roots.add(view)
 
 
-def _namespaces(process: str) -> tuple[int, int]:
-    """Return the inode numbers of a process's netns and mount namespace, 0 where it is gone.
+def _namespace_of(task: str, kind: str) -> int:
+    """Return the inode number of a task's netns or mount namespace, 0 where it has none any more.
 
     A leader thread that has exited has no ns links (ENOENT) while its other threads live on in their netns.
     """
     try:
-        return _link_number(process + "/ns/net"), _link_number(process + "/ns/mnt")
+        return _link_number("%s/ns/%s" % (task, kind))
     except OSError as e:
         if e.errno not in GONE_ERRNOS:
             raise
+        return 0
+
+
+def _add_descriptors(seen: Sightings, directory: str) -> None:
+    """Add the netns that a process holds by an open descriptor; of a bound socket's netns nothing shows, see `peers`."""
+    fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
-        threads = posix.listdir(process + "/task")
-    except OSError as e:
-        if e.errno not in GONE_ERRNOS:
-            raise
-        return 0, 0
-    for thread in threads:
-        try:
-            return _link_number("%s/task/%s/ns/net" % (process, thread)), _link_number("%s/task/%s/ns/mnt" % (process, thread))
-        except OSError as e:
-            if e.errno not in GONE_ERRNOS:
-                raise
-    return 0, 0
+        for name in posix.listdir(fd):
+            try:
+                link = posix.readlink(name, dir_fd=fd)
+            except OSError as e:
+                if e.errno not in GONE_ERRNOS:
+                    raise
+                continue
+            if link.startswith("net:["):
+                _sighting(seen, int(link[5:-1])).others.append("%s/%s" % (directory, name))
+    finally:
+        posix.close(fd)
 
 
 def _link_number(path: str) -> int:

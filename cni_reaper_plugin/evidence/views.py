@@ -38,11 +38,9 @@ def proven(boot_id: str) -> list[list[int]]:
     return [view for view in noted["views"] if isinstance(view, list)]
 
 
-def prove(boot_id: str) -> None:
-    """Note our view as proven. Raises OSError."""
-    view, known = own_view(), proven(boot_id)
-    if view in known:
-        return
+def prove(boot_id: str, view: list[int]) -> None:
+    """Note a view, our own, as proven. Raises OSError."""
+    known = proven(boot_id)
     files.make_directory(RUN_DIR, 0o700)
     fd = posix.open(RUN_DIR, _DIRECTORY)
     try:
@@ -51,13 +49,13 @@ def prove(boot_id: str) -> None:
         posix.close(fd)
 
 
-def allowance(boot_id: str) -> str:
-    """Return what may be reaped without an ADD's self-check: `all` in a proven view, `rebooted`, or nothing (``).
+def allowance(boot_id: str, view: list[int]) -> str:
+    """Return what may be reaped in our view without an ADD's self-check: `all` where it is proven, `rebooted`, or nothing (``).
 
     Before the first ADD of a boot the initial PID namespace with PID 1's mount namespace counts, for `rebooted` only.
     Raises OSError.
     """
-    view, known = own_view(), proven(boot_id)
+    known = proven(boot_id)
     if view in known:
         return "all"
     if not known and view[:2] == [_INITIAL_PID_NAMESPACE, posix.stat("/proc/1/ns/mnt").st_ino]:

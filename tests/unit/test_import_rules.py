@@ -21,7 +21,7 @@ FLOORS = (
     ("__main__",),
     ("chain", "operator"),
     ("sweep",),
-    ("expiry",),
+    ("report", "expiry"),
     ("judge", "evidence"),
     ("store",),
     ("facts",),
@@ -31,7 +31,16 @@ FLOORS = (
 PUT_TOGETHER = ("evidence.gather", "evidence.closer")
 """What puts the sources of evidence together; all other modules of evidence are sources."""
 HOT_STDLIB = {"posix", "errno", "fcntl", "orjson"}
-COLD = ("evidence.closer", "evidence.addresses", "evidence.libcni_cache", "evidence.named", "operator")
+COLD = (
+    "evidence.closer",
+    "evidence.addresses",
+    "evidence.libcni_cache",
+    "evidence.named",
+    "evidence.peers",
+    "evidence.unclaimed",
+    "operator",
+    "report",
+)
 MAY_UNLINK = {"store", "evidence.records", "files"}
 
 
@@ -227,12 +236,12 @@ def test_hot_modules_import_next_to_nothing() -> None:
 
 
 def test_nothing_starts_a_program_or_opens_a_network() -> None:
-    """The plugin runs no program, and its one socket is syslog's."""
+    """The plugin runs no program; its sockets are syslog's and rtnetlink's."""
     foreign = {(one.target, one.module) for one in IMPORTS if one.foreign}
     assert {
         module for name, module in foreign if name in ("subprocess", "multiprocessing", "asyncio", "urllib", "http", "os")
     } == set()
-    assert {module for name, module in foreign if "socket" in name} == {"events", "evidence.addresses"}
+    assert {module for name, module in foreign if "socket" in name} == {"events", "evidence.addresses", "evidence.peers"}
 
 
 WATCH = """

@@ -13,12 +13,17 @@ from cni_reaper_plugin.attachment import Attachment
 from cni_reaper_plugin.evidence.addresses import pack
 from cni_reaper_plugin.facts import (
     ADDED_AGAIN,
+    EMPTY,
     GONE,
     LEFT_BY_DEL,
     LIVE,
     NETNS,
+    NETNS_GONE,
+    NO_NETNS_LEFT,
+    NOT_LISTED,
     REBOOTED,
     STALE,
+    UNCLAIMED,
     UNKNOWN,
     UNREADABLE,
     Call,
@@ -27,9 +32,10 @@ from cni_reaper_plugin.facts import (
     Netns,
     Reservation,
     Surroundings,
+    Unclaimed,
     VisibleNetns,
 )
-from cni_reaper_plugin.judge import EMPTY, NETNS_GONE, NO_NETNS_LEFT, ROWS, has_runtime_id, judge
+from cni_reaper_plugin.judge import ROWS, judge
 
 BOOT, OTHER_BOOT = "this boot", "another boot"
 OWNER, CALLER, THIRD = "aa11bb22cc33" * 5, "dd44ee55ff66" * 5, "0123456789ab" * 5
@@ -78,7 +84,7 @@ def cache(now: Netns | None = None, path: str = "/run/netns/pod", of_host: bool 
 
 def visible(netns: Netns, *addresses: str, names: str = "", unseen: bool = False) -> VisibleNetns:
     """Return a visible netns. names: the container ID it is known to be of; unseen: it cannot be looked into."""
-    seen = VisibleNetns(netns, None if unseen else frozenset(pack(one) for one in addresses))
+    seen = VisibleNetns(netns, "", None if unseen else frozenset(pack(one) for one in addresses))
     seen.names = {names} if names else set()
     return seen
 
@@ -107,15 +113,19 @@ class Facts:
     blind: str = ""
     deep: bool = True
     packed: bytes | None = None
+    unclaimed: Unclaimed | None = None
+    complete: bool = True
+    peers: tuple[str, ...] = ()
 
     def judged(self) -> tuple[str, str]:
         """Judge them."""
         surroundings = Surroundings(BOOT)
-        surroundings.deep, surroundings.trouble = self.deep, self.blind
+        surroundings.deep, surroundings.trouble, surroundings.list_complete = self.deep, self.blind, self.complete
+        surroundings.peer_addresses = frozenset(pack(one) for one in self.peers)
         host, called = visible(HOST, "10.0.0.1"), visible(OF_CALL)
         host.host, called.call = True, True
         surroundings.netns = {seen.netns.ino: seen for seen in (host, called, *self.netns)} if self.deep else None
-        self.call.valid = self.valid
+        self.call.valid, self.call.valid_network = self.valid, NETWORK
         evidence = Evidence(self.call, surroundings)
         evidence.mapping, evidence.siblings, evidence.named, evidence.trouble = (
             self.mapping,
@@ -123,6 +133,7 @@ class Facts:
             self.named,
             self.trouble,
         )
+        evidence.unclaimed = self.unclaimed
         evidence.sibling_addresses = {pack(one) for one in self.sibling_addresses}
         evidence.packed = pack(self.reservation.address) if self.packed is None else self.packed
         if not self.deep:
@@ -146,6 +157,11 @@ def own_del(path: str = "/run/netns/pod", netns: Netns | None = None, head: bool
     call = a_call("DEL", OWNER)
     call.netns_path, call.netns, call.at_head = path, netns, head
     return call
+
+
+def waited(seconds: float, *netns: Netns) -> Unclaimed:
+    """Return what is remembered of an owner that was first seen so long ago, when these netns could have been its own."""
+    return Unclaimed(seconds, list(netns))
 
 
 def gc_call() -> Call:
@@ -379,7 +395,7 @@ KEEPS = [
         "the number is visible, and nobody knows whose it is",
         lambda: Facts(netns=[visible(REUSED)]),
         UNKNOWN,
-        "inode number in use, perhaps by its own netns",
+        "1 netns unaccounted for",
     ),
     Case("5", "the number is visible, named for the owner itself", lambda: Facts(netns=[visible(REUSED, names=OWNER)]), UNKNOWN),
     Case(
@@ -509,6 +525,118 @@ KEEPS = [
         "a dead record without identity, beside a netns of nobody",
         lambda: Facts(mapping=record(None), netns=[visible(OF_POD)]),
         UNKNOWN,
+    ),
+    Case(
+        "9",
+        "the netns of then is still of nobody",
+        lambda: Facts(mapping=None, netns=[visible(OF_POD)], unclaimed=waited(1499, OF_POD, OF_THIRD)),
+        UNKNOWN,
+        "1 netns unaccounted for",
+    ),
+    Case(
+        "9",
+        "the number of then is visible, its ctime another",
+        lambda: Facts(mapping=None, netns=[visible(REUSED)], unclaimed=waited(1499, RECORDED)),
+        UNKNOWN,
+    ),
+    Case(
+        "9",
+        "the netns of then is known to be the owner's",
+        lambda: Facts(mapping=None, netns=[visible(OF_POD, names=OWNER)], unclaimed=waited(1499, OF_POD)),
+        UNKNOWN,
+    ),
+    Case(
+        "9",
+        "not remembered yet, beside a netns of nobody",
+        lambda: Facts(mapping=None, netns=[visible(OF_POD)]),
+        UNKNOWN,
+    ),
+    Case(
+        "9",
+        "the time is over, but the runtime names the owner",
+        lambda: Facts(mapping=None, netns=[visible(OF_POD)], unclaimed=waited(1500, OF_POD), named=True),
+        LIVE,
+        "named by the runtime",
+    ),
+    Case(
+        "9",
+        "the time is over, but a netns of nobody is dark",
+        lambda: Facts(mapping=None, netns=[visible(OF_POD, unseen=True)], unclaimed=waited(9999)),
+        LIVE,
+        "netns cannot be looked into",
+    ),
+    Case(
+        "9",
+        "the number of a recorded netns is of nobody, perhaps its own",
+        lambda: Facts(netns=[visible(REUSED)], unclaimed=waited(1499, REUSED)),
+        UNKNOWN,
+    ),
+    Case(
+        "9",
+        "an operator's note, however old",
+        lambda: Facts(owned("reserved", ""), None, [visible(OF_POD)], unclaimed=waited(9999)),
+        UNKNOWN,
+        "no runtime's ID",
+    ),
+    Case(
+        "9",
+        "a sibling has a netns, however long ago",
+        lambda: Facts(mapping=None, siblings=[record(now=RECORDED)], netns=[visible(OF_POD)], unclaimed=waited(9999)),
+        LIVE,
+        "sibling has a netns",
+    ),
+    Case(
+        "10",
+        "first seen less than two minutes ago",
+        lambda: Facts(mapping=None, netns=[visible(OF_POD)], call=gc_call(), valid=set(), unclaimed=waited(119, OF_POD)),
+        UNKNOWN,
+    ),
+    Case(
+        "10",
+        "never seen before",
+        lambda: Facts(mapping=None, netns=[visible(OF_POD)], call=gc_call(), valid=set()),
+        UNKNOWN,
+    ),
+    Case(
+        "10",
+        "the list lacks a live owner",
+        lambda: Facts(
+            mapping=None, netns=[visible(OF_POD)], call=gc_call(), valid=set(), unclaimed=waited(121, OF_POD), complete=False
+        ),
+        UNKNOWN,
+    ),
+    Case(
+        "10",
+        "there is no list",
+        lambda: Facts(mapping=None, netns=[visible(OF_POD)], call=gc_call(), unclaimed=waited(121, OF_POD)),
+        UNKNOWN,
+    ),
+    Case(
+        "10",
+        "the list is another network's",
+        lambda: Facts(owned(network="other"), None, [visible(OF_POD)], gc_call(), valid=set(), unclaimed=waited(121, OF_POD)),
+        UNKNOWN,
+    ),
+    Case(
+        "10",
+        "an operator's note that no list names",
+        lambda: Facts(owned("reserved", ""), None, [visible(OF_POD)], gc_call(), valid=set(), unclaimed=waited(121, OF_POD)),
+        UNKNOWN,
+        "no runtime's ID",
+    ),
+    Case(
+        "10",
+        "the list does not name an owner whose netns stands",
+        lambda: Facts(mapping=record(now=RECORDED), call=gc_call(), valid=set(), unclaimed=waited(9999)),
+        LIVE,
+        "netns there",
+    ),
+    Case(
+        "guard",
+        "the address is at the far end of one of our links",
+        lambda: Facts(peers=("10.9.0.7",)),
+        LIVE,
+        "address in use",
     ),
     Case(
         "11", "an operator's own note", lambda: Facts(reservation=owned("reserved", ""), mapping=None), UNKNOWN, "no runtime's ID"
@@ -740,6 +868,68 @@ REAPS = [
     ),
     Case("8", "GC's list is empty", lambda: Facts(mapping=None, call=gc_call(), valid=set()), STALE, NO_NETNS_LEFT),
     Case("8", "nerdctl's namespace in front of the ID", lambda: Facts(owned("default-" + OWNER), None), STALE, NO_NETNS_LEFT),
+    Case(
+        "9",
+        "the netns of then is gone, another is of nobody",
+        lambda: Facts(mapping=None, netns=[visible(OF_POD)], unclaimed=waited(1, OF_THIRD)),
+        STALE,
+        UNCLAIMED,
+    ),
+    Case(
+        "9",
+        "there was no netns of nobody then",
+        lambda: Facts(mapping=None, netns=[visible(OF_POD)], unclaimed=waited(1)),
+        STALE,
+        UNCLAIMED,
+    ),
+    Case(
+        "9",
+        "the netns of then is somebody else's by now",
+        lambda: Facts(mapping=None, netns=[visible(OF_THIRD, names=THIRD), visible(OF_POD)], unclaimed=waited(1, OF_THIRD)),
+        STALE,
+        UNCLAIMED,
+    ),
+    Case(
+        "9",
+        "NS_GET_ID says that the netns of then is gone",
+        lambda: Facts(mapping=None, netns=[visible(NUMBERED_ANEW)], unclaimed=waited(1, NUMBERED)),
+        STALE,
+        UNCLAIMED,
+    ),
+    Case(
+        "9",
+        "the time is over",
+        lambda: Facts(mapping=None, netns=[visible(OF_POD)], unclaimed=waited(1500, OF_POD)),
+        STALE,
+        UNCLAIMED,
+    ),
+    Case(
+        "9",
+        "a recorded netns whose number is of nobody, the time is over",
+        lambda: Facts(netns=[visible(REUSED)], unclaimed=waited(1500, REUSED)),
+        STALE,
+        UNCLAIMED,
+    ),
+    Case(
+        "10",
+        "GC's list does not name it, two minutes after it was first seen",
+        lambda: Facts(mapping=None, netns=[visible(OF_POD)], call=gc_call(), valid=set(), unclaimed=waited(120, OF_POD)),
+        STALE,
+        NOT_LISTED,
+    ),
+    Case(
+        "10",
+        "the list names the container's other interface",
+        lambda: Facts(
+            mapping=None,
+            netns=[visible(OF_POD)],
+            call=gc_call(),
+            valid={(OWNER, "net1")},
+            unclaimed=waited(120, OF_POD),
+        ),
+        STALE,
+        NOT_LISTED,
+    ),
     Case("8", "cnitool's ID", lambda: Facts(owned("cnitool-20c433bb2b1d6ede56d6"), None), STALE, NO_NETNS_LEFT),
 ]
 
@@ -783,7 +973,7 @@ def test_named_guard(case: Case) -> None:
     """What the runtime still names is kept on the rows that the kernel alone cannot prove, and on no other."""
     facts = case.facts()
     facts.named = True
-    named = case.row in ("5", "8")
+    named = case.row in ("5", "8", "9", "10")
     assert facts.judged() == ((LIVE, "named by the runtime") if named else (STALE, case.reason or facts.judged()[1]))
 
 
@@ -799,13 +989,13 @@ def test_a_closer_look_is_never_spared(case: Case) -> None:
 def test_rows_stand_in_their_order() -> None:
     """The numbers of the table rise: the first row with an answer decides."""
     numbers = [number for number, _ in ROWS if number]
-    assert numbers == sorted(numbers) == [1, 2, 3, 4, 5, 6, 7, 8, 11]
+    assert numbers == sorted(numbers) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
 
 
 @pytest.mark.parametrize(
     ("container_id", "it_is"),
-    [("a" * 12, True), ("0123456789AB", True), ("a" * 11, False), ("x" + "a" * 12 + "y", True), ("", False)],
+    [("a" * 12, True), ("0123456789AB", True), ("a" * 11, False), ("x" + "a" * 12 + "y", True), ("x", False)],
 )
-def test_has_runtime_id(container_id: str, it_is: bool) -> None:
+def test_what_is_no_operators_note(container_id: str, it_is: bool) -> None:
     """Twelve hex digits in a row, anywhere, are a runtime's."""
-    assert has_runtime_id(container_id) is it_is
+    assert (Facts(owned(container_id, ""), None).judged()[0] == STALE) is it_is

@@ -1,0 +1,151 @@
+"""What is remembered from one sweep to the next: owners without a netns of their own, and where a sweep was cut off.
+
+`/run/cni-reaper/<network>.json`, written by temporary file and rename:
+
+    {bootID: str, view: [PID namespace, start of its PID 1], cursor: address or "", looked: s of the last closer look,
+     netns: [[dev, ino, ctime, nsID, place], ...]    every netns that the looks name; place: a path that led to it
+     looks: [[first seen, CLOCK_MONOTONIC s, [index of a netns, ...]], ...]
+     seen: {address: [ino, ctime of the reservation's file, index of a look]}}
+
+A netns exists before its reservation does, so those that were visible and nobody else's when a reservation was first seen are
+the only ones that can be its owner's. Another boot's file, another PID namespace's, or one that is not what we write counts for
+nothing. Two processes that write at once lose what one of them has learnt; the next look learns it again.
+"""
+
+import posix
+
+import orjson
+
+from cni_reaper_plugin import files
+from cni_reaper_plugin.facts import Netns, Reservation, Unclaimed, VisibleNetns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    Look = tuple[float, list[tuple[int, int, int, int, str]]]  # when, and (dev, ino, ctime, nsID, place) of each netns
+
+LOOK_AGAIN_S = 10  # a netns that still stands can have become known as somebody else's
+_LIMIT = 1 << 26
+_MALFORMED = (KeyError, IndexError, TypeError, ValueError)
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
+
+
+class Memory:
+    """The memory of one network. boot_id: of this boot; cursor: the address at which the next sweep begins, "" for the first."""
+
+    __slots__ = ("_changed", "_file", "_looked_s", "_now_s", "_run_dir", "_seen", "_view", "boot_id", "cursor")
+
+    def __init__(self, run_dir: str, network: str, boot_id: str, view: list[int]) -> None:
+        """Read it. view: see evidence.views.own_view, of which the PID namespace and the start of its PID 1 count."""
+        self._run_dir = run_dir
+        self._file = network + ".json"
+        self.boot_id = boot_id
+        self._view = [view[0], view[2]]
+        self._now_s = self._looked_s = 0.0
+        self._changed = False
+        self._seen: dict[str, tuple[int, int, Look]] = {}
+        self.cursor = ""
+        try:
+            self._read(files.read(run_dir + "/" + self._file, limit=_LIMIT, flags=posix.O_NOFOLLOW))
+        except (OSError, *_MALFORMED):
+            self._seen = {}
+
+    def _read(self, raw: bytes) -> None:
+        noted = orjson.loads(raw)
+        if noted["bootID"] != self.boot_id or noted["view"] != self._view:
+            return
+        netns = [(int(dev), int(ino), int(ctime), int(ns_id), str(place)) for dev, ino, ctime, ns_id, place in noted["netns"]]
+        looks = [(float(when), [netns[index] for index in indexes]) for when, indexes in noted["looks"]]
+        self._seen = {str(address): (int(ino), int(ctime), looks[look]) for address, (ino, ctime, look) in noted["seen"].items()}
+        self.cursor, self._looked_s = str(noted["cursor"]), float(noted["looked"])
+
+    def _clock_s(self) -> float:
+        if not self._now_s:
+            import time
+
+            self._now_s = time.monotonic()
+        return self._now_s
+
+    def of(self, reservation: Reservation) -> Unclaimed | None:
+        """Return what is remembered of this very file, None when nothing is."""
+        ino, ctime, look = self._seen.get(reservation.address, _NOTHING)
+        if (ino, ctime) != (reservation.ino, reservation.ctime):
+            return None
+        return Unclaimed(self._clock_s() - look[0], [Netns(dev, number, when, ns_id) for dev, number, when, ns_id, _ in look[1]])
+
+    def standing(self) -> dict[int, VisibleNetns] | None:
+        """Return, by inode number, the remembered netns that still stand where they were seen.
+
+        None when there are none, or when it is time for another closer look anyway.
+        """
+        if not self._seen or self._clock_s() - self._looked_s > LOOK_AGAIN_S:
+            return None
+        found: dict[int, VisibleNetns] = {}
+        looked_at = set()
+        for _, _, (_, netns) in self._seen.values():
+            for dev, ino, ctime, ns_id, place in netns:
+                if place and place not in looked_at:
+                    looked_at.add(place)
+                    try:
+                        there = posix.stat(place)
+                    except OSError:
+                        continue
+                    if (there.st_dev, there.st_ino) == (dev, ino):
+                        found[ino] = VisibleNetns(Netns(dev, ino, ctime, ns_id))
+        return found or None
+
+    def remember(self, reservations: list[Reservation], netns: list[VisibleNetns]) -> None:
+        """Note reservations as first seen now, with the netns that can be their owners'."""
+        if reservations:
+            self._changed = True
+            look = (
+                self._clock_s(),
+                [(one.netns.dev, one.netns.ino, one.netns.ctime, one.netns.ns_id, one.place) for one in netns],
+            )
+            for reservation in reservations:
+                self._seen[reservation.address] = (reservation.ino, reservation.ctime, look)
+
+    def forget(self, reservation: Reservation) -> None:
+        """Forget a reservation whose owner has a netns after all."""
+        self._changed = self._seen.pop(reservation.address, None) is not None or self._changed
+
+    def looked(self, addresses: "Collection[str]") -> None:
+        """Note a closer look, and forget the reservations that are gone: all whose address is not among these."""
+        for address in [address for address in self._seen if address not in addresses]:
+            del self._seen[address]
+            self._changed = True
+        if self._seen:
+            self._looked_s = self._clock_s()
+            self._changed = True
+
+    def begin_at(self, address: str) -> None:
+        """Let the next sweep begin at an address; "" for the first."""
+        self._changed = self._changed or address != self.cursor
+        self.cursor = address
+
+    def save(self) -> None:
+        """Write what has changed. Raises OSError."""
+        if not self._changed:
+            return
+        netns: dict[tuple[int, int, int, int, str], int] = {}
+        looks: dict[int, int] = {}
+        written: list[tuple[float, list[int]]] = []
+        seen = {}
+        for address, (ino, ctime, look) in self._seen.items():
+            if id(look) not in looks:
+                looks[id(look)] = len(written)
+                written.append((look[0], [netns.setdefault(one, len(netns)) for one in look[1]]))
+            seen[address] = (ino, ctime, looks[id(look)])
+        noted = {"bootID": self.boot_id, "view": self._view, "cursor": self.cursor, "looked": self._looked_s}
+        data = orjson.dumps({**noted, "netns": list(netns), "looks": written, "seen": seen})
+        files.make_directory(self._run_dir, 0o700)
+        fd = posix.open(self._run_dir, _DIRECTORY)
+        try:
+            files.replace(self._file, data, fd)
+        finally:
+            posix.close(fd)
+        self._changed = False
+
+
+_NOTHING: "tuple[int, int, Look]" = (0, 0, (0.0, []))
