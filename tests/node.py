@@ -377,6 +377,7 @@ class Node:
         ifname: str = "eth0",
         timeout: float = 60,
         ahead: int = 0,
+        waited: int = 0,
     ) -> Ran:
         """Run cnitool for a pod (or a netns path); see `cnitool_command`."""
         return self.together(
@@ -390,6 +391,7 @@ class Node:
                     ifname=ifname,
                     timeout=timeout,
                     ahead=ahead,
+                    waited=waited,
                 )
             ]
         )[0]
@@ -405,6 +407,7 @@ class Node:
         ifname: str = "eth0",
         timeout: float = 60,
         ahead: int = 0,
+        waited: int = 0,
     ) -> "Command":
         """Describe a run of cnitool for `together`.
 
@@ -416,14 +419,16 @@ class Node:
             capabilities: CAP_ARGS, {"portMappings": […]} for instance.
             ifname: name of the interface.
             timeout: in seconds.
-            ahead: seconds by which the clocks CLOCK_MONOTONIC and CLOCK_BOOTTIME are ahead.
+            ahead: seconds by which the clocks CLOCK_MONOTONIC and CLOCK_BOOTTIME are ahead. The kernel shows the start of
+                PID 1 in that time as well, so to our plugin it is another view.
+            waited: seconds by which CLOCK_MONOTONIC alone is ahead, with which owners without a netns are waited for.
         """
         variables = {"NETCONFPATH": NET_D, "CNI_PATH": BIN, "CNI_IFNAME": ifname, **(env or {})}
         if capabilities:
             variables["CAP_ARGS"] = json.dumps(capabilities)
         path = pod if isinstance(pod, str) else pod.path
         argv = [str(self.neighbours.cnitool), verb, network, path]
-        return command(_in_time(argv, ahead), env=variables, timeout=timeout)
+        return command(_in_time(argv, ahead, waited), env=variables, timeout=timeout)
 
     def plugin(
         self,
@@ -438,6 +443,7 @@ class Node:
         env: Mapping[str, str | None] | None = None,
         timeout: float = 60,
         ahead: int = 0,
+        waited: int = 0,
     ) -> Ran:
         """Run one plugin binary directly, as libcni would; see `plugin_command`."""
         return self.together(
@@ -453,6 +459,7 @@ class Node:
                     env=env,
                     timeout=timeout,
                     ahead=ahead,
+                    waited=waited,
                 )
             ]
         )[0]
@@ -470,6 +477,7 @@ class Node:
         env: Mapping[str, str | None] | None = None,
         timeout: float = 60,
         ahead: int = 0,
+        waited: int = 0,
     ) -> "Command":
         """Describe a direct run of a plugin binary for `together`.
 
@@ -483,7 +491,9 @@ class Node:
             binary: name in /opt/cni/bin, or a path.
             env: further variables; one that is None is left out, whatever it was.
             timeout: in seconds.
-            ahead: seconds by which the clocks CLOCK_MONOTONIC and CLOCK_BOOTTIME are ahead.
+            ahead: seconds by which the clocks CLOCK_MONOTONIC and CLOCK_BOOTTIME are ahead. The kernel shows the start of
+                PID 1 in that time as well, so to our plugin it is another view.
+            waited: seconds by which CLOCK_MONOTONIC alone is ahead, with which owners without a netns are waited for.
         """
         if isinstance(netns, Pod):
             container_id = netns.container_id if container_id is None else container_id
@@ -500,7 +510,7 @@ class Node:
         stdin = conf if isinstance(conf, bytes) or conf is None else json.dumps(conf).encode()
         argv = [binary if "/" in binary else f"{BIN}/{binary}"]
         given = {name: value for name, value in variables.items() if value is not None}
-        return command(_in_time(argv, ahead), env=given, stdin=stdin, timeout=timeout)
+        return command(_in_time(argv, ahead, waited), env=given, stdin=stdin, timeout=timeout)
 
     # State
 
@@ -574,10 +584,10 @@ def _privileged() -> bool:
     return bool(effective & 1 << 21)
 
 
-def _in_time(argv: Sequence[str], ahead: int) -> list[str]:
-    if not ahead:
+def _in_time(argv: Sequence[str], ahead: int, waited: int) -> list[str]:
+    if not ahead and not waited:
         return list(argv)
-    return ["unshare", "--time", "--fork", "--monotonic", str(ahead), "--boottime", str(ahead), *argv]
+    return ["unshare", "--time", "--fork", "--monotonic", str(ahead + waited), "--boottime", str(ahead), *argv]
 
 
 def parse_line(line: str) -> dict[str, str]:

@@ -212,7 +212,7 @@ def test_record_is_dropped_by_a_later_sweep(node: Node) -> None:
     assert set(node.records(NETWORK)) == {f"{pod.container_id}:eth0" for pod in (gone, second)}
 
     # 2000 s later: more than graceSeconds; a time namespace moves the clocks, the boot ID stays
-    node.cnitool("add", NETWORK, third).check()
+    node.cnitool("add", NETWORK, third, ahead=2000).check()
     node.cnitool("del", NETWORK, third, ahead=2000).check()
     assert set(node.records(NETWORK)) == {f"{pod.container_id}:eth0" for pod in (second, third)}
     assert len(node.reservations(NETWORK)) == 2
