@@ -215,7 +215,7 @@ def test_record_is_dropped_by_a_later_sweep(node: Node) -> None:
     node.cnitool("add", NETWORK, third, ahead=2000).check()
     node.cnitool("del", NETWORK, third, ahead=2000).check()
     assert set(node.records(NETWORK)) == {f"{pod.container_id}:eth0" for pod in (second, third)}
-    assert len(node.reservations(NETWORK)) == 2
+    assert len(node.reservations(NETWORK)) == 1
 
 
 PREV_RESULT = """
