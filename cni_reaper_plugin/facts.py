@@ -3,7 +3,7 @@
 No dataclasses, enum or typing here: this is on the path that the runtime pays for with every pod.
 """
 
-from cni_reaper_plugin.attachment import Attachment, valid_ifname, valid_name
+from cni_reaper_plugin.attachment import IFNAME_BYTES, Attachment, valid_ifname, valid_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def _parse(content: bytes) -> tuple[str, str, str]:
     """Read a reservation's content as host-local writes it (plugins backend/disk, 3d27709; bare `id` before v0.8.0)."""
     text = content.strip(b" \t\r\n\v\f").decode("utf-8", "replace")
     container_id, line_end, ifname = text.partition("\r\n")
+    if text.isascii() and container_id.isalnum() and ifname.isalnum() and len(ifname) <= IFNAME_BYTES:
+        return OWNED, container_id, ifname  # nearly always, and much cheaper
     if valid_name(container_id) and (not line_end or valid_ifname(ifname)):
         return OWNED, container_id, ifname
     if not content.strip(b" \t\r\n\v\f\0"):
@@ -167,7 +169,7 @@ class Mapping:
     """Which netns an owner is said to have, and what stands at that path now.
 
     source: `record`, `cache`, `path` or `cnitool`; path: str; recorded: the identity a record has, None from other sources;
-    boot_id: the record's; pod: the record's {namespace, name, uid}, all str; state: GONE, NETNS or UNREADABLE of the path now;
+    boot_id: the record's; pod: the record's {namespace, name, uid}; state: GONE, NETNS or UNREADABLE of the path now;
     now: its identity when NETNS; of_host: it is the host's own; head: the record was written before the reservation;
     pid_ns: inode of the PID namespace in which a process's path was recorded, 0 where nobody said.
     """
@@ -179,7 +181,7 @@ class Mapping:
         self.path = path
         self.recorded: Netns | None = None
         self.boot_id = ""
-        self.pod: dict[str, str] = {}
+        self.pod: dict[str, object] = {}
         self.state = GONE
         self.now: Netns | None = None
         self.of_host = False
@@ -259,13 +261,13 @@ class Call:
 class Unclaimed:
     """What an earlier closer look of this boot found of the same reservation (same file), whose owner had no netns then.
 
-    age_s: seconds since the first such look (CLOCK_MONOTONIC); netns: those that could be the owner's at that time. As a
-    netns exists before its reservation, no later one can be.
+    age_s: seconds since the first such look (CLOCK_MONOTONIC); netns: those that could be the owner's at that time, None
+    where nobody looked for them. As a netns exists before its reservation, no later one can be.
     """
 
     __slots__ = ("age_s", "netns")
 
-    def __init__(self, age_s: float, netns: list[Netns]) -> None:
+    def __init__(self, age_s: float, netns: list[Netns] | None) -> None:
         self.age_s = age_s
         self.netns = netns
 

@@ -210,7 +210,7 @@ def _unclaimed(reservation: Reservation, evidence: Evidence) -> Answer | None:
     if not _has_owner(reservation, evidence):
         return None
     surroundings, remembered = evidence.surroundings, evidence.unclaimed
-    if remembered is None:
+    if remembered is None or remembered.netns is None:
         return None if surroundings.deep else (STALE, UNCLAIMED)
     if remembered.age_s >= surroundings.grace_s:
         return STALE, UNCLAIMED
@@ -226,7 +226,7 @@ def _not_listed(reservation: Reservation, evidence: Evidence) -> Answer | None:
     if not evidence.call.misses(reservation) or not _has_owner(reservation, evidence):
         return None
     remembered, surroundings = evidence.unclaimed, evidence.surroundings
-    if remembered is None or remembered.age_s < LISTED_AFTER_S:
+    if remembered is None or remembered.netns is None or remembered.age_s < LISTED_AFTER_S:
         return None
     return (STALE, NOT_LISTED) if surroundings.list_complete or not surroundings.deep else None
 

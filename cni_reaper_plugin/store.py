@@ -27,7 +27,7 @@ _ADDRESS_CHARS = frozenset("0123456789abcdefABCDEF.:")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     Removed = tuple[list[Reservation], list[tuple[Reservation, OSError]]]
 
@@ -71,17 +71,29 @@ class Network:
     def __exit__(self, *_: object) -> None:
         posix.close(self._fd)
 
-    def addresses(self) -> list[str]:
-        """Return the names of the regular files that look like addresses. Raises OSError."""
+    def addresses(self) -> dict[str, int]:
+        """Return the regular files that look like addresses: name -> inode number as the directory has it. Raises OSError."""
         with posix.scandir(self._fd) as entries:
-            return [entry.name for entry in entries if is_address_like(entry.name) and entry.is_file(follow_symlinks=False)]
+            return {
+                entry.name: entry.inode()
+                for entry in entries
+                if is_address_like(entry.name) and entry.is_file(follow_symlinks=False)
+            }
 
-    def snapshot(self, addresses: list[str]) -> list[Reservation]:
-        """Read reservations once, without the lock. One that vanishes meanwhile is left out. Raises OSError."""
-        return [reservation for reservation in map(self.read, addresses) if reservation is not None]
+    def snapshot(self, addresses: "Iterable[str]", identified: bool = True) -> list[Reservation]:
+        """Read reservations once, without the lock, see `read`. One that vanishes meanwhile is left out. Raises OSError."""
+        found = []
+        for address in addresses:
+            reservation = self.read(address, identified)
+            if reservation is not None:
+                found.append(reservation)
+        return found
 
-    def read(self, address: str) -> Reservation | None:
-        r"""Read one reservation; None when it is gone. A file that cannot be read has the content b"\xff": no owner."""
+    def read(self, address: str, identified: bool = True) -> Reservation | None:
+        r"""Read one reservation; None when it is gone. A file that cannot be read has the content b"\xff": no owner.
+
+        identified: its inode number and times are wanted as well; without them it can be judged, and not be removed.
+        """
         try:
             fd = posix.open(address, _FILE, dir_fd=self._fd)
         except FileNotFoundError:
@@ -92,11 +104,13 @@ class Network:
             raise
         try:
             content = posix.read(fd, CONTENT_LIMIT)
-            about = posix.fstat(fd)
+            about = posix.fstat(fd) if identified else None
         finally:
             posix.close(fd)
         if len(content) == CONTENT_LIMIT:
             content = b"\xff"
+        if about is None:
+            return Reservation(self.name, address, content, 0, 0)
         return Reservation(self.name, address, content, about.st_ino, about.st_ctime_ns, about.st_mtime)
 
     def has_allocated(self) -> bool:

@@ -7,15 +7,15 @@ not, under host-local's lock, still exactly what was judged.
 import fcntl
 import posix
 
-from cni_reaper_plugin import expiry, files, flock, store
+from cni_reaper_plugin import expiry, files, first_look, flock, store
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import boot, gather, records, views
-from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, Surroundings
+from cni_reaper_plugin.evidence import boot, records, views
+from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings
+from cni_reaper_plugin.first_look import SLICE, SkippedError, from_cursor
 from cni_reaper_plugin.judge import judge
 
 WALL_LIMIT_S = 5.0  # for all networks of a call and every wait in it
-SLICE = 512  # reservations between two looks at the budget
 BATCH = 256  # reservations removed before host-local has its lock back: all of a /24 at once
 SUSPICIOUS = 3  # so many recorded attachments, all stale at once, are rather a wrong view
 
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from cni_reaper_plugin.evidence.unclaimed import Memory
 
     Allow = Callable[[], None]
-
-
-class SkippedError(Exception):
-    """This network is not reaped now; the text says why."""
 
 
 def run(call: Call, settings: Settings, log: Log, allow: "Allow") -> None:
@@ -73,7 +69,7 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
         log.info("sweep-skipped", network=network, reason="no reservations here yet: no %s/%s" % (settings.data_dir, network))
         return
     with directory:
-        candidate, standing = _first_candidate(directory, call, settings, budget, log)
+        candidate, reservations = first_look.candidate(directory, call, settings, budget, log)
         if candidate is None and call.verb == "ADD":
             return  # what else there is to do can wait for a call that nobody waits for
         allow()
@@ -85,101 +81,11 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
                 raise SkippedError(msg)
             gate = _one_at_a_time(network, budget)
             try:
-                standing = _reap(directory, candidate, call, settings, budget, log)
+                reservations = _reap(directory, candidate, call, settings, budget, log)
             finally:
                 posix.close(gate)
-    if standing is not None and call.may_reap == "all" and not settings.dry_run:
-        expiry.drop_records(network, standing, settings)
-
-
-def _first_candidate(
-    directory: store.Network, call: Call, settings: Settings, budget: Budget, log: Log
-) -> "tuple[str | None, list[Reservation] | None]":
-    """Judge on cheap facts only: return an address that is worth the closer look, None when there is none.
-
-    Also returns the snapshot, None if it is not of the whole network.
-    """
-    memory = _remembered(directory.name, call)
-    surroundings = Surroundings(boot.boot_id(), settings.grace_s)
-    surroundings.netns = memory.standing() if memory is not None else None
-    addresses = _from(memory.cursor if memory is not None else "", directory.addresses())
-    reservations: list[Reservation] = []
-    for start in range(0, len(addresses), SLICE):
-        part = directory.snapshot(addresses[start : start + SLICE])
-        reservations += part
-        gathered = gather.cheap(directory.name, part, settings, call, surroundings, memory)
-        if surroundings.trouble:
-            raise SkippedError(surroundings.trouble)
-        candidate, odd = _worth_a_closer_look(part, gathered, call)
-        if candidate is not None:
-            return candidate, None
-        if odd:
-            memory = memory or _memory(directory.name, call)
-            _say(odd, call, memory, log)
-        if budget.spent(share=0.5) and start + SLICE < len(addresses):
-            memory = memory or _memory(directory.name, call)
-            memory.begin_at(addresses[start + SLICE])
-            _save(memory, log)
-            msg = "half of budgetMs went into a first look; the next call goes on from there"
-            raise SkippedError(msg)
-    if memory is not None:
-        memory.begin_at("")
-        _save(memory, log)
-    return None, reservations
-
-
-def _worth_a_closer_look(part: list[Reservation], gathered: list[Evidence], call: Call) -> tuple[str | None, list[Judged]]:
-    """Judge a part: return the first address that looks stale, and whatever else is not plainly LIVE."""
-    odd: list[Judged] = []
-    for reservation, evidence in zip(part, gathered, strict=True):
-        verdict, reason = judge(reservation, evidence)
-        if verdict == STALE:
-            return reservation.address, odd
-        if verdict != LIVE or evidence.unclaimed is not None or call.valid is not None:
-            odd.append((reservation, evidence, verdict, reason))
-    return None, odd
-
-
-def _say(odd: list[Judged], call: Call, memory: "Memory", log: Log) -> None:
-    """Report what the first look found: who is kept for want of an owner, or alive against GC's list."""
-    from cni_reaper_plugin import report
-
-    for reservation, evidence, verdict, reason in odd:
-        if verdict == UNKNOWN:
-            report.kept(reservation, evidence, reason, log)
-            if evidence.unclaimed is None and not evidence.trouble:
-                memory.remember([reservation], [])  # so that it is said once: nothing but a closer look can call it stale
-        elif evidence.unclaimed is not None:
-            memory.forget(reservation)
-        if verdict == LIVE and call.misses(reservation):
-            report.unlisted(reservation, evidence, reason, log)
-
-
-def _from(cursor: str, addresses: list[str]) -> list[str]:
-    """Begin where the last sweep was cut off, so that a budget that is too small for all starves nobody."""
-    if len(addresses) <= SLICE:
-        return addresses
-    addresses.sort()
-    turn = sum(address < cursor for address in addresses)
-    return addresses[turn:] + addresses[:turn]
-
-
-def _remembered(network: str, call: Call) -> "Memory | None":
-    """Return what earlier sweeps of this network have left, None where they left nothing, as on a healthy node."""
-    return _memory(network, call) if posix.access("%s/%s.json" % (views.RUN_DIR, network), posix.F_OK) else None
-
-
-def _memory(network: str, call: Call) -> "Memory":
-    from cni_reaper_plugin.evidence import unclaimed
-
-    return unclaimed.Memory(views.RUN_DIR, network, boot.boot_id(), call.view)
-
-
-def _save(memory: "Memory", log: Log) -> None:
-    try:
-        memory.save()
-    except OSError as e:
-        log.warning("not-remembered", reason="owners without a netns are waited for in vain: %s" % e)
+    if reservations is not None and call.may_reap == "all" and not settings.dry_run:
+        expiry.drop_records(network, reservations, settings)
 
 
 def _one_at_a_time(network: str, budget: Budget) -> int:
@@ -205,16 +111,17 @@ def _reap(
 ) -> list[Reservation]:
     """From a new snapshot, which is returned: gather everything, judge, remove, report, and remember who is waited for."""
     from cni_reaper_plugin import report
+    from cni_reaper_plugin.evidence import unclaimed
 
-    memory = _memory(directory.name, call)
-    reservations = directory.snapshot(_beginning_with(candidate, directory.addresses()))
+    memory = unclaimed.Memory(views.RUN_DIR, directory.name, boot.boot_id(), call.view)
+    reservations = directory.snapshot(_beginning_with(candidate, list(directory.addresses())))
     judged = _judged_closely(directory.name, reservations, call, settings, budget, memory)
     stale = [one for one in judged if one[2] == STALE and call.may_reap in ("all", one[3])]
     stale.sort(key=lambda one: one[1].packed)
     _refuse_a_wrong_view(judged, call)
     if call.may_reap == "all":
         _remember(judged, reservations, memory)
-        _save(memory, log)
+        memory.save(log)
     for start in range(0, len(stale), BATCH):
         batch = stale[start : start + BATCH]
         if settings.dry_run:
@@ -233,7 +140,7 @@ def _reap(
 
 
 def _beginning_with(candidate: str, addresses: list[str]) -> list[str]:
-    ordered = _from(candidate, addresses)
+    ordered = from_cursor(candidate, addresses)
     return ordered if len(ordered) > SLICE else sorted(ordered, key=lambda address: address != candidate)
 
 
@@ -268,7 +175,8 @@ def _remember(judged: list[Judged], reservations: list[Reservation], memory: "Me
     """
     waiting: dict[str, list[Reservation]] = {}
     for reservation, evidence, verdict, _ in judged:
-        if verdict == STALE or evidence.trouble or (verdict == UNKNOWN and evidence.unclaimed is not None):
+        begun = evidence.unclaimed is not None and evidence.unclaimed.netns is not None
+        if verdict == STALE or evidence.trouble or (verdict == UNKNOWN and begun):
             continue
         if verdict == UNKNOWN or evidence.suspect:
             waiting.setdefault(reservation.container_id, []).append(reservation)

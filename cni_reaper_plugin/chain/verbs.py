@@ -135,6 +135,7 @@ def _sweep(call: Call, settings: Settings, log: Log) -> None:
         return
 
     def allow() -> None:
+        """Say what this call may reap; asked when something is to be."""
         if call.verb != "ADD":
             call.may_reap = views.allowance(boot_id, call.view)
         elif not call.self_checked:

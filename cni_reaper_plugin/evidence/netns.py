@@ -26,7 +26,7 @@ def identify(path: str) -> Netns | None:
     A plain file that a lazy umount left behind is None as well. Raises OSError, with GONE_ERRNOS when nothing is there.
     """
     found = posix.stat(path)
-    if found.st_dev != nsfs_device():
+    if found.st_dev != (_nsfs_device or nsfs_device()):
         return None
     return Netns(found.st_dev, found.st_ino, found.st_ctime_ns)
 
@@ -86,14 +86,14 @@ def locate(mapping: Mapping) -> Mapping:
                 mapping.state = UNREADABLE
                 return mapping
         now = identify(mapping.path)
-        if now is not None and mapping.recorded is None:
+        recorded = mapping.recorded
+        if now is not None and recorded is None:
             mapping.of_host = any(identify_ino(host) == now.ino for host in HOSTS)
     except OSError as e:
         mapping.state = GONE if e.errno in GONE_ERRNOS else UNREADABLE
         return mapping
     if now is not None:
-        recorded = mapping.recorded
-        if recorded is not None and recorded.ns_id and now.same_inode(recorded) and now.ctime != recorded.ctime:
+        if recorded is not None and now.ctime != recorded.ctime and recorded.ns_id and now.same_inode(recorded):
             now.ns_id = ns_id(mapping.path)
         mapping.state = NETNS
         mapping.now = now

@@ -23,7 +23,7 @@ VERSION = 1
 LOCK = ".lock"
 LOCK_WAIT_S = 2.0
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
-_LIMIT = 1 << 14  # bytes; a record has a few hundred
+_LIMIT = 1 << 13  # bytes; a record has a few hundred
 
 
 class Record:
@@ -184,28 +184,23 @@ def _parse(raw: bytes) -> Record | None:
     """Read a record's bytes; None when they are not what `encode` writes."""
     try:
         fields = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        if fields["v"] != VERSION:
+            return None
+        path, boot_id, boottime, pod = fields["netns"], fields["bootID"], fields["boottime"], fields["pod"]
+    except (orjson.JSONDecodeError, LookupError, TypeError):
         return None
-    if not isinstance(fields, dict) or fields.get("v") != VERSION:
+    if not (type(path) is str and path[:1] == "/" and "\0" not in path):
         return None
-    path, boot_id, boottime = fields.get("netns"), fields.get("bootID"), fields.get("boottime")
-    if (
-        not isinstance(path, str)
-        or not path.startswith("/")
-        or "\0" in path
-        or not isinstance(boot_id, str)
-        or not isinstance(boottime, int | float)
-    ):
+    if not (type(boot_id) is str and type(boottime) in (float, int) and type(pod) is dict):
         return None
     mapping = Mapping("record", path)
-    mapping.boot_id = boot_id
+    mapping.boot_id, mapping.pod = boot_id, pod
     mapping.head = fields.get("head") is True
+    dev, ino, ctime = fields.get("dev"), fields.get("ino"), fields.get("ctime")
+    if type(dev) is int and type(ino) is int and type(ctime) is int:
+        ns_id = fields.get("nsID")
+        mapping.recorded = Netns(dev, ino, ctime, ns_id if type(ns_id) is int else 0)
     pid_ns = fields.get("pidNS")
-    mapping.pid_ns = pid_ns if isinstance(pid_ns, int) else 0
-    dev, ino, ctime, ns_id = fields.get("dev"), fields.get("ino"), fields.get("ctime"), fields.get("nsID")
-    if isinstance(dev, int) and isinstance(ino, int) and isinstance(ctime, int):
-        mapping.recorded = Netns(dev, ino, ctime, ns_id if isinstance(ns_id, int) else 0)
-    pod = fields.get("pod")
-    if isinstance(pod, dict):
-        mapping.pod = {key: value for key, value in pod.items() if isinstance(value, str)}
+    if type(pid_ns) is int:
+        mapping.pid_ns = pid_ns
     return Record(raw, mapping, boottime, fields.get("deleted") is True)

@@ -4,7 +4,7 @@
 
     {bootID: str, view: [PID namespace, start of its PID 1], cursor: address or "", looked: s of the last closer look,
      netns: [[dev, ino, ctime, nsID, place], ...]    every netns that the looks name; place: a path that led to it
-     looks: [[first seen, CLOCK_MONOTONIC s, [index of a netns, ...]], ...]
+     looks: [[first seen, CLOCK_MONOTONIC s, [index of a netns, ...] or null where nobody looked for them], ...]
      seen: {address: [ino, ctime of the reservation's file, index of a look]}}
 
 A netns exists before its reservation does, so those that were visible and nobody else's when a reservation was first seen are
@@ -17,13 +17,14 @@ import posix
 import orjson
 
 from cni_reaper_plugin import files
+from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.facts import Netns, Reservation, Unclaimed, VisibleNetns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    Look = tuple[float, list[tuple[int, int, int, int, str]]]  # when, and (dev, ino, ctime, nsID, place) of each netns
+    Look = tuple[float, list[tuple[int, int, int, int, str]] | None]  # when, and (dev, ino, ctime, nsID, place) of each netns
 
 LOOK_AGAIN_S = 10  # a netns that still stands can have become known as somebody else's
 _LIMIT = 1 << 26
@@ -56,7 +57,9 @@ class Memory:
         if noted["bootID"] != self.boot_id or noted["view"] != self._view:
             return
         netns = [(int(dev), int(ino), int(ctime), int(ns_id), str(place)) for dev, ino, ctime, ns_id, place in noted["netns"]]
-        looks = [(float(when), [netns[index] for index in indexes]) for when, indexes in noted["looks"]]
+        looks: list[Look] = [
+            (float(when), None if indexes is None else [netns[index] for index in indexes]) for when, indexes in noted["looks"]
+        ]
         self._seen = {str(address): (int(ino), int(ctime), looks[look]) for address, (ino, ctime, look) in noted["seen"].items()}
         self.cursor, self._looked_s = str(noted["cursor"]), float(noted["looked"])
 
@@ -72,7 +75,9 @@ class Memory:
         ino, ctime, look = self._seen.get(reservation.address, _NOTHING)
         if (ino, ctime) != (reservation.ino, reservation.ctime):
             return None
-        return Unclaimed(self._clock_s() - look[0], [Netns(dev, number, when, ns_id) for dev, number, when, ns_id, _ in look[1]])
+        when_s, netns = look
+        candidates = None if netns is None else [Netns(dev, number, when, ns_id) for dev, number, when, ns_id, _ in netns]
+        return Unclaimed(self._clock_s() - when_s, candidates)
 
     def standing(self) -> dict[int, VisibleNetns] | None:
         """Return, by inode number, the remembered netns that still stand where they were seen.
@@ -84,7 +89,7 @@ class Memory:
         found: dict[int, VisibleNetns] = {}
         looked_at = set()
         for _, _, (_, netns) in self._seen.values():
-            for dev, ino, ctime, ns_id, place in netns:
+            for dev, ino, ctime, ns_id, place in netns or ():
                 if place and place not in looked_at:
                     looked_at.add(place)
                     try:
@@ -95,14 +100,11 @@ class Memory:
                         found[ino] = VisibleNetns(Netns(dev, ino, ctime, ns_id))
         return found or None
 
-    def remember(self, reservations: list[Reservation], netns: list[VisibleNetns]) -> None:
-        """Note reservations as first seen now, with the netns that can be their owners'."""
+    def remember(self, reservations: list[Reservation], netns: list[VisibleNetns] | None) -> None:
+        """Note reservations as first seen now, with the netns that can be their owners', None where nobody looked for them."""
         if reservations:
             self._changed = True
-            look = (
-                self._clock_s(),
-                [(one.netns.dev, one.netns.ino, one.netns.ctime, one.netns.ns_id, one.place) for one in netns],
-            )
+            look: Look = (self._clock_s(), None if netns is None else [_noted(one) for one in netns])
             for reservation in reservations:
                 self._seen[reservation.address] = (reservation.ino, reservation.ctime, look)
 
@@ -124,28 +126,39 @@ class Memory:
         self._changed = self._changed or address != self.cursor
         self.cursor = address
 
-    def save(self) -> None:
-        """Write what has changed. Raises OSError."""
+    def save(self, log: Log) -> None:
+        """Write what has changed; trouble is logged."""
         if not self._changed:
             return
+        try:
+            data = self._encoded()
+            files.make_directory(self._run_dir, 0o700)
+            fd = posix.open(self._run_dir, _DIRECTORY)
+            try:
+                files.replace(self._file, data, fd)
+            finally:
+                posix.close(fd)
+        except (OSError, TypeError) as e:
+            log.warning("not-remembered", reason="owners without a netns are waited for in vain: %s" % e)
+
+    def _encoded(self) -> bytes:
         netns: dict[tuple[int, int, int, int, str], int] = {}
         looks: dict[int, int] = {}
-        written: list[tuple[float, list[int]]] = []
+        written: list[tuple[float, list[int] | None]] = []
         seen = {}
         for address, (ino, ctime, look) in self._seen.items():
             if id(look) not in looks:
                 looks[id(look)] = len(written)
-                written.append((look[0], [netns.setdefault(one, len(netns)) for one in look[1]]))
+                indexes = None if look[1] is None else [netns.setdefault(one, len(netns)) for one in look[1]]
+                written.append((look[0], indexes))
             seen[address] = (ino, ctime, looks[id(look)])
         noted = {"bootID": self.boot_id, "view": self._view, "cursor": self.cursor, "looked": self._looked_s}
-        data = orjson.dumps({**noted, "netns": list(netns), "looks": written, "seen": seen})
-        files.make_directory(self._run_dir, 0o700)
-        fd = posix.open(self._run_dir, _DIRECTORY)
-        try:
-            files.replace(self._file, data, fd)
-        finally:
-            posix.close(fd)
-        self._changed = False
+        return orjson.dumps({**noted, "netns": list(netns), "looks": written, "seen": seen})
 
 
-_NOTHING: "tuple[int, int, Look]" = (0, 0, (0.0, []))
+def _noted(seen: VisibleNetns) -> tuple[int, int, int, int, str]:
+    place = seen.place if seen.place.isprintable() else ""  # JSON takes no byte that is not UTF-8
+    return seen.netns.dev, seen.netns.ino, seen.netns.ctime, seen.netns.ns_id, place
+
+
+_NOTHING: "tuple[int, int, Look]" = (0, 0, (0.0, None))

@@ -21,6 +21,7 @@ FLOORS = (
     ("__main__",),
     ("chain", "operator"),
     ("sweep",),
+    ("first_look",),
     ("report", "expiry"),
     ("judge", "evidence"),
     ("store",),
@@ -171,7 +172,7 @@ def test_sources_of_evidence_do_not_know_each_other() -> None:
 
     assert against(crosses) == []
     assert {one.module for one in OURS if one.target == "evidence.closer"} == {"sweep"}
-    assert {one.module for one in OURS if one.target == "evidence.gather"} == {"sweep", "evidence.closer"}
+    assert {one.module for one in OURS if one.target == "evidence.gather"} == {"first_look", "evidence.closer"}
 
 
 def test_runtime_and_person_do_not_know_each_other() -> None:
@@ -182,7 +183,7 @@ def test_runtime_and_person_do_not_know_each_other() -> None:
 
 def test_only_the_sweep_judges() -> None:
     """There is one way from evidence to a removed file."""
-    assert {one.module for one in OURS if one.target == "judge"} == {"sweep"}
+    assert {one.module for one in OURS if one.target == "judge"} == {"sweep", "first_look"}
 
 
 def test_nobody_imports_the_door() -> None:

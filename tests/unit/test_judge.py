@@ -553,6 +553,18 @@ KEEPS = [
     ),
     Case(
         "9",
+        "reported once, but nobody looked for its netns then",
+        lambda: Facts(mapping=cache(), netns=[visible(OF_POD)], unclaimed=Unclaimed(9999, None)),
+        UNKNOWN,
+    ),
+    Case(
+        "10",
+        "reported once, but nobody looked for its netns then",
+        lambda: Facts(mapping=cache(), netns=[visible(OF_POD)], call=gc_call(), valid=set(), unclaimed=Unclaimed(9999, None)),
+        UNKNOWN,
+    ),
+    Case(
+        "9",
         "the time is over, but the runtime names the owner",
         lambda: Facts(mapping=None, netns=[visible(OF_POD)], unclaimed=waited(1500, OF_POD), named=True),
         LIVE,

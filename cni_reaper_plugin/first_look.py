@@ -1,0 +1,140 @@
+"""The first look of a sweep: on cheap facts, find one reservation that is worth the closer look. A healthy node has none.
+
+It frees nothing. What it leaves behind for the next one lies in /run/cni-reaper: who was found LIVE and who is waited for.
+"""
+
+import posix
+
+from cni_reaper_plugin import store
+from cni_reaper_plugin.clock import Budget
+from cni_reaper_plugin.events import Log
+from cni_reaper_plugin.evidence import boot, gather, standing, views
+from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, Surroundings
+from cni_reaper_plugin.judge import judge
+
+SLICE = 512  # reservations between two looks at the budget
+MOST_NOTED = 1024  # more attachments than any node has; beyond that what is noted costs more than it spares
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_reaper_plugin.evidence.unclaimed import Memory
+
+    Judged = tuple[Reservation, Evidence, str, str]
+
+
+class SkippedError(Exception):
+    """This network is not reaped now; the text says why."""
+
+
+def candidate(
+    directory: store.Network, call: Call, settings: Settings, budget: Budget, log: Log
+) -> "tuple[str | None, list[Reservation] | None]":
+    """Return an address that looks stale, None when there is none, and the snapshot, None if it is not of the whole network.
+
+    Raises OSError, and SkippedError when evidence cannot be read or the budget is used up.
+    """
+    network, boot_id = directory.name, boot.boot_id()
+    memory = _remembered(network, call)
+    surroundings = Surroundings(boot_id, settings.grace_s)
+    surroundings.netns = memory.standing() if memory is not None else None
+    inodes = directory.addresses()
+    noted = _Noted(network, call, inodes)
+    addresses = from_cursor(memory.cursor if memory is not None else "", [one for one in inodes if one not in noted.live])
+    reservations: list[Reservation] = []
+    for start in range(0, len(addresses), SLICE):
+        part = directory.snapshot(addresses[start : start + SLICE], identified=memory is not None or bool(call.standing))
+        reservations += part
+        gathered = gather.cheap(network, part, settings, call, surroundings, memory)
+        if surroundings.trouble:
+            raise SkippedError(surroundings.trouble)
+        odd: list[Judged] = []
+        for reservation, evidence in zip(part, gathered, strict=True):
+            verdict, reason = judge(reservation, evidence)
+            if verdict == STALE:
+                return reservation.address, None
+            if verdict == LIVE:
+                noted.add(reservation, evidence)
+            if verdict != LIVE or evidence.unclaimed is not None or call.valid is not None:
+                odd.append((reservation, evidence, verdict, reason))
+        if odd:
+            memory = memory or _memory(network, call)
+            _report(odd, call, memory, directory, log)
+        if budget.spent(share=0.5) and start + SLICE < len(addresses):
+            memory = memory or _memory(network, call)
+            memory.begin_at(addresses[start + SLICE])
+            memory.save(log)
+            msg = "half of budgetMs went into a first look; the next call goes on from there"
+            raise SkippedError(msg)
+    if memory is not None:
+        memory.begin_at("")
+        memory.save(log)
+    noted.save(boot_id, log)
+    return None, reservations
+
+
+class _Noted:
+    """Who was LIVE when an earlier ADD looked, and is by a single look at its netns. Only for ADD, which asks no more than that.
+
+    live: see evidence.standing; without what this call's own attachment had reserved before, which row 1 judges.
+    """
+
+    __slots__ = ("_inodes", "_known", "_network", "_used", "live")
+
+    def __init__(self, network: str, call: Call, inodes: dict[str, int]) -> None:
+        self._network = network
+        self._inodes = inodes
+        self._used = call.verb == "ADD" and not call.standing and len(inodes) <= MOST_NOTED
+        self.live: standing.Standing = standing.still(views.RUN_DIR, network, boot.boot_id(), inodes) if self._used else {}
+        self._known = len(self.live)
+
+    def add(self, reservation: Reservation, evidence: Evidence) -> None:
+        """Note a reservation that was judged LIVE just now."""
+        entry = standing.entry(self._inodes[reservation.address], evidence.mapping) if self._used else None
+        if entry is not None:
+            self.live[reservation.address] = entry
+
+    def save(self, boot_id: str, log: Log) -> None:
+        """Write it anew if enough has come to it; what has gone costs nothing."""
+        if len(self.live) < self._known + standing.MORE:
+            return
+        try:
+            standing.note(views.RUN_DIR, self._network, boot_id, self.live)
+        except (OSError, TypeError) as e:
+            log.debug("not-noted", network=self._network, reason=str(e))
+
+
+def _report(odd: "list[Judged]", call: Call, memory: "Memory", directory: store.Network, log: Log) -> None:
+    """Report who is kept for want of an owner, or alive against GC's list."""
+    from cni_reaper_plugin import report
+
+    for reservation, evidence, verdict, reason in odd:
+        if verdict == UNKNOWN:
+            report.kept(reservation, evidence, reason, log)
+            if evidence.unclaimed is None and not evidence.trouble:
+                identified = directory.read(reservation.address)
+                if identified is not None and identified.content == reservation.content:
+                    memory.remember([identified], None)  # so that it is said once
+        elif evidence.unclaimed is not None:
+            memory.forget(reservation)
+        if verdict == LIVE and call.misses(reservation):
+            report.unlisted(reservation, evidence, reason, log)
+
+
+def from_cursor(cursor: str, addresses: list[str]) -> list[str]:
+    """Begin where the last sweep was cut off, so that a budget that is too small for all starves nobody."""
+    if len(addresses) <= SLICE:
+        return addresses
+    addresses.sort()
+    turn = sum(address < cursor for address in addresses)
+    return addresses[turn:] + addresses[:turn]
+
+
+def _remembered(network: str, call: Call) -> "Memory | None":
+    """Return what earlier sweeps of this network have left, None where they left nothing, as on a healthy node."""
+    return _memory(network, call) if posix.access("%s/%s.json" % (views.RUN_DIR, network), posix.F_OK) else None
+
+
+def _memory(network: str, call: Call) -> "Memory":
+    from cni_reaper_plugin.evidence import unclaimed
+
+    return unclaimed.Memory(views.RUN_DIR, network, boot.boot_id(), call.view)
