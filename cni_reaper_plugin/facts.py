@@ -99,12 +99,12 @@ class Netns:
 class VisibleNetns:
     """A netns that somebody on this node has open, mounted or lives in.
 
-    addresses: packed addresses configured in it, None where it could not be looked into; host: ours or PID 1's;
-    call: this call's CNI_NETNS; names: container IDs for which a record or cache entry names it; place: a path that led to it,
-    "" where none does now.
+    addresses: packed addresses configured in it, None where it could not be looked into; host: ours or PID 1's; names:
+    container IDs for which it is known to be: this ADD's, or one whose record or address says so; place: a path that led to
+    it, "" where none does now.
     """
 
-    __slots__ = ("addresses", "call", "host", "names", "netns", "place")
+    __slots__ = ("addresses", "host", "names", "netns", "place")
 
     def __init__(
         self,
@@ -112,18 +112,16 @@ class VisibleNetns:
         place: str = "",
         addresses: frozenset[bytes] | None = None,
         host: bool = False,
-        call: bool = False,
     ) -> None:
         self.netns = netns
         self.place = place
         self.addresses = addresses
         self.host = host
-        self.call = call
         self.names: set[str] = set()
 
     def is_accounted(self, owner: str) -> bool:
         """Tell whether this netns is known to be somebody's other than the owner's (an ID)."""
-        return self.host or self.call or any(name != owner for name in self.names)
+        return self.host or any(name != owner for name in self.names)
 
 
 class Surroundings:

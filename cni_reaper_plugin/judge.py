@@ -26,6 +26,7 @@ from cni_reaper_plugin.facts import (
     Evidence,
     Mapping,
     Reservation,
+    Surroundings,
 )
 
 LISTED_AFTER_S = 120  # a runtime may make its list before an ADD that it has begun, and send it after
@@ -49,21 +50,27 @@ def _own_call(reservation: Reservation, evidence: Evidence) -> Answer | None:
     own = call.attachment
     if own is None or not own.owns(reservation.network, reservation.container_id, reservation.ifname):
         return None
-    if call.at_head and call.verb == "ADD" and _is_added_again(reservation, call, evidence.surroundings.boot_id):
+    if call.at_head and call.verb == "ADD" and _is_added_again(reservation, call, evidence.surroundings):
         return STALE, ADDED_AGAIN
     if call.at_head and call.verb == "DEL" and _is_left_behind(call, evidence.mapping):
         return STALE, LEFT_BY_DEL
     return LIVE, "this call"
 
 
-def _is_added_again(reservation: Reservation, call: Call, boot_id: str) -> bool:
-    """Tell whether the reservation is of an earlier ADD of this attachment, made for another netns than this call's."""
+def _is_added_again(reservation: Reservation, call: Call, surroundings: Surroundings) -> bool:
+    """Tell whether the reservation is of an earlier ADD of this attachment, made for another netns, which is gone."""
     older = call.older
     if older is None or older.recorded is None or call.netns is None:
         return False
     if (reservation.address, reservation.ino, reservation.ctime) not in call.standing:
         return False  # an ADD that runs beside this one has made it
-    same_boot = older.boot_id == boot_id
+    same_boot = older.boot_id == surroundings.boot_id
+    seen = surroundings.with_inode_of(older.recorded)
+    if seen is not None and not seen.netns.same_inode(call.netns):
+        if seen.netns.is_proven(older.recorded, same_boot):
+            return False
+        if same_boot and not seen.netns.is_another(older.recorded) and not seen.is_accounted(reservation.container_id):
+            return False  # the number is perhaps still its own
     numbered = call.netns.ns_id and older.recorded.ns_id
     if same_boot and not numbered and call.netns.same_inode(older.recorded) and call.netns_path.startswith("/proc/"):
         return False  # nothing pins its inode, so its ctime says nothing
@@ -125,20 +132,22 @@ def _names_a_netns(mapping: Mapping, evidence: Evidence) -> bool:
 
 
 def _netns_gone(_: Reservation, evidence: Evidence) -> Answer | None:
-    """Row 4: the mapped path is gone or another netns, and the recorded inode is not visible anywhere."""
+    """Row 4: the mapped path is gone or another netns, and the recorded inode is not visible anywhere.
+
+    Nor is it where NS_GET_ID says that its number is another netns's by now.
+    """
     mapping = evidence.mapping
-    if mapping is None or mapping.recorded is None:
+    if mapping is None or mapping.recorded is None or not mapping.can_prove_death:
         return None
-    if evidence.surroundings.with_inode_of(mapping.recorded) is not None or not mapping.can_prove_death:
-        return None
-    return STALE, NETNS_GONE
+    seen = evidence.surroundings.with_inode_of(mapping.recorded)
+    return (STALE, NETNS_GONE) if seen is None or seen.netns.is_another(mapping.recorded) else None
 
 
 def _inode_elsewhere(reservation: Reservation, evidence: Evidence) -> Answer | None:
     """Row 5: as row 4, but the inode number is visible; LIVE unless the number was plainly given to another netns.
 
-    A ctime that differs does not say so: nothing pins the inode of a netns that only a process holds. NS_GET_ID does, or that
-    the netns is known to be somebody else's. Where nothing says so it may be the owner's own, and rows 8 to 11 decide.
+    A ctime that differs does not say so: nothing pins the inode of a netns that only a process holds. It does that the netns
+    is known to be somebody else's. Where nothing says so it may be the owner's own, and rows 8 to 11 decide.
     """
     mapping = evidence.mapping
     if mapping is None or mapping.recorded is None:
@@ -156,8 +165,7 @@ def _inode_elsewhere(reservation: Reservation, evidence: Evidence) -> Answer | N
         return LIVE, "address in use"
     if not mapping.can_prove_death:
         return None
-    reused = seen.netns.is_another(mapping.recorded) or seen.is_accounted(reservation.container_id)
-    return (STALE, NETNS_GONE) if reused else None
+    return (STALE, NETNS_GONE) if seen.is_accounted(reservation.container_id) else None
 
 
 def _listed(reservation: Reservation, evidence: Evidence) -> Answer | None:

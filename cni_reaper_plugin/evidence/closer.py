@@ -89,12 +89,12 @@ class Look:
 def _visible(sightings: netns.Sightings, call: Call) -> dict[int, VisibleNetns]:
     """Look into every visible netns."""
     hosts = {netns.identify_ino(path) for path in netns.HOSTS}
-    called = call.netns.ino if call.netns is not None else 0
     found = {}
     for ino, sighting in sightings.items():
         seen = found[ino] = sighting.identify()
         seen.addresses = addresses.configured(ino, sighting.processes, sighting.mounts + sighting.others)
-        seen.host, seen.call = ino in hosts, ino == called
+        seen.host = ino in hosts
+    gather.account_call(call, found)
     return found
 
 

@@ -5,7 +5,7 @@ among those seen here. The other order frees live addresses (whereabouts#207).
 """
 
 from cni_reaper_plugin.evidence import netns, records
-from cni_reaper_plugin.facts import GONE, OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings
+from cni_reaper_plugin.facts import GONE, OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings, VisibleNetns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,15 +48,34 @@ def cheap(
 
 def _account(reservations: list[Reservation], gathered: list[Evidence], surroundings: Surroundings) -> None:
     """Note whose the remembered netns are by now, as far as these records say so."""
-    call = surroundings.with_inode_of(gathered[0].call.netns) if gathered and gathered[0].call.netns is not None else None
-    if call is not None:
-        call.call = True
+    if gathered and surroundings.netns is not None:
+        account_call(gathered[0].call, surroundings.netns)
     for reservation, evidence in zip(reservations, gathered, strict=True):
         mapping = evidence.mapping
         if mapping is not None and mapping.recorded is not None and mapping.now is not None:
             seen = surroundings.with_inode_of(mapping.now)
             if seen is not None and mapping.now.is_proven(mapping.recorded, mapping.boot_id == surroundings.boot_id):
                 seen.names.add(reservation.container_id)
+
+
+def account_call(call: Call, visible: dict[int, VisibleNetns]) -> None:
+    """Note that an ADD's CNI_NETNS is its container's, if it is the one that was seen and no other has its number by now.
+
+    On DEL the path can be another container's by now; there the record says which netns is the container's own.
+    """
+    if call.verb != "ADD" or call.netns is None or call.attachment is None or call.netns.ino not in visible:
+        return
+    seen = visible[call.netns.ino]
+    if seen.netns.is_proven(call.netns) or (call.netns_path.startswith("/proc/") and _leads_to(call.netns_path, seen)):
+        seen.names.add(call.attachment.container_id)
+
+
+def _leads_to(path: str, seen: VisibleNetns) -> bool:
+    """Tell whether a process's path, whose inode nothing pins, leads to a netns now."""
+    try:
+        return not seen.netns.ns_id and netns.identify_ino(path) == seen.netns.ino
+    except OSError:
+        return False
 
 
 def _map_all(

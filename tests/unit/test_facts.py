@@ -110,10 +110,9 @@ def test_the_kernels_own_number_refutes_an_equal_ctime() -> None:
 
 
 def test_is_accounted() -> None:
-    """A netns is somebody else's if it is the host's, this call's, or named for another ID than the owner's."""
+    """A netns is somebody else's if it is the host's, or named for another ID than the owner's."""
     assert not VisibleNetns(NETNS).is_accounted("me")
     assert VisibleNetns(NETNS, host=True).is_accounted("me")
-    assert VisibleNetns(NETNS, call=True).is_accounted("me")
     named = VisibleNetns(NETNS)
     named.names.add("me")
     assert not named.is_accounted("me")

@@ -122,8 +122,10 @@ class Facts:
         surroundings = Surroundings(BOOT)
         surroundings.deep, surroundings.trouble, surroundings.list_complete = self.deep, self.blind, self.complete
         surroundings.peer_addresses = frozenset(pack(one) for one in self.peers)
-        host, called = visible(HOST, "10.0.0.1"), visible(OF_CALL)
-        host.host, called.call = True, True
+        host, called = visible(HOST, "10.0.0.1"), visible(OF_CALL, names=CALLER)
+        host.host = True
+        if self.call.attachment is not None and self.call.verb == "ADD":
+            called.names = {self.call.attachment.container_id}
         surroundings.netns = {seen.netns.ino: seen for seen in (host, called, *self.netns)} if self.deep else None
         self.call.valid, self.call.valid_network = self.valid, NETWORK
         evidence = Evidence(self.call, surroundings)
@@ -198,6 +200,27 @@ KEEPS = [
     Case("1", "ADD again, with a netns that is none", lambda: Facts(call=own_add(record(), netns=None)), LIVE, "this call"),
     Case("1", "ADD again, the older record knew no netns", lambda: Facts(call=own_add(record(None))), LIVE, "this call"),
     Case("1", "ADD again, not at the head", lambda: Facts(call=own_add(record(), head=False)), LIVE, "this call"),
+    Case(
+        "1",
+        "ADD again, the older netns is still there",
+        lambda: Facts(call=own_add(record()), netns=[visible(RECORDED)]),
+        LIVE,
+        "this call",
+    ),
+    Case(
+        "1",
+        "ADD again, the older one's number is of nobody",
+        lambda: Facts(call=own_add(record()), netns=[visible(REUSED)]),
+        LIVE,
+        "this call",
+    ),
+    Case(
+        "1",
+        "ADD again after a reboot, the older netns is still there",
+        lambda: Facts(call=own_add(record(boot=OTHER_BOOT)), netns=[visible(RECORDED, names=THIRD)]),
+        LIVE,
+        "this call",
+    ),
     Case(
         "1",
         "ADD again, NS_GET_ID says the same netns",
@@ -432,6 +455,19 @@ KEEPS = [
         lambda: Facts(netns=[visible(REUSED, names=THIRD)], named=True),
         LIVE,
         "named by the runtime",
+    ),
+    Case(
+        "5",
+        "the number is that of this call's netns, in which the owner is adding another interface",
+        lambda: Facts(mapping=record(Netns(4, OF_CALL.ino, 5000)), call=a_call(owner=OWNER, ifname="net1")),
+        LIVE,
+        "container of this call",
+    ),
+    Case(
+        "8",
+        "a DEL accounts for nothing: its path can be another container's by now",
+        lambda: Facts(mapping=None, netns=[visible(OF_POD)], call=a_call("DEL")),
+        UNKNOWN,
     ),
     Case(
         "6", "GC's list names the owner", lambda: Facts(mapping=None, call=gc_call(), valid={(OWNER, IFNAME)}), LIVE, "in GC list"
@@ -690,6 +726,20 @@ REAPS = [
         STALE,
         ADDED_AGAIN,
     ),
+    Case(
+        "1",
+        "ADD again, the older one's number is somebody else's",
+        lambda: Facts(call=own_add(record()), netns=[visible(REUSED, names=THIRD)]),
+        STALE,
+        ADDED_AGAIN,
+    ),
+    Case(
+        "1",
+        "ADD again after a reboot, the number is of nobody",
+        lambda: Facts(call=own_add(record(boot=OTHER_BOOT)), netns=[visible(REUSED)]),
+        STALE,
+        ADDED_AGAIN,
+    ),
     Case("1", "ADD again after a reboot", lambda: Facts(call=own_add(record(boot=OTHER_BOOT))), STALE, ADDED_AGAIN),
     Case(
         "1",
@@ -814,7 +864,14 @@ REAPS = [
         NETNS_GONE,
     ),
     Case(
-        "5",
+        "4",
+        "NS_GET_ID says that the number was reused, a netns of nobody is dark",
+        lambda: Facts(mapping=record(NUMBERED), netns=[visible(NUMBERED_ANEW, unseen=True)]),
+        STALE,
+        NETNS_GONE,
+    ),
+    Case(
+        "4",
         "NS_GET_ID says that the number was reused, at once",
         lambda: Facts(mapping=record(NUMBERED), netns=[visible(NUMBERED_ANEW)]),
         STALE,

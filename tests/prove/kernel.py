@@ -1,0 +1,366 @@
+"""A simulated kernel under the real judge, sweep, store and records: network namespaces, processes, boots and clocks.
+
+Everything that is a file for us (host-local's store, records, libcni's cache, what we remember) is a real file in a temporary
+directory. SEAMS lists what of the product is replaced, and nothing else is; `installed` checks that each name is still there.
+"""
+
+import contextlib
+import importlib
+import posix
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from cni_reaper_plugin.evidence.netns import Sighting, Sightings
+
+DEVICE = 4
+FIRST_INO = 4026532000
+HOST_INO = 4026531840
+PID_NAMESPACE, MOUNT_NAMESPACE = 4026531836, 4026531841
+PRODUCT = "cni_reaper_plugin"
+
+SEAMS = (
+    "evidence.boot.boot_id",
+    "evidence.boot.boottime_s",
+    "evidence.netns.posix",
+    "evidence.netns.nsfs_device",
+    "evidence.netns._nsfs_device",
+    "evidence.netns.ns_id",
+    "evidence.netns.everywhere",
+    "evidence.netns.sees",
+    "evidence.addresses.configured",
+    "evidence.peers.addresses",
+    "evidence.named.Names",
+    "evidence.records.posix",
+    "evidence.standing.posix",
+    "evidence.unclaimed.posix",
+    "evidence.unclaimed.Memory._clock_s",
+    "evidence.views.posix",
+    "evidence.views.own_view",
+    "evidence.views.RUN_DIR",
+    "clock.Budget.spent",
+    "flock.take",
+    "store.Network.snapshot",
+    "store.Network.remove",
+    "evidence.gather.cheap",
+    "chain.verbs.Log",
+)
+"""What is replaced: the kernel's answers, the clocks, waiting, and four places at which something else may happen in between."""
+
+
+@dataclass
+class Netns:
+    """One network namespace. places: paths at which it is mounted; hidden_mount: in a mount namespace of another runtime;
+    processes, threads, descriptors: process IDs that live in it, have a thread in it, or hold it open; veth: its far end is
+    in the host's netns; lookable: our user namespace may enter it."""
+
+    ino: int
+    ctime: int
+    ns_id: int
+    places: set[str] = field(default_factory=set)
+    hidden_mount: bool = False
+    processes: set[int] = field(default_factory=set)
+    threads: set[int] = field(default_factory=set)
+    descriptors: set[int] = field(default_factory=set)
+    socket: bool = False
+    veth: bool = True
+    lookable: bool = True
+    addresses: set[bytes] = field(default_factory=set)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a mount keeps its inode, and with it the ctime."""
+        return bool(self.places) or self.hidden_mount
+
+    @property
+    def held(self) -> bool:
+        """Whether anything keeps it alive."""
+        return self.pinned or bool(self.processes or self.threads or self.descriptors) or self.socket
+
+
+class Kernel:
+    """The node's kernel, its clocks and one boot. has_ns_id: it knows NS_GET_ID (Linux >= 6.18)."""
+
+    def __init__(self, has_ns_id: bool) -> None:
+        self.has_ns_id = has_ns_id
+        self.boots = 0
+        self.wall = 10**18
+        self.named: set[str] = set()
+        self.trouble = ""
+        self.blind = False
+        self.view_start = 0
+        self.boot()
+
+    def boot(self) -> None:
+        """Begin a new boot: nothing of the last one is left, and numbers are given anew."""
+        self.boots += 1
+        self.boot_id = f"00000000-0000-0000-0000-{self.boots:012d}"
+        self.monotonic_s = 100.0
+        self.netns: dict[int, Netns] = {}
+        self.mounts: dict[str, list[Netns]] = {}
+        self.next_id = 10
+        self.next_pid = 100
+        self.named = set()
+        self.blind = False
+        self.host = Netns(HOST_INO, 1, 1, processes={1})
+        self.host.addresses = {bytes((10, 0, 0, 1))}
+
+    def tick(self) -> int:
+        """Return a time of the wall clock, later than the last one."""
+        self.wall += 1
+        return self.wall
+
+    def create(self) -> Netns:
+        """Make a netns with the lowest free inode number, as the kernel gives it out again at once."""
+        ino = FIRST_INO
+        while ino in self.netns:
+            ino += 1
+        self.next_id += 1
+        made = self.netns[ino] = Netns(ino, self.tick(), self.next_id)
+        return made
+
+    def mount(self, netns: Netns, path: str) -> None:
+        """Mount a netns at a path, over what is mounted there."""
+        self.mounts.setdefault(path, []).append(netns)
+        netns.places.add(path)
+
+    def umount(self, path: str) -> None:
+        """Unmount what is on top at a path."""
+        stack = self.mounts.get(path)
+        if stack:
+            gone = stack.pop()
+            if gone not in stack:
+                gone.places.discard(path)
+            if not stack:
+                del self.mounts[path]
+            self.settle(gone)
+
+    def settle(self, netns: Netns) -> None:
+        """Let a netns that nothing holds any more end."""
+        if not netns.held and self.netns.get(netns.ino) is netns:
+            del self.netns[netns.ino]
+
+    def pid(self) -> int:
+        """Return a new process ID."""
+        self.next_pid += 1
+        return self.next_pid
+
+    def alive(self, netns: Netns) -> bool:
+        """Tell whether a netns is there (an equal object, of this boot)."""
+        return self.netns.get(netns.ino) is netns
+
+    def at(self, path: str) -> Netns | None:
+        """Return the netns that a path leads to now."""
+        if path in ("/proc/self/ns/net", "/proc/1/ns/net"):
+            return self.host
+        if path in self.mounts:
+            return self.mounts[path][-1]
+        if path.startswith("/proc/"):
+            pid = int(path.split("/")[2])
+            for netns in self.netns.values():
+                holders = (
+                    netns.processes if path.endswith("/ns/net") and "/task/" not in path else netns.threads | netns.descriptors
+                )
+                if pid in holders:
+                    return netns
+        return None
+
+    def stat(self, path: Any, *arguments: Any, **options: Any) -> Any:
+        """Answer for the paths of namespaces; all others are real."""
+        if isinstance(path, str) and (path in FIXED or path.startswith(("/run/netns/", "/var/run/netns/", "/proc/"))):
+            if path in FIXED:
+                return SimpleNamespace(st_dev=DEVICE, st_ino=FIXED[path], st_ctime_ns=1)
+            found = self.at(path)
+            if found is None:
+                raise FileNotFoundError(2, "simulated", path)
+            if not found.pinned:
+                found.ctime = self.tick()  # nothing keeps the inode, so each look makes a new one
+            return SimpleNamespace(st_dev=DEVICE, st_ino=found.ino, st_ctime_ns=found.ctime)
+        return posix.stat(path, *arguments, **options)
+
+    def id_of(self, path: str) -> int:
+        """Answer NS_GET_ID."""
+        found = self.at(path)
+        return found.ns_id if found is not None and self.has_ns_id else 0
+
+    def visible(self) -> list[Netns]:
+        """Return the netns that a look at mounts, processes, threads and descriptors shows in the present view."""
+        everyone = [self.host, *self.netns.values()]
+        if self.blind:
+            return everyone[:1]
+        return [one for one in everyone if one.pinned or one.processes or one.threads or one.descriptors]
+
+    def everywhere(self) -> Sightings:
+        """Answer evidence.netns.everywhere."""
+        if self.trouble:
+            raise OSError(5, self.trouble)
+        seen = {}
+        for netns in self.visible():
+            one = seen[netns.ino] = Sighting(netns.ino)
+            one.mounts = sorted(place for place in netns.places if self.at(place) is netns)
+            one.processes = sorted(netns.processes)
+            one.others = [f"/proc/{pid}/task/{pid}x/ns/net" for pid in sorted(netns.threads)]
+            one.others += [f"/proc/{pid}/fd/3" for pid in sorted(netns.descriptors)]
+        return seen
+
+    def sees(self, path: str, netns: Any) -> bool:
+        """Answer the self-check."""
+        found = self.at(path)
+        return not self.blind and found is not None and found is not self.host and found.ino == netns.ino
+
+    def configured(self, ino: int, *_: object) -> frozenset[bytes] | None:
+        """Answer which addresses a netns has."""
+        netns = self.host if ino == HOST_INO else self.netns.get(ino)
+        return frozenset(netns.addresses) if netns is not None and netns.lookable else None
+
+    def peers(self) -> frozenset[bytes]:
+        """Answer which addresses the far ends of our links have."""
+        return frozenset(address for netns in self.netns.values() if netns.veth and not self.blind for address in netns.addresses)
+
+    def view(self) -> list[int]:
+        """Answer which view this process has."""
+        return [PID_NAMESPACE + 900, MOUNT_NAMESPACE + 900, self.boots] if self.blind else [PID_NAMESPACE, MOUNT_NAMESPACE, 1]
+
+
+FIXED = {
+    "/proc/self/ns/pid": PID_NAMESPACE,
+    "/proc/self/ns/mnt": MOUNT_NAMESPACE,
+    "/proc/1/ns/mnt": MOUNT_NAMESPACE,
+    "/proc/self/ns/net": HOST_INO,
+    "/proc/1/ns/net": HOST_INO,
+}
+
+
+class Events:
+    """What the plugin logged, instead of a log."""
+
+    def __init__(self, level: str = "", log_file: str = "") -> None:
+        del level, log_file
+        self.said = SAID
+
+    def _say(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        self.said.append((level, event, fields))
+
+    def error(self, event: str, **fields: object) -> None:
+        """Note an event."""
+        self._say("error", event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Note an event."""
+        self._say("warning", event, fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """Note an event."""
+        self._say("info", event, fields)
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Note an event."""
+        self._say("debug", event, fields)
+
+
+SAID: list[tuple[str, str, dict[str, Any]]] = []
+
+
+class Names:
+    """The named guard's oracle: whom a runtime names."""
+
+    kernel: "Kernel"
+
+    def have(self, owner: str) -> bool:
+        """Tell whether a container is named."""
+        return owner in self.kernel.named
+
+
+class _Posix:
+    """The module posix with the kernel's stat."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.stat = kernel.stat
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(posix, name)
+
+
+def _owner_of(seam: str) -> tuple[ModuleType | type, str]:
+    parts = seam.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        try:
+            owner: Any = importlib.import_module(f"{PRODUCT}." + ".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        for name in parts[cut:-1]:
+            owner = getattr(owner, name)
+        return owner, parts[-1]
+    raise LookupError(seam)
+
+
+@contextlib.contextmanager
+def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut: Callable[[], bool]) -> Iterator[None]:
+    """Put the kernel under the product.
+
+    between: called where another process may come in between, with the name of the place; cut: whether the budget is used up.
+    """
+    before = {}
+    for seam in SEAMS:
+        owner, name = _owner_of(seam)
+        assert hasattr(owner, name), f"{seam} is no more: the model has to follow"
+        before[seam] = owner, name, getattr(owner, name)
+    take, snapshot, remove, cheap = (before[seam][2] for seam in SEAMS if seam.startswith(("flock", "store", "evidence.gather")))
+    Names.kernel = kernel
+    shim = _Posix(kernel)
+
+    def everywhere() -> Sightings:
+        between("before looking around")
+        seen = kernel.everywhere()
+        between("after looking around")
+        return seen
+
+    def take_at_once(fd: int, operation: int, wait_s: float) -> bool:
+        del wait_s
+        between("before a lock")
+        return bool(take(fd, operation, 0))
+
+    def snapshot_and(self: Any, *arguments: Any, **options: Any) -> Any:
+        found = snapshot(self, *arguments, **options)
+        between("after the snapshot")
+        return found
+
+    def remove_after(self: Any, *arguments: Any, **options: Any) -> Any:
+        between("before the removal")
+        return remove(self, *arguments, **options)
+
+    def cheap_and(*arguments: Any, **options: Any) -> Any:
+        between("before the records")
+        found = cheap(*arguments, **options)
+        between("after the records")
+        return found
+
+    replacements: dict[str, Any] = {
+        "evidence.boot.boot_id": lambda: kernel.boot_id,
+        "evidence.boot.boottime_s": lambda: kernel.monotonic_s,
+        "evidence.netns.nsfs_device": lambda: DEVICE,
+        "evidence.netns._nsfs_device": DEVICE,
+        "evidence.netns.ns_id": kernel.id_of,
+        "evidence.netns.everywhere": everywhere,
+        "evidence.netns.sees": kernel.sees,
+        "evidence.addresses.configured": kernel.configured,
+        "evidence.peers.addresses": kernel.peers,
+        "evidence.named.Names": Names,
+        "evidence.unclaimed.Memory._clock_s": lambda _: kernel.monotonic_s,
+        "evidence.views.own_view": kernel.view,
+        "evidence.views.RUN_DIR": run_dir,
+        "clock.Budget.spent": lambda *_, **__: cut(),
+        "flock.take": take_at_once,
+        "store.Network.snapshot": snapshot_and,
+        "store.Network.remove": remove_after,
+        "evidence.gather.cheap": cheap_and,
+        "chain.verbs.Log": Events,
+    }
+    try:
+        for seam, (owner, name, _) in before.items():
+            setattr(owner, name, shim if name == "posix" else replacements[seam])
+        yield
+    finally:
+        for owner, name, value in before.values():
+            setattr(owner, name, value)

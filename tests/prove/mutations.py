@@ -1,0 +1,286 @@
+"""Mutations of the product, each of which the proof has to catch: a rule taken away, a condition weakened, an order swapped.
+
+A mutation is an exact piece of source and what stands there instead. It is put into a copy of the product, and the copy is given
+to the model and to the unit tests of the judge and the store; a piece that is no longer there exactly once is an error.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.neighbours import ROOT
+
+PACKAGE = "cni_reaper_plugin"
+STEPS = 40_000
+UNIT_TESTS = ("tests/unit/test_judge.py", "tests/unit/test_store.py", "tests/unit/test_records.py", "tests/unit/test_named.py")
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One change. name: what is lost; file: below the package; before, after: the text."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+
+
+def _row(number: str, name: str) -> Mutation:
+    return Mutation(f"row {number} ({name}) is left out", "judge.py", f"    ({number}, _{name}),\n", "")
+
+
+MUTATIONS = (
+    _row("1", "own_call"),
+    _row("0", "source_unreadable"),
+    _row("2", "other_boot"),
+    _row("3", "netns_there"),
+    _row("4", "netns_gone"),
+    _row("5", "inode_elsewhere"),
+    _row("6", "listed"),
+    _row("7", "blank"),
+    _row("0", "sibling"),
+    _row("8", "unmapped"),
+    _row("9", "unclaimed"),
+    _row("10", "not_listed"),
+    Mutation(
+        "no guard at all",
+        "judge.py",
+        "            return _guarded(answer, number, reservation, evidence) if answer[0] == STALE else answer\n",
+        "            return answer\n",
+    ),
+    Mutation(
+        "the last guard lets configured addresses go",
+        "judge.py",
+        "            if evidence.packed in seen.addresses:\n                return LIVE",
+        "            if evidence.packed in seen.addresses and not row:\n                return LIVE",
+    ),
+    Mutation(
+        "a dark netns of nobody counts for nothing",
+        "judge.py",
+        "        elif row in NAMED_ROWS and not seen.is_accounted(reservation.container_id):\n",
+        "        elif row in NAMED_ROWS and seen.is_accounted(reservation.container_id):\n",
+    ),
+    Mutation("the named guard is left out", "judge.py", "    if row in NAMED_ROWS and evidence.named:\n", "    if row < 0:\n"),
+    Mutation(
+        "addresses at the far end of links count for nothing",
+        "judge.py",
+        "    if evidence.packed in surroundings.peer_addresses:\n",
+        "    if not surroundings.deep:\n",
+    ),
+    Mutation(
+        "another boot ID is enough for row 2",
+        "judge.py",
+        "    if mapping.now is not None and mapping.now.is_proven(mapping.recorded, same_boot=False):\n        return None\n",
+        "",
+    ),
+    Mutation(
+        "row 2 does not ask whether the netns is elsewhere",
+        "judge.py",
+        "    if any(seen.netns.is_proven(recorded, same_boot=False) for seen in evidence.surroundings.visible()):\n",
+        "    if recorded is None:\n",
+    ),
+    Mutation(
+        "row 4 does not ask whether the inode is visible",
+        "judge.py",
+        "    return (STALE, NETNS_GONE) if seen is None or seen.netns.is_another(mapping.recorded) else None\n",
+        "    return STALE, NETNS_GONE\n",
+    ),
+    Mutation(
+        "row 5 takes any other ctime for another netns",
+        "judge.py",
+        "    return (STALE, NETNS_GONE) if seen.is_accounted(reservation.container_id) else None\n",
+        "    return STALE, NETNS_GONE\n",
+    ),
+    Mutation(
+        "every record proves death",
+        "facts.py",
+        'return self.recorded is not None and (self.head or bool(self.pod.get("uid")))',
+        "return self.recorded is not None",
+    ),
+    Mutation(
+        "row 9 forgets the netns of then",
+        "judge.py",
+        "    for candidate in remembered.netns:\n",
+        "    for candidate in remembered.netns[:0]:\n",
+    ),
+    Mutation(
+        "row 9 does not wait", "judge.py", "    if remembered.age_s >= surroundings.grace_s:\n", "    if remembered.age_s >= 0:\n"
+    ),
+    Mutation(
+        "row 9 never gives up waiting",
+        "judge.py",
+        "    if remembered.age_s >= surroundings.grace_s:\n        return STALE, UNCLAIMED\n",
+        "",
+    ),
+    Mutation(
+        "row 10 takes any list",
+        "judge.py",
+        "    return (STALE, NOT_LISTED) if surroundings.list_complete or not surroundings.deep else None\n",
+        "    return STALE, NOT_LISTED\n",
+    ),
+    Mutation("row 10 does not wait", "judge.py", "remembered.age_s < LISTED_AFTER_S", "remembered.age_s < 0"),
+    Mutation(
+        "added again: without regard to what stood before",
+        "judge.py",
+        "    if (reservation.address, reservation.ino, reservation.ctime) not in call.standing:\n        return False"
+        "  # an ADD that runs beside this one has made it\n",
+        "",
+    ),
+    Mutation(
+        "left by DEL: whatever CNI_NETNS says",
+        "judge.py",
+        "    return call.netns is not None and mapping.recorded is not None and call.netns.is_proven(mapping.recorded)\n",
+        "    return True\n",
+    ),
+    Mutation(
+        "an operator's notes are owners",
+        "judge.py",
+        "        if run == HEX_RUN:\n            return True\n    return False\n",
+        "        if run == HEX_RUN:\n            return True\n    return True\n",
+    ),
+    Mutation(
+        "an equal inode number proves the same netns",
+        "facts.py",
+        "        return self.ctime != 0 and self.ctime == other.ctime\n",
+        "        return True\n",
+    ),
+    Mutation(
+        "netns first, reservations afterwards",
+        "sweep.py",
+        "    reservations = directory.snapshot(_beginning_with(candidate, list(directory.addresses())))\n"
+        "    judged = _judged_closely(directory.name, reservations, call, settings, budget, memory)\n",
+        "    from cni_reaper_plugin.evidence import netns\n"
+        "    early = netns.everywhere()\n"
+        "    reservations = directory.snapshot(_beginning_with(candidate, list(directory.addresses())))\n"
+        "    late, netns.everywhere = netns.everywhere, lambda: early\n"
+        "    try:\n"
+        "        judged = _judged_closely(directory.name, reservations, call, settings, budget, memory)\n"
+        "    finally:\n"
+        "        netns.everywhere = late\n",
+    ),
+    Mutation(
+        "what is removed is not read again",
+        "store.py",
+        "                if now is None or (now.ino, now.ctime, now.content) != (judged.ino, judged.ctime, judged.content) "
+        "or not now.ino:\n",
+        "                if now is None:\n",
+    ),
+    Mutation(
+        "the owner's record is not read again",
+        "store.py",
+        "                if judged.kind != BLANK and not still_judged(judged):\n                    continue\n",
+        "",
+    ),
+    Mutation(
+        "host-local's lock is not waited for",
+        "store.py",
+        "                raise LockTimeoutError\n",
+        "                pass\n",
+    ),
+    Mutation(
+        "the self-check always passes",
+        "chain/verbs.py",
+        "        call.self_checked = call.netns is not None and netns.sees(call.netns_path, call.netns)\n",
+        "        call.self_checked = True\n",
+    ),
+    Mutation(
+        "every view is proven",
+        "evidence/views.py",
+        '    known = proven(boot_id)\n    if view in known:\n        return "all"\n',
+        '    known = proven(boot_id)\n    return "all"\n',
+    ),
+    Mutation(
+        "a call's netns counts for its own container as another's",
+        "evidence/gather.py",
+        "        seen.names.add(call.attachment.container_id)\n",
+        "        seen.host = True\n",
+    ),
+    Mutation(
+        "the netns of a DEL is its container's",
+        "evidence/gather.py",
+        '    if call.verb != "ADD" or call.netns is None or',
+        "    if call.netns is None or",
+    ),
+    Mutation(
+        "a call's netns is known by its inode number",
+        "evidence/gather.py",
+        "    if seen.netns.is_proven(call.netns) or (",
+        "    if seen or (",
+    ),
+    Mutation(
+        "an ADD leaves an older record where it is",
+        "chain/recording.py",
+        "            directory.remove(attachment)\n            new = ",
+        "            return\n            new = ",
+    ),
+    Mutation(
+        "what is remembered counts in every boot",
+        "evidence/unclaimed.py",
+        '        if noted["bootID"] != self.boot_id or noted["view"] != self._view:\n            return\n',
+        "",
+    ),
+    Mutation(
+        "what is remembered counts for another file",
+        "evidence/unclaimed.py",
+        "        if (ino, ctime) != (reservation.ino, reservation.ctime):\n            return None\n",
+        "",
+    ),
+    Mutation(
+        "whoever was reported has been looked for",
+        "first_look.py",
+        "                    memory.remember([identified], None)",
+        "                    memory.remember([identified], [])",
+    ),
+    Mutation(
+        "a noted owner is LIVE whatever stands at its path",
+        "evidence/standing.py",
+        "                if now.st_ino == one[3] and now.st_ctime_ns == one[4] and now.st_dev == one[2]:\n",
+        "                if now is not None:\n",
+    ),
+    Mutation(
+        "a source that fails is no trouble",
+        "sweep.py",
+        "        if look.surroundings.trouble:\n            raise SkippedError(look.surroundings.trouble)\n",
+        '        look.surroundings.trouble = ""\n',
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Caught:
+    """What became of a mutation. by: `model`, `unit tests` or "" when nothing caught it; how: its first words."""
+
+    mutation: Mutation
+    by: str
+    how: str
+
+
+def run(mutation: Mutation, number: int, steps: int = STEPS) -> Caught:
+    """Put a mutation into a copy of the product and see who catches it: the model first, then the unit tests."""
+    with tempfile.TemporaryDirectory(prefix="cni-reaper-mutation-") as name:
+        copy = Path(name)
+        shutil.copytree(ROOT / PACKAGE, copy / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        file = copy / PACKAGE / mutation.file
+        text = file.read_text()
+        if text.count(mutation.before) != 1:
+            message = f"the mutation {mutation.name!r} does not fit {mutation.file} any more"
+            raise LookupError(message)
+        file.write_text(text.replace(mutation.before, mutation.after))
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ""}
+        model = [sys.executable, "-m", "tests.prove.model", str(steps), str(number)]
+        ran = subprocess.run(model, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            said = (ran.stdout.strip() or ran.stderr.strip().rpartition("\n")[2])[:160]
+            return Caught(mutation, "model" if ran.stdout.startswith("seed") else "model (crash)", said)
+        unit = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *UNIT_TESTS]
+        ran = subprocess.run(unit, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+        if ran.returncode == 1:
+            failed = [line for line in ran.stdout.splitlines() if line.startswith("FAILED")]
+            return Caught(mutation, "unit tests", failed[0][7:160] if failed else "")
+        return Caught(mutation, "", ran.stdout.strip().rpartition("\n")[2])

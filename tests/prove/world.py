@@ -1,0 +1,802 @@
+"""One node in the model: pods, host-local, the runtime's mishaps, and a ledger that knows who lives.
+
+Each public method is one step. Two promises are checked after each: no live owner's reservation is gone, and a dead owner's is
+gone after an ADD that nothing hindered (after `graceSeconds` where only row 9 can free it).
+"""
+
+import fcntl
+import ipaddress
+import json
+import os
+import random
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cni_reaper_plugin import judge
+from cni_reaper_plugin.chain import verbs
+from cni_reaper_plugin.chain.request import Request
+from tests.prove import kernel as kernels
+from tests.prove.kernel import Kernel, Netns
+
+NETWORKS = ("alpha", "beta")
+POOL = 7
+GRACE_S = 1500
+LONG_S = 120
+DEPTH = 2  # how deep processes are nested into each other's gaps
+
+
+class ViolationError(AssertionError):
+    """A promise was broken."""
+
+
+@dataclass
+class Box:
+    """One life of a container. id: its ID, which Podman gives again to its next life; uid: a pod's; path: CNI_NETNS."""
+
+    id: str
+    uid: str
+    netns: Netns
+    path: str
+    boot: int
+    foreign: bool = False
+    attachments: list["Attached"] = field(default_factory=list)
+
+
+@dataclass
+class Attached:
+    """One attachment of a box. place: of our entry in its chain, `head`, `second` or `none`; address: from host-local, "" before;
+    hidden: the kernel never shows the address (gVisor); up: configured; mapped: our record stands as written; released: DEL has begun;
+    waiting_since: when a dead one was first looked at by an ADD without hindrance, in this boot."""
+
+    box: Box
+    network: str
+    ifname: str
+    place: str
+    hidden: bool = False
+    address: str = ""
+    up: bool = False
+    mapped: bool = False
+    released: bool = False
+    recorded_ino: int = 0
+    waiting_since: float | None = None
+
+
+@dataclass
+class Statistics:
+    """What was done so far: steps and places by name, rows by number, reasons of what was freed."""
+
+    steps: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    reaped: Counter[str] = field(default_factory=Counter)
+    between: Counter[str] = field(default_factory=Counter)
+
+
+STATISTICS = Statistics()
+
+
+def packed(address: str) -> bytes:
+    """Return the bytes of an address."""
+    return ipaddress.ip_address(address).packed
+
+
+class World:
+    """A node and its history. choices: where all chance comes from, so that a walk can be walked again."""
+
+    def __init__(self, choices: random.Random) -> None:
+        self.random = choices
+        self.kernel = Kernel(has_ns_id=choices.random() < 0.5)
+        shm = "/dev/shm"
+        self.home = Path(tempfile.mkdtemp(prefix="cni-reaper-model-", dir=shm if os.path.isdir(shm) else None))
+        self.data, self.state = self.home / "networks", self.home / "reaper"
+        self.cache, self.run = self.home / "cache", self.home / "run"
+        for directory in (self.data, self.cache / "results", self.run):
+            directory.mkdir(parents=True)
+        self.boxes: list[Box] = []
+        self.places: dict[str, str] = {}
+        self.ledger: dict[tuple[str, str], Attached] = {}
+        self.flights: list[Generator[None]] = []
+        self.landing: list[Attached] = []
+        self.deleting: set[str] = set()
+        self.depth = 0
+        self.disturbed = False
+        self.quiet = True
+        self.cuts = False
+        self.backup: Path | None = None
+        self.serial = 0
+        self.star = choices.random() < 0.3
+        self.pool = {name: [f"10.{number}.0.{host}" for host in range(2, 2 + POOL)] for number, name in enumerate(NETWORKS, 7)}
+        self.last = dict.fromkeys(NETWORKS, 0)
+        self.stack = ExitStack()
+        self.stack.enter_context(kernels.installed(self.kernel, str(self.run), self._between, self._cut))
+        kernels.SAID.clear()
+
+    def close(self) -> None:
+        """Give the product back its kernel, and remove the files."""
+        self.stack.close()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    # What may come in between
+
+    def _between(self, place: str) -> None:
+        if self.quiet or self.depth >= DEPTH or self.random.random() > 0.2:
+            return
+        STATISTICS.between[place] += 1
+        self.disturbed = True
+        self.depth += 1
+        try:
+            self.random.choice(
+                (self._fly, self._fly, self._fly, self._take_off, self._end_some_netns, self._del_now, self._sweep_now)
+            )()
+        finally:
+            self.depth -= 1
+
+    def _cut(self) -> bool:
+        return self.cuts and self.random.random() < 0.5
+
+    # host-local
+
+    def _allocate(self, attached: Attached) -> Generator[None]:
+        """Take an address as host-local does: under its lock create the file, then write it. Nothing when there is none."""
+        directory = self.data / attached.network
+        directory.mkdir(exist_ok=True)
+        lock = os.open(directory / "lock", os.O_RDONLY | os.O_CREAT)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return  # somebody in a gap of whom we are has it; a real one would wait
+            content = f"{attached.box.id}\r\n{attached.ifname}"
+            held = {file.name: file.read_bytes() for file in directory.iterdir() if file.name[0].isdigit()}
+            if content.encode() in held.values():
+                return  # duplicate allocation is not allowed
+            pool, last = self.pool[attached.network], self.last[attached.network]
+            free = [address for address in pool[last:] + pool[:last] if address not in held]
+            if not free:
+                return
+            address = free[0]
+            self.last[attached.network] = pool.index(address) + 1
+            (directory / address).touch()
+            attached.address = address
+            self.ledger[attached.network, address] = attached
+            killed = True
+            try:
+                yield
+                killed = self.random.random() < 0.03
+            finally:
+                if killed:  # between creating and writing
+                    del self.ledger[attached.network, address]
+                    attached.address = ""
+            if killed:
+                return
+            (directory / address).write_text(content)
+            mtime = self.random.choice((0, 1e9, 4e9))
+            os.utime(directory / address, (mtime, mtime))
+        finally:
+            os.close(lock)
+
+    def _release(self, attached: Attached) -> None:
+        """Release as host-local does: every file of this ID and ifname."""
+        content = f"{attached.box.id}\r\n{attached.ifname}".encode()
+        for file in (self.data / attached.network).glob("[0-9]*"):
+            if file.read_bytes() == content:
+                file.unlink()
+                self.ledger.pop((attached.network, file.name), None)
+
+    # The plugin
+
+    def _call(self, verb: str, attached: Attached | None, network: str, path: str = "", **config: Any) -> None:
+        """Run one verb of the real plugin."""
+        environment = {b"CNI_COMMAND": verb.encode(), b"CNI_PATH": b"/bin", b"CNI_NETNS": path.encode()}
+        if attached is not None:
+            environment[b"CNI_CONTAINERID"], environment[b"CNI_IFNAME"] = attached.box.id.encode(), attached.ifname.encode()
+            if attached.box.uid:
+                environment[b"CNI_ARGS"] = f"K8S_POD_NAMESPACE=d;K8S_POD_NAME=p;K8S_POD_UID={attached.box.uid}".encode()
+        whole = {
+            "cniVersion": "1.1.0",
+            "name": network,
+            "type": "cni-reaper",
+            "dataDir": str(self.data),
+            "stateDir": str(self.state),
+            "cacheDirs": [str(self.cache)],
+            **({"networks": ["*"]} if self.star else {}),
+            **config,
+        }
+        request = Request(verb, environment)
+        request.configure(json.dumps(whole).encode())
+        said = len(kernels.SAID)
+        verbs.VERBS[verb](request, environment)
+        for level, event, fields in kernels.SAID[said:]:
+            if level == "error":
+                raise ViolationError(f"{event} {fields}")
+            if event == "reaped":
+                STATISTICS.reaped[fields["reason"]] += 1
+            if level == "warning" or event in ("sweep-skipped", "sweep-cut"):
+                self.disturbed = self.disturbed or not (event == "sweep-skipped" and "no reservations here" in fields["reason"])
+        if not self.depth:
+            del kernels.SAID[:]
+        if verb == "ADD" and not self.depth:
+            self._see_what_is_left(network)
+
+    def _gc(self, network: str, listed: dict[str, Any]) -> None:
+        self._call("GC", None, network, **listed)
+
+    def _add(self, attached: Attached) -> None:
+        """Run our ADD; what it has to free is known before, and checked after, unless something came in between."""
+        if not self.depth:
+            self.disturbed = bool(self.kernel.trouble) or self.kernel.blind or self.cuts
+            self._expect_before(attached)
+        previous = {} if attached.place == "head" else {"prevResult": {"cniVersion": "1.1.0"}}
+        attached.recorded_ino = attached.box.netns.ino
+        found = self.kernel.at(attached.box.path) is attached.box.netns
+        self.disturbed = self.disturbed or not found
+        self._call("ADD", attached, attached.network, attached.box.path, **previous)
+        attached.mapped = found
+
+    # What is expected
+
+    def _lives(self, attached: Attached) -> bool:
+        return bool(attached.address) and not attached.released and self.kernel.alive(attached.box.netns)
+
+    def check(self) -> None:
+        """Check that no live owner has lost its reservation."""
+        for (network, address), attached in self.ledger.items():
+            if self._lives(attached):
+                try:
+                    content = (self.data / network / address).read_text()
+                except FileNotFoundError:
+                    message = f"{address} of {attached} was freed while it lives"
+                    raise ViolationError(message) from None
+                if content and not content.startswith(attached.box.id):
+                    message = f"{address} of {attached} was given to {content!r}"
+                    raise ViolationError(message)
+
+    def _stands(self, network: str, address: str, one: Attached) -> bool:
+        file = self.data / network / address
+        return file.exists() and file.read_text() == f"{one.box.id}\r\n{one.ifname}"
+
+    def _expect_before(self, caller: Attached) -> None:
+        """Note who is dead, and what this ADD has to free of it."""
+        now = self.kernel.monotonic_s
+        self.must_go: list[tuple[str, str, str]] = []
+        networks = NETWORKS if self.star else (caller.network,)
+        everyone = [self.kernel.host, *self.kernel.netns.values()]
+        numbers = {netns.ino for netns in everyone}
+        ids_alive = {one.box.id for one in self.ledger.values() if self._lives(one)} | {
+            box.id for box in self.boxes if self.kernel.alive(box.netns)
+        }
+        configured = {address for netns in everyone for address in netns.addresses}
+        dark = any(not netns.lookable for netns in everyone)
+        for (network, address), one in self.ledger.items():
+            if network not in networks or self.kernel.alive(one.box.netns) or one.box.id in ids_alive:
+                continue
+            if not self._stands(network, address, one):
+                continue
+            if packed(address) in configured or one.box.id in self.kernel.named:
+                continue
+            kin = [other.recorded_ino for box in self.boxes if box.id == one.box.id for other in box.attachments]
+            reused = any(ino in numbers for ino in kin if ino)
+            at_once = one.mapped and one.place == "head" and (self.kernel.has_ns_id or not reused)
+            if at_once:
+                self.must_go.append((network, address, "its netns is gone and its record says so"))
+            elif one.waiting_since is not None and now - one.waiting_since >= GRACE_S and not dark and not reused:
+                self.must_go.append((network, address, f"it was waited for since {one.waiting_since}"))
+            elif one.waiting_since is None:
+                one.waiting_since = -1.0  # begins when this ADD has looked
+        for network in networks:
+            for file in (self.data / network).glob("[0-9]*"):
+                if not file.stat().st_size and (network, file.name) not in self.ledger and packed(file.name) not in configured:
+                    self.must_go.append((network, file.name, "it is empty"))
+
+    def _see_what_is_left(self, network: str) -> None:
+        del network
+        if self.disturbed:
+            for one in self.ledger.values():
+                one.waiting_since = None if one.waiting_since == -1.0 else one.waiting_since
+            return
+        for network_, address, why in self.must_go:
+            if (self.data / network_ / address).exists():
+                message = f"{network_} {address} is still there: {why}: {self.ledger.get((network_, address))}"
+                raise ViolationError(message)
+            self.ledger.pop((network_, address), None)
+        for one in self.ledger.values():
+            if one.waiting_since == -1.0:
+                one.waiting_since = self.kernel.monotonic_s
+        gone = [key for key, one in self.ledger.items() if not (self.data / key[0] / key[1]).exists() and not self._lives(one)]
+        for key in gone:
+            del self.ledger[key]
+
+    def _forget_waiting(self) -> None:
+        for one in self.ledger.values():
+            one.waiting_since = None
+
+    # Pods
+
+    def _new_netns(self) -> tuple[Netns, str]:
+        netns = self.kernel.create()
+        netns.veth = self.random.random() < 0.7
+        kind = self.random.random()
+        if kind < 0.75:
+            path = f"/run/netns/ns{self.random.randrange(6)}"  # few names, so that they are used again
+            if path in self.kernel.mounts:
+                self.serial += 1
+                path = f"/run/netns/n{self.serial}"
+            self.kernel.mount(netns, path)
+            if self.random.random() < 0.7:
+                netns.processes.add(self.kernel.pid())
+        else:
+            pid = self.kernel.pid()
+            netns.processes.add(pid)
+            path = f"/proc/{pid}/ns/net"
+        return netns, path
+
+    def _new_box(self) -> Box:
+        dead_ids = [box.id for box in self.boxes if not box.uid and not box.foreign and not self.kernel.alive(box.netns)]
+        alive = {box.id for box in self.boxes if self.kernel.alive(box.netns)} | {one.box.id for one in self.landing}
+        alive |= self.deleting  # host-local itself frees by (ID, ifname), whichever life it is
+        again = [one for one in dead_ids if one not in alive]
+        self.serial += 1
+        if again and self.random.random() < 0.4:
+            name, uid = self.random.choice(again), ""
+        else:
+            name, uid = f"{self.serial:064x}", f"uid-{self.serial}" if self.random.random() < 0.6 else ""
+            name = "ab" * 16 + name[32:]
+        netns, path = self._new_netns()
+        box = Box(name, uid, netns, path, self.kernel.boots)
+        self.boxes.append(box)
+        return box
+
+    def _flight(self, attached: Attached) -> Generator[None]:
+        """One ADD of a chain, phase by phase; the runtime or a plugin may die after each."""
+        self.landing.append(attached)
+        attached.box.attachments.append(attached)
+        try:
+            yield from self._phases(attached)
+        finally:
+            self.landing.remove(attached)
+
+    def _phases(self, attached: Attached) -> Generator[None]:
+        if self.kernel.at(attached.box.path) is not attached.box.netns:
+            return  # the runtime finds another netns there, or none: it would be that one's ADD
+        if attached.place == "head":
+            self._add(attached)
+            yield
+        yield from self._allocate(attached)
+        if not attached.address:
+            return
+        yield
+        if not attached.hidden and self.kernel.alive(attached.box.netns):
+            attached.box.netns.addresses.add(packed(attached.address))
+        attached.up = True
+        yield
+        if attached.place == "second" and self.kernel.alive(attached.box.netns):
+            self._add(attached)
+            yield
+        if self.random.random() < 0.7 and self.kernel.boots == attached.box.boot:
+            entry = {"kind": "cniCacheV1", "netns": attached.box.path, "networkName": attached.network, "result": {}}
+            entry.update(containerId=attached.box.id, ifName=attached.ifname)
+            name = f"{attached.network}-{attached.box.id}-{attached.ifname}"
+            (self.cache / "results" / name).write_text(json.dumps(entry))
+
+    def _take_off(self) -> None:
+        """Begin an ADD of a new container, or of another interface or network of one that lives."""
+        living = [box for box in self.boxes if self.kernel.alive(box.netns) and not box.foreign]
+        box = self.random.choice(living) if living and self.random.random() < 0.3 else self._new_box()
+        network = self.random.choice(NETWORKS)
+        ifname = self.random.choice(("eth0", "net1"))
+        if any((one.network, one.ifname) == (network, ifname) for one in box.attachments):
+            return
+        # A container that comes back comes by the same chain; a chain changed in between is a known limit (H3b).
+        place = self.places.setdefault(box.id, self.random.choices(("head", "second", "none"), (6, 2, 2))[0])
+        attached = Attached(box, network, ifname, place, hidden=self.random.random() < 0.25)
+        if attached.hidden:
+            self.kernel.named.add(box.id)  # the runtime has its task directory, or a process its cgroup
+        self.flights.append(self._flight(attached))
+        self._fly_on(self.flights[-1])
+
+    def _fly(self) -> None:
+        """Let an ADD that is on its way go on by one phase."""
+        if self.flights:
+            self._fly_on(self.random.choice(self.flights))
+
+    def _fly_on(self, flight: Generator[None]) -> None:
+        try:
+            next(flight)
+        except StopIteration:
+            if flight in self.flights:
+                self.flights.remove(flight)
+        except ValueError:
+            return  # it is the very one in whose gap this happens
+
+    def _land(self) -> None:
+        """Let all ADDs come to their end."""
+        for flight in list(self.flights):
+            for _ in range(12):
+                if flight in self.flights:
+                    self._fly_on(flight)
+
+    def _end(self, box: Box) -> None:
+        """Take away all that holds a container's netns."""
+        netns = box.netns
+        for path in list(netns.places):
+            while self.kernel.alive(netns) and path in netns.places:
+                stack = self.kernel.mounts.get(path, [])
+                if stack and stack[-1] is not netns:
+                    stack.remove(netns)
+                    netns.places.discard(path)
+                else:
+                    self.kernel.umount(path)
+        netns.processes.clear()
+        netns.threads.clear()
+        netns.descriptors.clear()
+        netns.hidden_mount = netns.socket = False
+        self.kernel.settle(netns)
+        self.kernel.named.discard(box.id)
+
+    def _end_some_netns(self) -> None:
+        living = [box for box in self.boxes if self.kernel.alive(box.netns)]
+        if living:
+            self._end(self.random.choice(living))
+
+    def _delete(self, attached: Attached) -> None:
+        """One DEL of a chain, backwards; any of its parts may be lost."""
+        attached.released = True
+        self.deleting.add(attached.box.id)
+        try:
+            self._delete_all(attached)
+        finally:
+            self.deleting.discard(attached.box.id)
+
+    def _delete_all(self, attached: Attached) -> None:
+        given = attached.box.path if self.random.random() < 0.8 else ""
+        if attached.address and self.kernel.alive(attached.box.netns):
+            attached.box.netns.addresses.discard(packed(attached.address))
+        if attached.place == "second":
+            self._call("DEL", attached, attached.network, given)
+        if self.random.random() < 0.8:  # flannel and multus may answer success and do nothing
+            self._release(attached)
+        if attached.place == "head" and self.random.random() < 0.9:
+            self._call("DEL", attached, attached.network, given)
+        name = f"{attached.network}-{attached.box.id}-{attached.ifname}"
+        if self.random.random() < 0.8:
+            (self.cache / "results" / name).unlink(missing_ok=True)
+
+    def _del_now(self) -> None:
+        ready = [one for box in self.boxes for one in box.attachments if one not in self.landing and not one.released]
+        current = [
+            one
+            for one in ready
+            if not any(
+                other.box.id == one.box.id
+                and other is not one
+                and other.box is not one.box
+                and self.kernel.alive(other.box.netns)
+                for other in ready
+            )
+        ]
+        if current:
+            self._delete(self.random.choice(current))
+
+    def _sweep_now(self) -> None:
+        self._call("GC", None, self.random.choice(NETWORKS))
+
+    # Steps
+
+    def step(self, name: str) -> None:
+        """Take one step by its name, in STEPS, and check the promises."""
+        STATISTICS.steps[name] += 1
+        self.quiet = self.random.random() < 0.4
+        self.cuts = self.random.random() < 0.05
+        self.kernel.trouble = "injected" if self.random.random() < 0.02 else ""
+        self.disturbed = False
+        getattr(self, name)()
+        self.kernel.trouble = ""
+        self.quiet = True
+        self.check()
+        if len(self.boxes) > 40:
+            self._forget_the_long_dead()
+
+    def _forget_the_long_dead(self) -> None:
+        needed = {id(one.box) for one in self.ledger.values()} | {id(one.box) for one in self.landing}
+        self.boxes = [box for box in self.boxes if self.kernel.alive(box.netns) or id(box) in needed]
+
+    def begin_add(self) -> None:
+        """A runtime begins an ADD."""
+        self._take_off()
+
+    def go_on(self) -> None:
+        """An ADD on its way takes its next phase."""
+        self._fly()
+
+    def finish_adds(self) -> None:
+        """All ADDs on their way come to their end."""
+        self._land()
+
+    def whole_add(self) -> None:
+        """A container starts, from ADD's begin to its end."""
+        self._take_off()
+        for _ in range(10):
+            if self.flights:
+                self._fly_on(self.flights[-1])
+
+    def repeat_add(self) -> None:
+        """An impatient runtime sends ADD again for an attachment that is up or on its way."""
+        ready = [
+            one
+            for box in self.boxes
+            if self.kernel.alive(box.netns)
+            for one in box.attachments
+            if one.place == "head" and not one.released
+        ]
+        ready = [one for one in ready if self.kernel.at(one.box.path) is one.box.netns]
+        if ready:
+            self._add(self.random.choice(ready))
+
+    def add_fails(self) -> None:
+        """An ADD on its way ends where it is; the runtime sends DEL, or does not."""
+        if not self.flights:
+            return
+        flight = self.flights.pop(self.random.randrange(len(self.flights)))
+        flight.close()
+        ended = [
+            one for box in self.boxes for one in box.attachments if one not in self.landing and not one.up and not one.released
+        ]
+        for one in ended:
+            if self.random.random() < 0.6:
+                self._delete(one)
+            if self.random.random() < 0.8 or one.place == "none" or not one.mapped:
+                self._end(one.box)
+
+    def delete(self) -> None:
+        """A runtime sends DEL, before or after the netns ends."""
+        self._del_now()
+
+    def delete_and_end(self) -> None:
+        """A container is stopped in good order."""
+        ready = [box for box in self.boxes if self.kernel.alive(box.netns) and not any(one.box is box for one in self.landing)]
+        if ready:
+            box = self.random.choice(ready)
+            for one in box.attachments:
+                if not one.released:
+                    self._delete(one)
+            self._end(box)
+
+    def die(self) -> None:
+        """A container's netns ends, and no DEL comes, or it comes late."""
+        self._end_some_netns()
+
+    def lose_path(self) -> None:
+        """A netns stays alive, but its path is unmounted lazily, overmounted, or only in another mount namespace."""
+        ready = [box for box in self.boxes if self.kernel.alive(box.netns) and box.netns.places]
+        if not ready:
+            return
+        netns = self.random.choice(ready).netns
+        how = self.random.randrange(6)
+        if how == 0:
+            netns.hidden_mount = True
+            netns.processes.add(self.kernel.pid())
+        elif how == 1:
+            netns.processes.add(self.kernel.pid())
+        elif how == 2:
+            netns.threads.add(self.kernel.pid())
+        elif how == 3:
+            netns.descriptors.add(self.kernel.pid())
+        elif how == 4 and netns.veth and netns.addresses:
+            netns.socket = True  # only the far end of its veth, and the addresses behind that, tell of it
+        else:
+            over = self.kernel.create()
+            self.kernel.mount(over, next(iter(netns.places)))
+            return
+        if netns.socket and not any(one.box.netns is netns and (one.hidden or not one.up) for one in self._attachments()):
+            netns.processes.clear()
+        elif netns.socket:
+            netns.socket = False
+            return
+        for path in list(netns.places):
+            if self.kernel.at(path) is netns:
+                self.kernel.umount(path)
+
+    def _attachments(self) -> list[Attached]:
+        return [one for box in self.boxes for one in box.attachments]
+
+    def stranger_comes(self) -> None:
+        """A service with PrivateNetwork, a sandbox of another kind: a netns of nobody, perhaps one nobody can look into."""
+        if len(self.kernel.netns) < 12:
+            netns = self.kernel.create()
+            netns.processes.add(self.kernel.pid())
+            netns.lookable = self.random.random() < 0.8
+            self.boxes.append(Box(f"stranger-{self.serial}", "", netns, "", self.kernel.boots, foreign=True))
+
+    def reboot(self) -> None:
+        """The node reboots; /run is wiped, or is a disk and stays."""
+        for flight in self.flights:
+            flight.close()
+        self.flights.clear()
+        self.kernel.boot()
+        self._forget_waiting()
+        if self.random.random() < 0.7:
+            shutil.rmtree(self.run)
+            self.run.mkdir()
+        elif self.random.random() < 0.5:
+            (self.run / "alpha.json").unlink(missing_ok=True)
+        for (network, address), one in list(self.ledger.items()):
+            if not (self.data / network / address).exists():
+                del self.ledger[network, address]
+            else:
+                one.released = one.released or False
+
+    def time_passes(self) -> None:
+        """Seconds to an hour go by; whoever is on its way without a record arrives before, as no ADD takes `graceSeconds`."""
+        self._land()
+        for one in self._attachments():
+            if self._lives(one) and not one.up:
+                if not one.hidden:
+                    one.box.netns.addresses.add(packed(one.address))
+                one.up = True
+        self.kernel.monotonic_s += self.random.choice((1, 11, 119, 121, 700, 1501, 4000))
+
+    def clock_steps(self) -> None:
+        """NTP, or no clock at all: the wall clock jumps either way, and never shows one nanosecond twice."""
+        self.kernel.wall += self.random.choice((3600 * 10**9, 10**12, 1))
+
+    def lose_record(self) -> None:
+        """A record is lost or corrupt."""
+        found = [file for file in self.state.glob("*/*:*") if file.is_file()]
+        if not found:
+            return
+        file = self.random.choice(found)
+        name, _, ifname = file.name.partition(":")
+        theirs = [
+            one for one in self._attachments() if one.box.id == name and one.ifname == ifname and one.network == file.parent.name
+        ]
+        if any(self._lives(one) and not one.up for one in theirs) or any(one in self.landing for one in theirs):
+            return  # in flight and unmapped, in a netns that another container's record may name
+        if self.random.random() < 0.5:
+            file.unlink()
+        else:
+            file.write_bytes(file.read_bytes()[: self.random.randrange(20)])
+        for one in theirs:
+            one.mapped = False
+
+    def save_records(self) -> None:
+        """A backup of stateDir is taken."""
+        if self.state.exists():
+            if self.backup is not None:
+                shutil.rmtree(self.backup)
+            self.backup = self.home / "backup"
+            shutil.copytree(self.state, self.backup)
+
+    def restore_records(self) -> None:
+        """The backup is put back, but for containers whose ID lives again: that is a known limit."""
+        if self.backup is None:
+            return
+        again = {box.id for box in self.boxes if not box.uid}
+        for file in self.backup.glob("*/*:*"):
+            if file.name.partition(":")[0] in again:
+                continue
+            target = self.state / file.parent.name
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target / file.name)
+
+    def lose_cache(self) -> None:
+        """Cache entries of libcni are lost, or empty after a power loss."""
+        for file in (self.cache / "results").iterdir():
+            if self.random.random() < 0.5:
+                file.unlink()
+            elif self.random.random() < 0.2:
+                file.write_bytes(b"")
+
+    def lose_memory(self) -> None:
+        """What is remembered is lost or corrupt."""
+        for file in self.run.iterdir():
+            if file.suffix in (".json", ".live") and file.is_file():
+                if self.random.random() < 0.5:
+                    file.unlink()
+                else:
+                    file.write_bytes(file.read_bytes()[: self.random.randrange(60)])
+        self._forget_waiting()
+
+    def collect(self) -> None:
+        """GC with the runtime's true list, with an empty one, with another runtime's, or with none."""
+        network = self.random.choice(NETWORKS)
+        kind = self.random.randrange(4)
+        theirs = [
+            {"containerID": one.box.id, "ifname": one.ifname}
+            for one in self._attachments()
+            if one.network == network and (self.kernel.alive(one.box.netns) or self.random.random() < 0.2) and not one.released
+        ]
+        listed: dict[str, Any] = {}
+        if kind == 0:
+            self._land()
+            listed = {"cni.dev/valid-attachments": theirs}
+        elif kind == 1 and not self._a_hidden_one(network):
+            listed = {"cni.dev/valid-attachments": []}
+        elif kind == 2 and not self._a_hidden_one(network):
+            listed = {"cni.dev/attachments": theirs[::2]}
+        self._forget_waiting()
+        self._gc(network, listed)
+
+    def _a_hidden_one(self, network: str) -> bool:
+        """Tell whether a live owner of the network is not up yet: a wrong list may free it after 120 s, which no ADD takes."""
+        return any(one.network == network and self._lives(one) and not one.up for one in self._attachments())
+
+    def sweep_elsewhere(self) -> None:
+        """DEL or GC comes in a process that sees not one pod: a debug container, a daemon without the host's PID namespace."""
+        self.kernel.blind = True
+        try:
+            ready = [one for one in self._attachments() if one.released]
+            if ready and self.random.random() < 0.5:
+                one = self.random.choice(ready)
+                if not any(other.box.id == one.box.id and self._lives(other) for other in self._attachments()):
+                    self._call("DEL", one, one.network, "")
+            else:
+                self._gc(self.random.choice(NETWORKS), {"cni.dev/valid-attachments": []})
+        finally:
+            self.kernel.blind = False
+
+    def blind_add(self) -> None:
+        """An ADD whose own netns is not among those it sees."""
+        self.quiet = True
+        self.kernel.blind = True
+        try:
+            self.whole_add()
+        finally:
+            self.kernel.blind = False
+
+    def write_note(self) -> None:
+        """An operator reserves an address by hand, and once gives it back."""
+        network = self.random.choice(NETWORKS)
+        file = self.data / network / self.random.choice(self.pool[network])
+        if file.parent.exists() and not file.exists():
+            file.write_text("reserved by hand")
+        elif file.exists() and file.read_text().startswith("reserved"):
+            file.unlink()
+
+
+def steps() -> dict[str, int]:
+    """Return the steps and how often each is taken, in relation to the others."""
+    return {
+        "begin_add": 12,
+        "go_on": 12,
+        "finish_adds": 3,
+        "whole_add": 16,
+        "repeat_add": 3,
+        "add_fails": 4,
+        "delete": 7,
+        "delete_and_end": 5,
+        "die": 10,
+        "lose_path": 4,
+        "stranger_comes": 2,
+        "reboot": 2,
+        "time_passes": 7,
+        "clock_steps": 1,
+        "lose_record": 2,
+        "save_records": 1,
+        "restore_records": 1,
+        "lose_cache": 1,
+        "lose_memory": 1,
+        "collect": 4,
+        "sweep_elsewhere": 2,
+        "blind_add": 1,
+        "write_note": 1,
+    }
+
+
+def count_rows() -> None:
+    """Count the rows of judge.py that decide, and what each says, from now on."""
+
+    def counted(number: int, row: Callable[..., Any]) -> Callable[..., Any]:
+        def count(reservation: Any, evidence: Any) -> Any:
+            answer = row(reservation, evidence)
+            if answer is not None and evidence.surroundings.deep:
+                STATISTICS.rows[f"{number:2} {row.__name__[1:]} {answer[0]}"] += 1
+            return answer
+
+        return count
+
+    judge.ROWS = tuple((number, counted(number, row)) for number, row in judge.ROWS)  # type: ignore[assignment]  # other functions
