@@ -50,9 +50,12 @@ class Box:
 
 @dataclass
 class Attached:
-    """One attachment of a box. place: of our entry in its chain, `head`, `second` or `none`; address: from host-local, "" before;
-    hidden: the kernel never shows the address (gVisor); up: configured; mapped: our record stands as written; released: DEL has begun;
-    waiting_since: when a dead one was first looked at by an ADD without hindrance, in this boot."""
+    """One attachment of a box.
+
+    place: of our entry in its chain, `head`, `second` or `none`; address: from host-local, "" before; hidden: the kernel never
+    shows the address (gVisor); up: configured; mapped: our record stands as written; released: DEL has begun; waiting_since:
+    when a dead one was first looked at by an ADD without hindrance, in this boot.
+    """
 
     box: Box
     network: str
