@@ -22,7 +22,7 @@ def drop_records(network: str, reservations: list[Reservation], settings: Settin
     with directory:
         standing = {(reservation.container_id, reservation.ifname) for reservation in reservations}
         idle = [owner for owner in directory.names() if owner not in standing]
-        if not idle:
+        if not idle and not directory.has_temporary():
             return
         turn = ticks() % len(idle) if len(idle) > MOST else 0
         boot_id, now_s = boot.boot_id(), boot.boottime_s()
@@ -36,7 +36,7 @@ def drop_records(network: str, reservations: list[Reservation], settings: Settin
             record = directory.read(*owner)
             if record is not None and is_done(record, *owner):
                 done.append(owner)
-        if done:
+        if done or directory.has_temporary():
             directory.drop(done, is_done)
 
 

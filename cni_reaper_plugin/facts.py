@@ -28,6 +28,10 @@ BLANK = "blank"  # content is empty, or only NUL and white space: host-local die
 ODD = "odd"  # anything else
 
 
+class StrandedError(Exception):
+    """This process looked into another netns and found no way back: it must look at nothing any more."""
+
+
 class Reservation:
     """One file of host-local's store as it was read once.
 

@@ -12,7 +12,7 @@ from cni_reaper_plugin.evidence import boot, gather, standing, views
 from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, Surroundings
 from cni_reaper_plugin.judge import judge
 
-SLICE = 512  # reservations between two looks at the budget
+SLICE = 64  # reservations between two looks at the budget, and the least that a call gets done
 MOST_NOTED = 1024  # more attachments than any node has; beyond that what is noted costs more than it spares
 
 TYPE_CHECKING = False

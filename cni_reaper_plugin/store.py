@@ -20,6 +20,7 @@ from cni_reaper_plugin.facts import BLANK, Reservation
 LOCK = "lock"
 LOCK_MODE = 0o750  # as host-local makes it
 LOCK_WAIT_S = 2.0  # host-local's own queue after a reboot is that long
+HOLD_LIMIT_S = 2.0  # host-local waits for as long as we hold its lock; on a store that is slow the rest waits for the next call
 CONTENT_LIMIT = 1024  # an ID and an ifname are far shorter; more is not host-local's
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
 _FILE = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
@@ -130,7 +131,10 @@ class Network:
                 raise LockTimeoutError
             removed: list[Reservation] = []
             refused: list[tuple[Reservation, OSError]] = []
+            end = posix.times().elapsed + HOLD_LIMIT_S
             for judged in stale:
+                if posix.times().elapsed > end:
+                    break
                 now = self.read(judged.address)
                 if now is None or (now.ino, now.ctime, now.content) != (judged.ino, judged.ctime, judged.content) or not now.ino:
                     continue

@@ -11,7 +11,7 @@ from cni_reaper_plugin import expiry, files, first_look, flock, store
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, records, views
-from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings
+from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, StrandedError
 from cni_reaper_plugin.first_look import SLICE, SkippedError, from_cursor
 from cni_reaper_plugin.judge import judge
 
@@ -44,6 +44,9 @@ def run(call: Call, settings: Settings, log: Log, allow: "Allow") -> None:
             log.warning("sweep-skipped", network=network, reason="host-local's lock was held by others all the time")
         except (SkippedError, OSError) as e:
             log.warning("sweep-skipped", network=network, reason=str(e))
+        except StrandedError as e:
+            log.error("sweep-skipped", network=network, reason=str(e))
+            return
         except Exception as e:  # noqa: BLE001  the reaper is never the cause of a failed pod
             log.error("sweep-skipped", network=network, reason="a defect of cni-reaper, please report it: %r" % e)
 
@@ -108,19 +111,28 @@ def _one_at_a_time(network: str, budget: Budget) -> int:
 
 def _reap(
     directory: store.Network, candidate: str, call: Call, settings: Settings, budget: Budget, log: Log
-) -> list[Reservation]:
-    """From a new snapshot, which is returned: gather everything, judge, remove, report, and remember who is waited for."""
+) -> list[Reservation] | None:
+    """From a new snapshot: gather everything, judge, remove, report, and remember who is waited for.
+
+    Returns the snapshot, None if it is not of the whole network.
+    """
     from cni_reaper_plugin import report
     from cni_reaper_plugin.evidence import unclaimed
 
     memory = unclaimed.Memory(views.RUN_DIR, directory.name, boot.boot_id(), call.view)
-    reservations = directory.snapshot(_beginning_with(candidate, list(directory.addresses())))
-    judged = _judged_closely(directory.name, reservations, call, settings, budget, memory)
+    addresses = _beginning_with(candidate, list(directory.addresses()))
+    reservations: list[Reservation] = []
+    taken = 0
+    while taken < len(addresses) and not (taken and budget.spent(share=0.6)):
+        reservations += directory.snapshot(addresses[taken : taken + SLICE])
+        taken += SLICE
+    judged = _judged_closely(directory, reservations, addresses[taken:], call, settings, budget, memory)
+    following = reservations[len(judged)].address if len(judged) < len(reservations) else "".join(addresses[taken : taken + 1])
     stale = [one for one in judged if one[2] == STALE and call.may_reap in ("all", one[3])]
     stale.sort(key=lambda one: one[1].packed)
     _refuse_a_wrong_view(judged, call)
     if call.may_reap == "all":
-        _remember(judged, reservations, memory)
+        _remember(judged, addresses, following, memory)
         memory.save(log)
     for start in range(0, len(stale), BATCH):
         batch = stale[start : start + BATCH]
@@ -134,9 +146,9 @@ def _reap(
             report.kept(reservation, evidence, reason, log)
         elif verdict == LIVE and call.misses(reservation):
             report.unlisted(reservation, evidence, reason, log)
-    if len(judged) < len(reservations):
+    if following:
         log.info("sweep-cut", network=directory.name, reason="budgetMs is used up; the next call goes on from there")
-    return reservations
+    return reservations if taken >= len(addresses) else None
 
 
 def _beginning_with(candidate: str, addresses: list[str]) -> list[str]:
@@ -145,31 +157,46 @@ def _beginning_with(candidate: str, addresses: list[str]) -> list[str]:
 
 
 def _judged_closely(
-    network: str, reservations: list[Reservation], call: Call, settings: Settings, budget: Budget, memory: "Memory"
+    directory: store.Network,
+    reservations: list[Reservation],
+    untaken: list[str],
+    call: Call,
+    settings: Settings,
+    budget: Budget,
+    memory: "Memory",
 ) -> list[Judged]:
-    """Judge on all facts, in order, as far as the budget goes. Raises SkippedError when something cannot be seen."""
+    """Judge on all facts, in order, as far as the budget goes. Raises SkippedError when something cannot be seen.
+
+    untaken: addresses of the network that are not among the reservations; their owners can only account for netns.
+    """
     from cni_reaper_plugin.evidence import closer
 
-    look = closer.Look(network, reservations, settings, call, memory, lambda: _neighbours(network, settings))
+    def neighbours() -> list[Reservation]:
+        """Return everybody else's reservations."""
+        return directory.snapshot(untaken) + _neighbours(directory.name, settings)
+
+    look = closer.Look(directory.name, reservations, settings, call, memory, neighbours)
     judged: list[Judged] = []
     for start in range(0, len(reservations), SLICE):
         part = reservations[start : start + SLICE]
         gathered = look.gather(part)
         if look.surroundings.trouble:
             raise SkippedError(look.surroundings.trouble)
+        if not start:
+            budget.next_sweep()  # what all owners have in common is gathered, and would have to be again at the next call
         judged += [
             (reservation, evidence, *judge(reservation, evidence)) for reservation, evidence in zip(part, gathered, strict=True)
         ]
         if budget.spent():
             break
-    if call.valid is None or len(judged) < len(reservations):
+    if call.valid is None or untaken or len(judged) < len(reservations):
         return judged
     look.surroundings.list_complete = not any(verdict == LIVE and call.misses(one) for one, _, verdict, _ in judged)
     return [(reservation, evidence, *judge(reservation, evidence)) for reservation, evidence, _, _ in judged]
 
 
-def _remember(judged: list[Judged], reservations: list[Reservation], memory: "Memory") -> None:
-    """Note who is kept although no netns is known to be its own, and where the next sweep begins.
+def _remember(judged: list[Judged], addresses: list[str], following: str, memory: "Memory") -> None:
+    """Note who is kept although no netns is known to be its own, and where the next sweep begins, of all addresses.
 
     Whoever is LIVE for another reason than its netns begins to be waited for only now.
     """
@@ -186,8 +213,8 @@ def _remember(judged: list[Judged], reservations: list[Reservation], memory: "Me
     if surroundings is not None:
         for owner, theirs in waiting.items():
             memory.remember(theirs, surroundings.unaccounted(owner))
-    memory.looked({reservation.address for reservation in reservations})
-    memory.begin_at(reservations[len(judged)].address if len(judged) < len(reservations) else "")
+    memory.looked(set(addresses))
+    memory.begin_at(following)
 
 
 def _remove(directory: store.Network, batch: list[Judged], settings: Settings, budget: Budget, log: Log) -> None:

@@ -1,6 +1,7 @@
 """Fixtures: private nodes, see tests.node.
 
 `node` is a fresh node with the reference plugins 1.9.1; `make_node` makes more, or others. Both end with the test.
+What tests have counted by `record_property` (faults injected, …) is summed up at the end.
 """
 
 import contextlib
@@ -36,3 +37,15 @@ def make_node(programs: Neighbours) -> Iterator[MakeNode]:
 def node(make_node: MakeNode) -> Node:
     """A fresh private node."""
     return make_node()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the sums of the numbers that tests have recorded."""
+    sums: dict[str, int] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()) if getattr(report, "when", "") == "call" else ():
+                if isinstance(value, int):
+                    sums[name] = sums.get(name, 0) + value
+    for name, total in sorted(sums.items()):
+        terminalreporter.write_line(f"{name}: {total}")

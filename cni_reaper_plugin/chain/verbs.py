@@ -78,7 +78,7 @@ def _add(request: Request, environment: Environment) -> bytes:
     """ADD: record the attachment, then one sweep. Whatever goes wrong in that is logged; the answer is the chain's result."""
     answer = result.of_add(request)
     call = Call("ADD", _attachment(request), request.netns, _identified(request.netns))
-    if call.netns is not None and not _may_be_own(environment) and call.netns.ino == netns.identify_ino(netns.OWN):
+    if call.netns is not None and not _may_be_own(environment) and _is_ours(call.netns):
         raise CNIError(INVALID_NETNS, "plugin's netns and netns from CNI_NETNS should not be the same", request.netns)
     call.at_head = result.is_head(request)
     settings, problems, log = _options(request)
@@ -103,11 +103,19 @@ def _identified(path: str) -> Netns | None:
         return None
     try:
         found = netns.identify(path)
+        if found is not None:
+            found.ns_id = netns.ns_id(path)
     except (OSError, ValueError):
         return None
-    if found is not None:
-        found.ns_id = netns.ns_id(path)
     return found
+
+
+def _is_ours(found: Netns) -> bool:
+    """Tell whether a netns is this process's own; one that cannot be told is another."""
+    try:
+        return found.ino == netns.identify_ino(netns.OWN)
+    except OSError:
+        return False
 
 
 def _may_be_own(environment: Environment) -> bool:

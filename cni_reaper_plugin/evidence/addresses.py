@@ -8,6 +8,7 @@ down); presence proves life.
 import posix
 
 from cni_reaper_plugin import files
+from cni_reaper_plugin.facts import StrandedError
 
 _CLONE_NEWNET = 0x40000000
 
@@ -76,7 +77,7 @@ def _entered(ino: int, path: str) -> frozenset[bytes] | None:
             return _read("/proc/thread-self/net")
         finally:
             if setns(home, _CLONE_NEWNET) != 0:
-                posix.abort()  # never go on in a pod's netns
+                raise StrandedError("there is no way back from the netns %s" % path)
     except OSError:
         return None
     finally:

@@ -82,7 +82,10 @@ class Look:
             self._names = named.Names()
         _map_cnitool(suspects, self._sightings)
         for reservation, evidence in suspects:
-            self._kin.add_siblings(reservation, evidence)
+            try:
+                self._kin.add_siblings(reservation, evidence)
+            except OSError as e:
+                evidence.trouble = "evidence of its container cannot be read: %s" % e
             evidence.named = self._names.have(reservation.container_id)
 
 
@@ -138,12 +141,13 @@ class _Kin:
     def __init__(self, everyone: list[Reservation], settings: Settings) -> None:
         """Read all records, and the cache entries of all owners without one. Raises OSError.
 
-        everyone: the reservations of all networks. An entry of somebody that cannot be read is left out: it can only account
-        for a netns, and one that nobody accounts for keeps its unmapped owners.
+        everyone: the reservations of all networks. A file of somebody that cannot be read is left out: it can only account
+        for a netns, and one that nobody accounts for keeps its unmapped owners. Of its own container nothing is known then.
         """
         self._settings = settings
         self._known: dict[str, Attachments] = {}
         self._reserved: dict[str, list[Reservation]] = {}
+        self._unreadable: dict[str, OSError] = {}
         self._networks = {reservation.network for reservation in everyone}
         for reservation in everyone:
             if reservation.kind == OWNED:
@@ -159,7 +163,11 @@ class _Kin:
             self._networks.add(network)
             with records.Directory(self._settings.state_dir, network) as directory:
                 for container_id, ifname in directory.names():
-                    record = directory.read(container_id, ifname)
+                    try:
+                        record = directory.read(container_id, ifname)
+                    except OSError as e:
+                        self._unreadable[container_id] = e
+                        continue
                     if record is not None:
                         self._known.setdefault(container_id, {})[network, ifname] = netns.locate(record.mapping)
 
@@ -192,6 +200,8 @@ class _Kin:
 
     def add_siblings(self, reservation: Reservation, evidence: Evidence) -> None:
         """Find the same container ID under another ifname or network. Raises OSError."""
+        if reservation.container_id in self._unreadable:
+            raise self._unreadable[reservation.container_id]
         own = (reservation.network, reservation.ifname)
         attachments = dict(self._known.get(reservation.container_id, {}))
         attachments.pop(own, None)

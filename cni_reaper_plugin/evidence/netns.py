@@ -17,6 +17,7 @@ HOSTS = (OWN, "/proc/1/ns/net")
 INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 RUN_NETNS = ("/run/netns/", "/var/run/netns/")
 _LOOKS = 6
+_NS_GET_NSTYPE, _CLONE_NEWNET = 0xB703, 0x40000000  # _IO(0xb7, 3), Linux >= 4.11
 _NS_GET_ID = 0x8008B70D  # _IOR(0xb7, 13, __u64), Linux >= 6.18
 
 
@@ -214,8 +215,29 @@ def _add_descriptors(seen: Sightings, directory: str) -> None:
                 if e.errno not in GONE_ERRNOS:
                     raise
                 continue
-            if link.startswith("net:["):
-                _sighting(seen, int(link[5:-1])).others.append("%s/%s" % (directory, name))
+            path = "%s/%s" % (directory, name)
+            ino = int(link[5:-1]) if link.startswith("net:[") else _unmounted(path) if link == "/" else 0
+            if ino:
+                _sighting(seen, ino).others.append(path)
+    finally:
+        posix.close(fd)
+
+
+def _unmounted(path: str) -> int:
+    """Return the inode number of the netns behind a descriptor that shows as `/`, 0 where there is none.
+
+    One that was opened at a netns' mount point shows as that path, and as `/` once the mount is gone.
+    """
+    try:
+        fd = files.open_on_device(path, nsfs_device())
+    except OSError:
+        return 0
+    try:
+        ino = posix.fstat(fd).st_ino
+        try:
+            return ino if fcntl.ioctl(fd, _NS_GET_NSTYPE) == _CLONE_NEWNET else 0
+        except OSError:
+            return ino  # a namespace of any kind: better one too many
     finally:
         posix.close(fd)
 

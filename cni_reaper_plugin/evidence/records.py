@@ -72,6 +72,10 @@ class Directory:
                 found.append((container_id, ifname))
         return found
 
+    def has_temporary(self) -> bool:
+        """Tell whether a process that is writing, or that was killed in it, has a temporary file here. Raises OSError."""
+        return any(name.startswith(files.TEMPORARY) for name in posix.listdir(self._fd))
+
     def read(self, container_id: str, ifname: str) -> Record | None:
         """Return an attachment's record, None when there is none that we wrote. Raises OSError when it cannot be read."""
         try:

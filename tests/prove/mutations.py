@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.neighbours import ROOT
 
 PACKAGE = "cni_reaper_plugin"
-STEPS = 40_000
+STEPS = 12_000
 UNIT_TESTS = ("tests/unit/test_judge.py", "tests/unit/test_store.py", "tests/unit/test_records.py", "tests/unit/test_named.py")
 
 
