@@ -17,6 +17,7 @@ usage: ./build.sh [VERB [ARGUMENTS]]
   (none)   freeze the plugin: dist/cni-reaper/, executable dist/cni-reaper/cni-reaper
   demo     show a full node heal, in a private network namespace of its own (root, or unprivileged user namespaces)
   test     all tests on the frozen executable (root); arguments go to pytest
+  prove    the long proof (tests/prove/README.md): a million steps of the model, mutations, 10,000 pod cycles, every fault (root)
   lint     ruff, mypy, shellcheck
   --help   this text
 
@@ -172,15 +173,27 @@ demo() {
     exec "$venv/bin/python" -m tests.demo "$@"
 }
 
-run_tests() {
-    ((EUID == 0)) || fail "the tests make private nodes (mount, network and PID namespaces): run ./build.sh test as root"
+test_tools() {
+    ((EUID == 0)) || fail "the tests make private nodes (mount, network and PID namespaces): run as root"
     node_tools jq=jq strace=strace setpriv=util-linux flock=util-linux pkill=procps /usr/lib/cni/host-local=containernetworking-plugins
     freeze
     python_env requirements/dev.txt
     go_tools
+}
+
+run_tests() {
+    test_tools
     local workers=()
     (($(nproc) > 1)) && workers=(-n "$(nproc)")
     exec "$venv/bin/python" -m pytest "${workers[@]}" "$@"
+}
+
+prove() { # the model and its mutations; without arguments the soak and the faults as well
+    test_tools
+    "$venv/bin/python" -m tests.prove "$@"
+    (($#)) && return
+    "$venv/bin/python" -m tests.prove.soak --cycles 10000
+    CNI_REAPER_FAULTS=all run_tests tests/e2e/test_faults.py
 }
 
 lint() {
@@ -203,6 +216,10 @@ case ${1-} in
     test)
         shift
         run_tests "$@"
+        ;;
+    prove)
+        shift
+        prove "$@"
         ;;
     lint) lint ;;
     -h | --help | help) usage ;;

@@ -133,7 +133,7 @@ def _reap(
     _refuse_a_wrong_view(judged, call)
     if call.may_reap == "all":
         _remember(judged, addresses, following, memory)
-        memory.save(log)
+        memory.save(log, closely=True)
     for start in range(0, len(stale), BATCH):
         batch = stale[start : start + BATCH]
         if settings.dry_run:

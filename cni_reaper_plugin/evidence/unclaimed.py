@@ -33,9 +33,13 @@ _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFO
 
 
 class Memory:
-    """The memory of one network. boot_id: of this boot; cursor: the address at which the next sweep begins, "" for the first."""
+    """The memory of one network.
 
-    __slots__ = ("_changed", "_file", "_looked_s", "_now_s", "_run_dir", "_seen", "_view", "boot_id", "cursor")
+    boot_id: of this boot; cursor: the address at which the next sweep begins, "" for the first; is_foreign: the file is of
+    another PID namespace, and only a closer look in a proven view may write over it.
+    """
+
+    __slots__ = ("_changed", "_file", "_looked_s", "_now_s", "_run_dir", "_seen", "_view", "boot_id", "cursor", "is_foreign")
 
     def __init__(self, run_dir: str, network: str, boot_id: str, view: list[int]) -> None:
         """Read it. view: see evidence.views.own_view, of which the PID namespace and the start of its PID 1 count."""
@@ -47,6 +51,7 @@ class Memory:
         self._changed = False
         self._seen: dict[str, tuple[int, int, Look]] = {}
         self.cursor = ""
+        self.is_foreign = False
         try:
             self._read(files.read(run_dir + "/" + self._file, limit=_LIMIT, flags=posix.O_NOFOLLOW))
         except (OSError, *_MALFORMED):
@@ -54,7 +59,10 @@ class Memory:
 
     def _read(self, raw: bytes) -> None:
         noted = orjson.loads(raw)
-        if noted["bootID"] != self.boot_id or noted["view"] != self._view:
+        if noted["bootID"] != self.boot_id:
+            return
+        self.is_foreign = noted["view"] != self._view
+        if self.is_foreign:
             return
         netns = [(int(dev), int(ino), int(ctime), int(ns_id), str(place)) for dev, ino, ctime, ns_id, place in noted["netns"]]
         looks: list[Look] = [
@@ -126,9 +134,9 @@ class Memory:
         self._changed = self._changed or address != self.cursor
         self.cursor = address
 
-    def save(self, log: Log) -> None:
-        """Write what has changed; trouble is logged."""
-        if not self._changed:
+    def save(self, log: Log, closely: bool = False) -> None:
+        """Write what has changed; trouble is logged. closely: after a closer look in a proven view."""
+        if not self._changed or (self.is_foreign and not closely):
             return
         try:
             data = self._encoded()

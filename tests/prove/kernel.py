@@ -88,6 +88,7 @@ class Kernel:
         self.wall = 10**18
         self.named: set[str] = set()
         self.trouble = ""
+        self.unreadable: set[str] = set()
         self.blind = False
         self.view_start = 0
         self.boot()
@@ -172,6 +173,8 @@ class Kernel:
             if path in FIXED:
                 return SimpleNamespace(st_dev=DEVICE, st_ino=FIXED[path], st_ctime_ns=1)
             found = self.at(path)
+            if path in self.unreadable:
+                raise PermissionError(13, "simulated", path)
             if found is None:
                 raise FileNotFoundError(2, "simulated", path)
             if not found.pinned:

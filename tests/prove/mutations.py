@@ -259,6 +259,11 @@ class Caught:
     how: str
 
 
+def fits(mutation: Mutation) -> bool:
+    """Tell whether the piece that a mutation changes is in the product exactly once."""
+    return (ROOT / PACKAGE / mutation.file).read_text().count(mutation.before) == 1
+
+
 def run(mutation: Mutation, number: int, steps: int = STEPS) -> Caught:
     """Put a mutation into a copy of the product and see who catches it: the model first, then the unit tests."""
     with tempfile.TemporaryDirectory(prefix="cni-reaper-mutation-") as name:
@@ -268,7 +273,7 @@ def run(mutation: Mutation, number: int, steps: int = STEPS) -> Caught:
         shutil.copy(ROOT / "pyproject.toml", copy)
         file = copy / PACKAGE / mutation.file
         text = file.read_text()
-        if text.count(mutation.before) != 1:
+        if not fits(mutation):
             message = f"the mutation {mutation.name!r} does not fit {mutation.file} any more"
             raise LookupError(message)
         file.write_text(text.replace(mutation.before, mutation.after))

@@ -12,7 +12,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -259,9 +259,18 @@ class World:
                     message = f"{address} of {attached} was given to {content!r}"
                     raise ViolationError(message)
 
+    def _cached_elsewhere(self, one: Attached) -> bool:
+        """Tell whether libcni's entry names a path at which another container's netns stands now, which row 3 cannot tell."""
+        name = f"{one.network}-{one.box.id}-{one.ifname}"
+        try:
+            path = json.loads((self.cache / "results" / name).read_bytes())["netns"]
+        except (FileNotFoundError, ValueError):
+            return False
+        return self.kernel.at(path) is not None
+
     def _stands(self, network: str, address: str, one: Attached) -> bool:
         file = self.data / network / address
-        return file.exists() and file.read_text() == f"{one.box.id}\r\n{one.ifname}"
+        return file.exists() and file.read_bytes() == f"{one.box.id}\r\n{one.ifname}".encode()
 
     def _expect_before(self, caller: Attached) -> None:
         """Note who is dead, and what this ADD has to free of it."""
@@ -278,19 +287,27 @@ class World:
         for (network, address), one in self.ledger.items():
             if network not in networks or self.kernel.alive(one.box.netns) or one.box.id in ids_alive:
                 continue
-            if not self._stands(network, address, one):
+            unreadable = any(box.path in self.kernel.unreadable for box in self.boxes if box.id == one.box.id)
+            if unreadable or not self._stands(network, address, one):
                 continue
             if packed(address) in configured or one.box.id in self.kernel.named:
                 continue
             kin = [other.recorded_ino for box in self.boxes if box.id == one.box.id for other in box.attachments]
             reused = any(ino in numbers for ino in kin if ino)
-            at_once = one.mapped and one.place == "head" and (self.kernel.has_ns_id or not reused)
+            at_once = (
+                one.mapped and one.place == "head" and ((self.kernel.has_ns_id and not self.kernel.unreadable) or not reused)
+            )
             if at_once:
                 self.must_go.append((network, address, "its netns is gone and its record says so"))
+            elif self._cached_elsewhere(one):
+                one.waiting_since = None
             elif one.waiting_since is not None and now - one.waiting_since >= GRACE_S and not dark and not reused:
                 self.must_go.append((network, address, f"it was waited for since {one.waiting_since}"))
             elif one.waiting_since is None:
                 one.waiting_since = -1.0  # begins when this ADD has looked
+        self._expect_blank_files_to_go(networks, configured)
+
+    def _expect_blank_files_to_go(self, networks: Sequence[str], configured: set[bytes]) -> None:
         for network in networks:
             for file in (self.data / network).glob("[0-9]*"):
                 if not file.stat().st_size and (network, file.name) not in self.ledger and packed(file.name) not in configured:
@@ -364,7 +381,7 @@ class World:
             self.landing.remove(attached)
 
     def _phases(self, attached: Attached) -> Generator[None]:
-        if self.kernel.at(attached.box.path) is not attached.box.netns:
+        if self.kernel.at(attached.box.path) is not attached.box.netns or attached.box.path in self.kernel.unreadable:
             return  # the runtime finds another netns there, or none: it would be that one's ADD
         if attached.place == "head":
             self._add(attached)
@@ -439,7 +456,8 @@ class World:
         netns.descriptors.clear()
         netns.hidden_mount = netns.socket = False
         self.kernel.settle(netns)
-        self.kernel.named.discard(box.id)
+        if not any(other.id == box.id and self.kernel.alive(other.netns) for other in self.boxes):
+            self.kernel.named.discard(box.id)
 
     def _end_some_netns(self) -> None:
         living = [box for box in self.boxes if self.kernel.alive(box.netns)]
@@ -536,7 +554,9 @@ class World:
             for one in box.attachments
             if one.place == "head" and not one.released
         ]
-        ready = [one for one in ready if self.kernel.at(one.box.path) is one.box.netns]
+        ready = [
+            one for one in ready if self.kernel.at(one.box.path) is one.box.netns and one.box.path not in self.kernel.unreadable
+        ]
         if ready:
             self._add(self.random.choice(ready))
 
@@ -606,6 +626,14 @@ class World:
 
     def _attachments(self) -> list[Attached]:
         return [one for box in self.boxes for one in box.attachments]
+
+    def path_unreadable(self) -> None:
+        """A path answers EACCES for a while, whatever stands there."""
+        if self.kernel.unreadable:
+            self.kernel.unreadable.clear()
+        else:
+            paths = [box.path for box in self.boxes if box.path]
+            self.kernel.unreadable.update(self.random.sample(paths, min(2, len(paths))))
 
     def stranger_comes(self) -> None:
         """A service with PrivateNetwork, a sandbox of another kind: a netns of nobody, perhaps one nobody can look into."""
@@ -724,6 +752,16 @@ class World:
         self._forget_waiting()
         self._gc(network, listed)
 
+    def collect_after_a_while(self) -> None:
+        """A good runtime's GC: every container with a netns is in its list, and what is not was seen two minutes ago."""
+        self.time_passes()
+        network = self.random.choice(NETWORKS)
+        self._gc(network, {})
+        self.kernel.monotonic_s += 121
+        theirs = [one for one in self._attachments() if one.network == network and self.kernel.alive(one.box.netns)]
+        self._forget_waiting()
+        self._gc(network, {"cni.dev/valid-attachments": [{"containerID": one.box.id, "ifname": one.ifname} for one in theirs]})
+
     def _a_hidden_one(self, network: str) -> bool:
         """Tell whether a live owner of the network is not up yet: a wrong list may free it after 120 s, which no ADD takes."""
         return any(one.network == network and self._lives(one) and not one.up for one in self._attachments())
@@ -774,6 +812,7 @@ def steps() -> dict[str, int]:
         "delete_and_end": 5,
         "die": 10,
         "lose_path": 4,
+        "path_unreadable": 2,
         "stranger_comes": 2,
         "reboot": 2,
         "time_passes": 7,
@@ -784,6 +823,7 @@ def steps() -> dict[str, int]:
         "lose_cache": 1,
         "lose_memory": 1,
         "collect": 4,
+        "collect_after_a_while": 3,
         "sweep_elsewhere": 2,
         "blind_add": 1,
         "write_note": 1,
