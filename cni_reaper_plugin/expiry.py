@@ -45,8 +45,6 @@ def _is_over(record: records.Record, boot_id: str, now_s: float, grace_s: int) -
     mapping = netns.locate(record.mapping)
     if mapping.state not in (GONE, NETNS):
         return False
-    if mapping.now is not None and (
-        mapping.recorded is None or mapping.now.is_proven(mapping.recorded, mapping.boot_id == boot_id)
-    ):
+    if mapping.now is not None and (mapping.recorded is None or mapping.stands(boot_id)):
         return False
     return mapping.boot_id != boot_id or now_s - record.boottime_s > grace_s

@@ -22,6 +22,7 @@ UNCLAIMED = "unclaimed"
 NOT_LISTED = "not in GC list"
 ADDED_AGAIN = "added again"
 LEFT_BY_DEL = "left by DEL"
+NETNS_THERE = "netns there"  # the one reason to keep an address that can be noted for the next ADD
 
 OWNED = "owned"  # content is `id` or `id\r\nifname`
 BLANK = "blank"  # content is empty, or only NUL and white space: host-local died between creating and writing it
@@ -194,6 +195,18 @@ class Mapping:
     def of_process(self) -> bool:
         """Whether the path is a process's, whose number can be another process's by now."""
         return self.path.startswith("/proc/")
+
+    def stands(self, boot_id: str) -> bool:
+        """Whether what was recorded stands at its path now; boot_id: this boot's.
+
+        Nothing pins the inode behind a process's path, so there an equal number in the same boot is all that can be asked.
+        """
+        if self.recorded is None or self.now is None:
+            return False
+        same_boot = self.boot_id == boot_id
+        if self.of_process and same_boot and self.now.same_inode(self.recorded) and not self.now.is_another(self.recorded):
+            return True
+        return self.now.is_proven(self.recorded, same_boot)
 
     @property
     def can_prove_death(self) -> bool:

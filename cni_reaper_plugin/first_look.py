@@ -9,7 +9,7 @@ from cni_reaper_plugin import store
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, gather, standing, views
-from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, Surroundings
+from cni_reaper_plugin.facts import LIVE, NETNS_THERE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, Surroundings
 from cni_reaper_plugin.judge import judge
 
 SLICE = 64  # reservations between two looks at the budget, and the least that a call gets done
@@ -37,12 +37,12 @@ def candidate(
     memory = _remembered(network, call)
     surroundings = Surroundings(boot_id, settings.grace_s)
     surroundings.netns = memory.standing() if memory is not None else None
-    inodes = directory.addresses()
-    noted = _Noted(network, call, inodes)
-    addresses = from_cursor(memory.cursor if memory is not None else "", [one for one in inodes if one not in noted.live])
+    addresses = directory.addresses()
+    noted = _Noted(directory, call, len(addresses))
+    addresses = from_cursor(memory.cursor if memory is not None else "", [one for one in addresses if one not in noted.live])
     reservations: list[Reservation] = []
     for start in range(0, len(addresses), SLICE):
-        part = directory.snapshot(addresses[start : start + SLICE], identified=memory is not None or bool(call.standing))
+        part = directory.snapshot(addresses[start : start + SLICE])
         reservations += part
         gathered = gather.cheap(network, part, settings, call, surroundings, memory)
         if surroundings.trouble:
@@ -52,13 +52,13 @@ def candidate(
             verdict, reason = judge(reservation, evidence)
             if verdict == STALE:
                 return reservation.address, None
-            if verdict == LIVE:
+            if (verdict, reason) == (LIVE, NETNS_THERE):
                 noted.add(reservation, evidence)
             if verdict != LIVE or evidence.unclaimed is not None or call.valid is not None:
                 odd.append((reservation, evidence, verdict, reason))
         if odd:
             memory = memory or _memory(network, call)
-            _report(odd, call, memory, directory, log)
+            _report(odd, call, memory, log)
         if budget.spent(share=0.5) and start + SLICE < len(addresses):
             memory = memory or _memory(network, call)
             memory.begin_at(addresses[start + SLICE])
@@ -78,18 +78,20 @@ class _Noted:
     live: see evidence.standing; without what this call's own attachment had reserved before, which row 1 judges.
     """
 
-    __slots__ = ("_inodes", "_known", "_network", "_used", "live")
+    __slots__ = ("_known", "_network", "_used", "live")
 
-    def __init__(self, network: str, call: Call, inodes: dict[str, int]) -> None:
-        self._network = network
-        self._inodes = inodes
-        self._used = call.verb == "ADD" and not call.standing and len(inodes) <= MOST_NOTED
-        self.live: standing.Standing = standing.still(views.RUN_DIR, network, boot.boot_id(), inodes) if self._used else {}
+    def __init__(self, directory: store.Network, call: Call, count: int) -> None:
+        """Read it. count: of the reservations there are."""
+        self._network = directory.name
+        self._used = call.verb == "ADD" and not call.standing and count <= MOST_NOTED
+        self.live: standing.Standing = {}
+        if self._used:
+            self.live = standing.still(views.RUN_DIR, directory.name, boot.boot_id(), directory.identity)
         self._known = len(self.live)
 
     def add(self, reservation: Reservation, evidence: Evidence) -> None:
-        """Note a reservation that was judged LIVE just now."""
-        entry = standing.entry(self._inodes[reservation.address], evidence.mapping) if self._used else None
+        """Note a reservation whose owner's netns stands at its path just now."""
+        entry = standing.entry(reservation, evidence.mapping) if self._used else None
         if entry is not None:
             self.live[reservation.address] = entry
 
@@ -103,7 +105,7 @@ class _Noted:
             log.debug("not-noted", network=self._network, reason=str(e))
 
 
-def _report(odd: "list[Judged]", call: Call, memory: "Memory", directory: store.Network, log: Log) -> None:
+def _report(odd: "list[Judged]", call: Call, memory: "Memory", log: Log) -> None:
     """Report who is kept for want of an owner, or alive against GC's list."""
     from cni_reaper_plugin import report
 
@@ -111,9 +113,7 @@ def _report(odd: "list[Judged]", call: Call, memory: "Memory", directory: store.
         if verdict == UNKNOWN:
             report.kept(reservation, evidence, reason, log)
             if evidence.unclaimed is None and not evidence.trouble:
-                identified = directory.read(reservation.address)
-                if identified is not None and identified.content == reservation.content:
-                    memory.remember([identified], None)  # so that it is said once
+                memory.remember([reservation], None)  # so that it is said once
         elif evidence.unclaimed is not None:
             memory.forget(reservation)
         if verdict == LIVE and call.misses(reservation):

@@ -14,6 +14,7 @@ from cni_reaper_plugin.facts import (
     LEFT_BY_DEL,
     LIVE,
     NETNS_GONE,
+    NETNS_THERE,
     NO_NETNS_LEFT,
     NOT_LISTED,
     OWNED,
@@ -26,7 +27,6 @@ from cni_reaper_plugin.facts import (
     Evidence,
     Mapping,
     Reservation,
-    Surroundings,
 )
 
 LISTED_AFTER_S = 120  # a runtime may make its list before an ADD that it has begun, and send it after
@@ -50,27 +50,21 @@ def _own_call(reservation: Reservation, evidence: Evidence) -> Answer | None:
     own = call.attachment
     if own is None or not own.owns(reservation.network, reservation.container_id, reservation.ifname):
         return None
-    if call.at_head and call.verb == "ADD" and _is_added_again(reservation, call, evidence.surroundings):
+    if call.at_head and call.verb == "ADD" and _is_added_again(reservation, call, evidence.surroundings.boot_id):
         return STALE, ADDED_AGAIN
     if call.at_head and call.verb == "DEL" and _is_left_behind(call, evidence.mapping):
         return STALE, LEFT_BY_DEL
     return LIVE, "this call"
 
 
-def _is_added_again(reservation: Reservation, call: Call, surroundings: Surroundings) -> bool:
-    """Tell whether the reservation is of an earlier ADD of this attachment, made for another netns, which is gone."""
+def _is_added_again(reservation: Reservation, call: Call, boot_id: str) -> bool:
+    """Tell whether the reservation is of an earlier ADD of this attachment, made for another netns than this call's."""
     older = call.older
     if older is None or older.recorded is None or call.netns is None:
         return False
     if (reservation.address, reservation.ino, reservation.ctime) not in call.standing:
         return False  # an ADD that runs beside this one has made it
-    same_boot = older.boot_id == surroundings.boot_id
-    seen = surroundings.with_inode_of(older.recorded)
-    if seen is not None and not seen.netns.same_inode(call.netns):
-        if seen.netns.is_proven(older.recorded, same_boot):
-            return False
-        if same_boot and not seen.netns.is_another(older.recorded) and not seen.is_accounted(reservation.container_id):
-            return False  # the number is perhaps still its own
+    same_boot = older.boot_id == boot_id
     numbered = call.netns.ns_id and older.recorded.ns_id
     if same_boot and not numbered and call.netns.same_inode(older.recorded) and call.netns_path.startswith("/proc/"):
         return False  # nothing pins its inode, so its ctime says nothing
@@ -114,9 +108,8 @@ def _netns_there(_: Reservation, evidence: Evidence) -> Answer | None:
     if mapping is None or mapping.now is None:
         return None
     if mapping.recorded is not None:
-        same_boot = mapping.boot_id == evidence.surroundings.boot_id
-        return (LIVE, "netns there") if mapping.now.is_proven(mapping.recorded, same_boot) else None
-    return (LIVE, "netns there") if _names_a_netns(mapping, evidence) else None
+        return (LIVE, NETNS_THERE) if mapping.stands(evidence.surroundings.boot_id) else None
+    return (LIVE, NETNS_THERE) if _names_a_netns(mapping, evidence) else None
 
 
 def _names_a_netns(mapping: Mapping, evidence: Evidence) -> bool:
@@ -179,7 +172,10 @@ def _blank(reservation: Reservation, _: Evidence) -> Answer | None:
 
 
 def _sibling(reservation: Reservation, evidence: Evidence) -> Answer | None:
-    """Between 7 and 8: a sibling, or the netns of this call where the ID is this call's, proves life and never death."""
+    """Between 7 and 8: a sibling, or the netns of this call where the ID is this call's, proves life and never death.
+
+    That the number of a sibling's netns is visible proves nothing, but rows 8 and 9 count that netns while it is nobody's.
+    """
     if reservation.kind != OWNED:
         return None
     own = evidence.call.attachment
@@ -191,10 +187,10 @@ def _sibling(reservation: Reservation, evidence: Evidence) -> Answer | None:
         if sibling.recorded is None:
             alive = _names_a_netns(sibling, evidence)
         else:
-            alive = sibling.now is not None and sibling.now.is_proven(
-                sibling.recorded, sibling.boot_id == evidence.surroundings.boot_id
-            )
-            alive = alive or evidence.surroundings.with_inode_of(sibling.recorded) is not None
+            seen = evidence.surroundings.with_inode_of(sibling.recorded)
+            same_boot = sibling.boot_id == evidence.surroundings.boot_id
+            alive = sibling.stands(evidence.surroundings.boot_id)
+            alive = alive or (seen is not None and seen.netns.is_proven(sibling.recorded, same_boot))
         if alive:
             return LIVE, "sibling has a netns"
     for seen in evidence.surroundings.visible():

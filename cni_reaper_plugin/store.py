@@ -28,7 +28,7 @@ _ADDRESS_CHARS = frozenset("0123456789abcdefABCDEF.:")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     Removed = tuple[list[Reservation], list[tuple[Reservation, OSError]]]
 
@@ -72,29 +72,25 @@ class Network:
     def __exit__(self, *_: object) -> None:
         posix.close(self._fd)
 
-    def addresses(self) -> dict[str, int]:
-        """Return the regular files that look like addresses: name -> inode number as the directory has it. Raises OSError."""
+    def addresses(self) -> list[str]:
+        """Return the names of the regular files that look like addresses. Raises OSError."""
         with posix.scandir(self._fd) as entries:
-            return {
-                entry.name: entry.inode()
-                for entry in entries
-                if is_address_like(entry.name) and entry.is_file(follow_symlinks=False)
-            }
+            return [entry.name for entry in entries if is_address_like(entry.name) and entry.is_file(follow_symlinks=False)]
 
-    def snapshot(self, addresses: "Iterable[str]", identified: bool = True) -> list[Reservation]:
-        """Read reservations once, without the lock, see `read`. One that vanishes meanwhile is left out. Raises OSError."""
-        found = []
-        for address in addresses:
-            reservation = self.read(address, identified)
-            if reservation is not None:
-                found.append(reservation)
-        return found
+    def identity(self, address: str) -> tuple[int, int]:
+        """Return the inode number and the ctime of a reservation's file; (0, 0) when it is gone. Raises OSError."""
+        try:
+            about = posix.stat(address, dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return 0, 0
+        return about.st_ino, about.st_ctime_ns
 
-    def read(self, address: str, identified: bool = True) -> Reservation | None:
-        r"""Read one reservation; None when it is gone. A file that cannot be read has the content b"\xff": no owner.
+    def snapshot(self, addresses: list[str]) -> list[Reservation]:
+        """Read reservations once, without the lock. One that vanishes meanwhile is left out. Raises OSError."""
+        return [reservation for reservation in map(self.read, addresses) if reservation is not None]
 
-        identified: its inode number and times are wanted as well; without them it can be judged, and not be removed.
-        """
+    def read(self, address: str) -> Reservation | None:
+        r"""Read one reservation; None when it is gone. A file that cannot be read has the content b"\xff": no owner."""
         try:
             fd = posix.open(address, _FILE, dir_fd=self._fd)
         except FileNotFoundError:
@@ -105,13 +101,11 @@ class Network:
             raise
         try:
             content = posix.read(fd, CONTENT_LIMIT)
-            about = posix.fstat(fd) if identified else None
+            about = posix.fstat(fd)
         finally:
             posix.close(fd)
         if len(content) == CONTENT_LIMIT:
             content = b"\xff"
-        if about is None:
-            return Reservation(self.name, address, content, 0, 0)
         return Reservation(self.name, address, content, about.st_ino, about.st_ctime_ns, about.st_mtime)
 
     def has_allocated(self) -> bool:

@@ -120,7 +120,7 @@ def _reap(
     from cni_reaper_plugin.evidence import unclaimed
 
     memory = unclaimed.Memory(views.RUN_DIR, directory.name, boot.boot_id(), call.view)
-    addresses = _beginning_with(candidate, list(directory.addresses()))
+    addresses = _beginning_with(candidate, directory.addresses())
     reservations: list[Reservation] = []
     taken = 0
     while taken < len(addresses) and not (taken and budget.spent(share=0.6)):

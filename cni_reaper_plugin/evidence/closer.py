@@ -109,7 +109,7 @@ def _is_suspect(reservation: Reservation, evidence: Evidence) -> bool:
     if mapping is None or mapping.recorded is None:
         return mapping is None or mapping.now is None or mapping.of_process or mapping.of_host
     recorded = mapping.recorded
-    if mapping.now is not None and mapping.now.is_proven(recorded, mapping.boot_id == evidence.surroundings.boot_id):
+    if mapping.stands(evidence.surroundings.boot_id):
         return False
     return not mapping.can_prove_death or evidence.surroundings.with_inode_of(recorded) is not None
 

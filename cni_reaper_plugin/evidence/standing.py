@@ -1,8 +1,8 @@
 """Owners that an earlier ADD found LIVE: each costs one look at the path of its netns, not the reading of two files.
 
-`/run/cni-reaper/<network>.live` is JSON {bootID: str, live: {address: [inode of the reservation, path, dev, ino, ctime]}}. While
-the netns that stood at the path then stands there now, the owner is LIVE, as by row 3. This can only keep an address: whatever
-has changed, or was never noted, is judged as ever.
+`/run/cni-reaper/<network>.live` is JSON {bootID: str, live: {address: [ino, ctime, path, dev, ino, ctime]}}: of the reservation's
+file, and of the netns at a path. While both are there as they were, the owner is LIVE, as by row 3. This can only keep an
+address: whatever has changed, or was never noted, is judged as ever.
 """
 
 import posix
@@ -10,41 +10,47 @@ import posix
 import orjson
 
 from cni_reaper_plugin import files
-from cni_reaper_plugin.facts import Mapping
+from cni_reaper_plugin.facts import Mapping, Reservation
 
 MORE = 8  # new owners that are worth writing the file again
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    Standing = dict[str, list[object]]  # address -> [inode of the reservation, path, dev, ino, ctime]
+    from collections.abc import Callable
+
+    Standing = dict[str, list[object]]  # address -> [ino and ctime of the reservation, path, dev, ino, ctime]
 
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
 
 
-def still(run_dir: str, network: str, boot_id: str, reservations: dict[str, int]) -> "Standing":
-    """Return what is noted of those reservations (address -> inode number) whose netns still stands where it stood."""
+def still(run_dir: str, network: str, boot_id: str, identity: "Callable[[str], tuple[int, int]]") -> "Standing":
+    """Return what is noted of the reservations whose file is the same and whose netns still stands where it stood.
+
+    identity: returns a reservation's (ino, ctime) now. Raises OSError when that does.
+    """
     try:
         noted = orjson.loads(files.read("%s/%s.live" % (run_dir, network), limit=1 << 26, flags=posix.O_NOFOLLOW))
-        live = noted["live"] if noted["bootID"] == boot_id else {}
-        found = {}
-        for address, one in live.items():
-            if reservations.get(address) == one[0]:
-                try:
-                    now = posix.stat(one[1])
-                except OSError:
-                    continue
-                if now.st_ino == one[3] and now.st_ctime_ns == one[4] and now.st_dev == one[2]:
-                    found[address] = one
-    except (OSError, orjson.JSONDecodeError, LookupError, TypeError, AttributeError, ValueError):
+        live = noted["live"].items() if noted["bootID"] == boot_id else ()
+    except (OSError, orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
         return {}
+    found = {}
+    for address, one in live:
+        try:
+            ino, ctime, path, *netns = one
+            now = posix.stat(path)
+            stands = [now.st_dev, now.st_ino, now.st_ctime_ns] == netns
+        except (OSError, TypeError, ValueError):
+            continue
+        if stands and "/" not in address and identity(address) == (ino, ctime):
+            found[address] = one
     return found
 
 
-def entry(inode: int, mapping: Mapping | None) -> list[object] | None:
+def entry(reservation: Reservation, mapping: Mapping | None) -> list[object] | None:
     """Return what is to be noted of an owner whose mapped netns stands, None where its path may be another's any time."""
     if mapping is None or mapping.now is None or mapping.of_process:
         return None
-    return [inode, mapping.path, mapping.now.dev, mapping.now.ino, mapping.now.ctime]
+    return [reservation.ino, reservation.ctime, mapping.path, mapping.now.dev, mapping.now.ino, mapping.now.ctime]
 
 
 def note(run_dir: str, network: str, boot_id: str, standing: "Standing") -> None:

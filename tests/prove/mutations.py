@@ -151,14 +151,24 @@ MUTATIONS = (
     Mutation(
         "netns first, reservations afterwards",
         "sweep.py",
-        "    reservations = directory.snapshot(_beginning_with(candidate, list(directory.addresses())))\n"
-        "    judged = _judged_closely(directory.name, reservations, call, settings, budget, memory)\n",
+        "    addresses = _beginning_with(candidate, directory.addresses())\n"
+        "    reservations: list[Reservation] = []\n"
+        "    taken = 0\n"
+        "    while taken < len(addresses) and not (taken and budget.spent(share=0.6)):\n"
+        "        reservations += directory.snapshot(addresses[taken : taken + SLICE])\n"
+        "        taken += SLICE\n"
+        "    judged = _judged_closely(directory, reservations, addresses[taken:], call, settings, budget, memory)\n",
         "    from cni_reaper_plugin.evidence import netns\n"
-        "    early = netns.everywhere()\n"
-        "    reservations = directory.snapshot(_beginning_with(candidate, list(directory.addresses())))\n"
-        "    late, netns.everywhere = netns.everywhere, lambda: early\n"
+        "    early, late = netns.everywhere(), netns.everywhere\n"
+        "    addresses = _beginning_with(candidate, directory.addresses())\n"
+        "    reservations: list[Reservation] = []\n"
+        "    taken = 0\n"
+        "    while taken < len(addresses) and not (taken and budget.spent(share=0.6)):\n"
+        "        reservations += directory.snapshot(addresses[taken : taken + SLICE])\n"
+        "        taken += SLICE\n"
+        "    netns.everywhere = lambda: early\n"
         "    try:\n"
-        "        judged = _judged_closely(directory.name, reservations, call, settings, budget, memory)\n"
+        "        judged = _judged_closely(directory, reservations, addresses[taken:], call, settings, budget, memory)\n"
         "    finally:\n"
         "        netns.everywhere = late\n",
     ),
@@ -220,7 +230,7 @@ MUTATIONS = (
     Mutation(
         "what is remembered counts in every boot",
         "evidence/unclaimed.py",
-        '        if noted["bootID"] != self.boot_id or noted["view"] != self._view:\n            return\n',
+        '        if noted["bootID"] != self.boot_id:\n            return\n',
         "",
     ),
     Mutation(
@@ -232,14 +242,14 @@ MUTATIONS = (
     Mutation(
         "whoever was reported has been looked for",
         "first_look.py",
-        "                    memory.remember([identified], None)",
-        "                    memory.remember([identified], [])",
+        "                memory.remember([reservation], None)",
+        "                memory.remember([reservation], [])",
     ),
     Mutation(
         "a noted owner is LIVE whatever stands at its path",
         "evidence/standing.py",
-        "                if now.st_ino == one[3] and now.st_ctime_ns == one[4] and now.st_dev == one[2]:\n",
-        "                if now is not None:\n",
+        "            stands = [now.st_dev, now.st_ino, now.st_ctime_ns] == netns\n",
+        "            stands = bool(netns)\n",
     ),
     Mutation(
         "a source that fails is no trouble",

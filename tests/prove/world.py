@@ -301,7 +301,7 @@ class World:
                 self.must_go.append((network, address, "its netns is gone and its record says so"))
             elif self._cached_elsewhere(one):
                 one.waiting_since = None
-            elif one.waiting_since is not None and now - one.waiting_since >= GRACE_S and not dark and not reused:
+            elif one.waiting_since is not None and now - one.waiting_since >= GRACE_S and not dark:
                 self.must_go.append((network, address, f"it was waited for since {one.waiting_since}"))
             elif one.waiting_since is None:
                 one.waiting_since = -1.0  # begins when this ADD has looked
@@ -516,6 +516,8 @@ class World:
         self.kernel.trouble = "injected" if self.random.random() < 0.02 else ""
         self.disturbed = False
         getattr(self, name)()
+        if any(not netns.lookable for netns in self.kernel.netns.values()):
+            self._forget_waiting()  # it may hold any address: LIVE, and the waiting begins anew
         self.kernel.trouble = ""
         self.quiet = True
         self.check()

@@ -74,6 +74,12 @@ def record(
     return mapping
 
 
+def of_process(mapping: Mapping) -> Mapping:
+    """Return the same mapping, recorded by a process's path."""
+    mapping.path = "/proc/7/ns/net"
+    return mapping
+
+
 def cache(now: Netns | None = None, path: str = "/run/netns/pod", of_host: bool = False, state: str = GONE) -> Mapping:
     """Return what libcni's cache says, and what stands at that path now; it knows no inode."""
     mapping = Mapping("cache", path)
@@ -200,27 +206,6 @@ KEEPS = [
     Case("1", "ADD again, with a netns that is none", lambda: Facts(call=own_add(record(), netns=None)), LIVE, "this call"),
     Case("1", "ADD again, the older record knew no netns", lambda: Facts(call=own_add(record(None))), LIVE, "this call"),
     Case("1", "ADD again, not at the head", lambda: Facts(call=own_add(record(), head=False)), LIVE, "this call"),
-    Case(
-        "1",
-        "ADD again, the older netns is still there",
-        lambda: Facts(call=own_add(record()), netns=[visible(RECORDED)]),
-        LIVE,
-        "this call",
-    ),
-    Case(
-        "1",
-        "ADD again, the older one's number is of nobody",
-        lambda: Facts(call=own_add(record()), netns=[visible(REUSED)]),
-        LIVE,
-        "this call",
-    ),
-    Case(
-        "1",
-        "ADD again after a reboot, the older netns is still there",
-        lambda: Facts(call=own_add(record(boot=OTHER_BOOT)), netns=[visible(RECORDED, names=THIRD)]),
-        LIVE,
-        "this call",
-    ),
     Case(
         "1",
         "ADD again, NS_GET_ID says the same netns",
@@ -513,9 +498,24 @@ KEEPS = [
     ),
     Case(
         "sibling",
-        "a sibling's number is visible, whoever has it",
+        "a sibling's number is of nobody",
         lambda: Facts(mapping=None, siblings=[record()], netns=[visible(REUSED)]),
+        UNKNOWN,
+        "1 netns unaccounted for",
+    ),
+    Case(
+        "sibling",
+        "a sibling's path is a process's, whose inode nothing pins",
+        lambda: Facts(mapping=None, siblings=[of_process(record(now=REUSED))], netns=[visible(REUSED)]),
         LIVE,
+        "sibling has a netns",
+    ),
+    Case(
+        "3",
+        "a process's path, whose inode nothing pins",
+        lambda: Facts(mapping=of_process(record(now=REUSED)), netns=[visible(REUSED)], unclaimed=waited(9999, REUSED)),
+        LIVE,
+        "netns there",
     ),
     Case(
         "sibling",
@@ -726,20 +726,6 @@ REAPS = [
         STALE,
         ADDED_AGAIN,
     ),
-    Case(
-        "1",
-        "ADD again, the older one's number is somebody else's",
-        lambda: Facts(call=own_add(record()), netns=[visible(REUSED, names=THIRD)]),
-        STALE,
-        ADDED_AGAIN,
-    ),
-    Case(
-        "1",
-        "ADD again after a reboot, the number is of nobody",
-        lambda: Facts(call=own_add(record(boot=OTHER_BOOT)), netns=[visible(REUSED)]),
-        STALE,
-        ADDED_AGAIN,
-    ),
     Case("1", "ADD again after a reboot", lambda: Facts(call=own_add(record(boot=OTHER_BOOT))), STALE, ADDED_AGAIN),
     Case(
         "1",
@@ -784,6 +770,27 @@ REAPS = [
         "another boot, NS_GET_ID counts from the start again",
         lambda: Facts(mapping=record(NUMBERED, now=Netns(4, 4026533000, 9, 77), boot=OTHER_BOOT)),
         STALE,
+    ),
+    Case(
+        "2",
+        "another boot, the process number and the inode number are given again",
+        lambda: Facts(mapping=of_process(record(now=REUSED, boot=OTHER_BOOT))),
+        STALE,
+        REBOOTED,
+    ),
+    Case(
+        "4",
+        "a process's path, and NS_GET_ID says another netns",
+        lambda: Facts(mapping=of_process(record(NUMBERED, now=NUMBERED_ANEW))),
+        STALE,
+        NETNS_GONE,
+    ),
+    Case(
+        "9",
+        "a sibling's number is of nobody, the time is over",
+        lambda: Facts(mapping=None, siblings=[record()], netns=[visible(REUSED)], unclaimed=waited(1500, REUSED)),
+        STALE,
+        UNCLAIMED,
     ),
     Case(
         "2",
