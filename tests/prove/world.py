@@ -435,10 +435,10 @@ class World:
 
     def _land(self) -> None:
         """Let all ADDs come to their end."""
-        for flight in list(self.flights):
-            for _ in range(12):
-                if flight in self.flights:
-                    self._fly_on(flight)
+        for _ in range(100):
+            if not self.flights:
+                return
+            self._fly_on(self.flights[0])
 
     def _end(self, box: Box) -> None:
         """Take away all that holds a container's netns."""
@@ -571,8 +571,9 @@ class World:
         ended = [
             one for box in self.boxes for one in box.attachments if one not in self.landing and not one.up and not one.released
         ]
+        living = {box.id for box in self.boxes if self.kernel.alive(box.netns)}
         for one in ended:
-            if self.random.random() < 0.6:
+            if self.random.random() < 0.6 and (self.kernel.alive(one.box.netns) or one.box.id not in living):
                 self._delete(one)
             if self.random.random() < 0.8 or one.place == "none" or not one.mapped:
                 self._end(one.box)

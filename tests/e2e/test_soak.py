@@ -1,0 +1,17 @@
+"""The soak of tests.prove.soak in short; `./build.sh prove` runs ten thousand cycles."""
+
+from collections.abc import Callable
+
+from tests.node import Node
+from tests.prove import soak
+
+
+def test_a_thousand_cycles(node: Node, record_property: Callable[[str, object], None]) -> None:
+    """No address is handed out twice, no live pod loses its own, and nothing is left of the dead."""
+    said: list[str] = []
+    counted = soak.run(node, 1000, number=1, say=said.append)
+    record_property("soak cycles", counted.cycles)
+    assert said == []
+    assert counted.leaks_left == 0
+    assert counted.reaped > soak.POOL, "without cni-reaper the pool would not have run out"
+    assert min(counted.dels_lost, counted.reaper_killed, counted.host_local_killed) > 10
