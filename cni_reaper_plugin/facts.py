@@ -173,11 +173,12 @@ class Mapping:
 
     source: `record`, `cache`, `path` or `cnitool`; path: str; recorded: the identity a record has, None from other sources;
     boot_id: the record's; pod: the record's {namespace, name, uid}; state: GONE, NETNS or UNREADABLE of the path now;
-    now: its identity when NETNS; of_host: it is the host's own; head: the record was written before the reservation;
+    now: its identity when NETNS; of_host: it is the host's own; head: the record was written before the reservation; deleted:
+    the attachment's DEL has been here since;
     pid_ns: inode of the PID namespace in which a process's path was recorded, 0 where nobody said.
     """
 
-    __slots__ = ("boot_id", "head", "now", "of_host", "path", "pid_ns", "pod", "recorded", "source", "state")
+    __slots__ = ("boot_id", "deleted", "head", "now", "of_host", "path", "pid_ns", "pod", "recorded", "source", "state")
 
     def __init__(self, source: str, path: str) -> None:
         self.source = source
@@ -189,6 +190,7 @@ class Mapping:
         self.now: Netns | None = None
         self.of_host = False
         self.head = False
+        self.deleted = False
         self.pid_ns = 0
 
     @property

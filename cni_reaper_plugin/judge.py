@@ -72,8 +72,11 @@ def _is_added_again(reservation: Reservation, call: Call, boot_id: str) -> bool:
 
 
 def _is_left_behind(call: Call, mapping: Mapping | None) -> bool:
-    """Tell whether this DEL is for the netns that our record names, so that what still stands is nobody else's."""
-    if mapping is None or mapping.source != "record":
+    """Tell whether this DEL is for the netns that our record names, so that what still stands is nobody else's.
+
+    A record that no DEL has marked is of an ADD that came in between.
+    """
+    if mapping is None or mapping.source != "record" or not mapping.deleted:
         return False
     if not call.netns_path or call.netns_path == mapping.path:
         return True
@@ -148,7 +151,7 @@ def _inode_elsewhere(reservation: Reservation, evidence: Evidence) -> Answer | N
     seen = evidence.surroundings.with_inode_of(mapping.recorded)
     if seen is None:
         return None
-    if seen.netns.is_proven(mapping.recorded):
+    if seen.netns.is_proven(mapping.recorded, mapping.boot_id == evidence.surroundings.boot_id):
         return LIVE, "netns visible elsewhere"
     if not evidence.surroundings.deep:
         return (STALE, NETNS_GONE) if evidence.unclaimed is None else None

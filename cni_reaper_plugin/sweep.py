@@ -8,7 +8,7 @@ import fcntl
 import posix
 
 from cni_reaper_plugin import expiry, files, first_look, flock, store
-from cni_reaper_plugin.clock import Budget
+from cni_reaper_plugin.clock import Budget, ticks
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, records, views
 from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, StrandedError
@@ -36,7 +36,12 @@ def run(call: Call, settings: Settings, log: Log, allow: "Allow") -> None:
     allow: fills in call.may_reap, what this call's view allows, see facts.Call; asked before anything is called stale.
     """
     budget = Budget(WALL_LIMIT_S, settings.budget_ms)
-    for network in _networks(call, settings, log):
+    for number, network in enumerate(_networks(call, settings, log)):
+        if number and not budget.wall_left_s():
+            log.info(
+                "sweep-cut", network=network, reason="this call has taken all its time; the next one begins at another network"
+            )
+            return
         budget.next_sweep()
         try:
             _sweep(network, call, settings, budget, log, allow)
@@ -52,7 +57,7 @@ def run(call: Call, settings: Settings, log: Log, allow: "Allow") -> None:
 
 
 def _networks(call: Call, settings: Settings, log: Log) -> list[str]:
-    """Return the networks to sweep, this call's own first."""
+    """Return the networks to sweep: this call's own, and the others from another one on in each call."""
     if "*" not in settings.networks:
         return settings.networks
     try:
@@ -61,7 +66,8 @@ def _networks(call: Call, settings: Settings, log: Log) -> list[str]:
         log.warning("sweep-skipped", network="*", reason=str(e))
         return []
     own = call.attachment.network if call.attachment is not None else ""
-    return sorted(found, key=lambda name: name != own)
+    turn = ticks() % len(found) if found else 0
+    return sorted(found[turn:] + found[:turn], key=lambda name: name != own)
 
 
 def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Log, allow: "Allow") -> None:

@@ -104,6 +104,6 @@ def mark_unlisted(network: str, valid: set[tuple[str, str]], settings: Settings,
 def _marked(directory: records.Directory, attachment: Attachment) -> bool:
     with _Locked(directory):
         record = directory.read(attachment.container_id, attachment.ifname)
-        if record is not None and not record.deleted:
+        if record is not None and not record.mapping.deleted:
             directory.write(attachment, records.encode_deleted(record))
     return record is not None and record.mapping.head

@@ -182,16 +182,22 @@ class _Kin:
     def account(self, surroundings: Surroundings) -> None:
         """Note for which IDs each visible netns is named: by a recorded identity, or by holding an address reserved for it.
 
-        What merely stands at the path of a cache entry now says nothing: the path may be another container's by now.
+        What merely stands at the path of a cache entry now says nothing: the path may be another container's by now. Nor does
+        an address of a container with a record, which knows better: another IPAM may give the same address to somebody else.
         """
         holders: dict[bytes, set[str]] = {}
+        recorded_ids = set()
         for container_id, attachments in self._known.items():
             for mapping in attachments.values():
                 recorded = mapping.recorded
-                seen = surroundings.with_inode_of(recorded) if recorded is not None else None
+                if recorded is None:
+                    continue
+                recorded_ids.add(container_id)
+                seen = surroundings.with_inode_of(recorded)
                 same_boot = mapping.boot_id == surroundings.boot_id
-                if seen is not None and recorded is not None and seen.netns.is_proven(recorded, same_boot):
+                if seen is not None and (seen.netns.is_proven(recorded, same_boot) or mapping.stands(surroundings.boot_id)):
                     seen.names.add(container_id)
+        for container_id in self._known.keys() - recorded_ids:
             for reservation in self._reserved.get(container_id, ()):
                 holders.setdefault(addresses.pack(reservation.address), set()).add(container_id)
         for seen in surroundings.visible():

@@ -17,6 +17,7 @@ HOSTS = (OWN, "/proc/1/ns/net")
 INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 RUN_NETNS = ("/run/netns/", "/var/run/netns/")
 _LOOKS = 6
+_FIRST_DYNAMIC = 0xEFFFFFF8  # numbers of namespaces begin here, include/linux/proc_ns.h
 _NS_GET_NSTYPE, _CLONE_NEWNET = 0xB703, 0x40000000  # _IO(0xb7, 3), Linux >= 4.11
 _NS_GET_ID = 0x8008B70D  # _IOR(0xb7, 13, __u64), Linux >= 6.18
 
@@ -148,8 +149,10 @@ def _near_mountinfos() -> list[tuple[str, str]]:
     return near
 
 
-def everywhere() -> Sightings:
+def everywhere(limit_s: float = 8.0) -> Sightings:
     """Return every netns that is mounted in any mount namespace or that any process lives in. Raises OSError.
+
+    TimeoutError when that takes longer than `limit_s`: a node may have a million open descriptors.
 
     Costs a look at every process; only for a sweep that is about to call something stale. The list of processes is read again
     until no unknown one is on it, a few times at most: a process may fork and end between two looks. A mount namespace counts
@@ -158,6 +161,7 @@ def everywhere() -> Sightings:
     seen = mounted()
     roots = {(_link_number("/proc/self/ns/mnt"), posix.readlink("/proc/self/root"))}
     looked_at: set[str] = set()
+    end = posix.times().elapsed + limit_s
     for _ in range(_LOOKS):
         new = [name for name in posix.listdir("/proc") if name.isdecimal() and name not in looked_at]
         if not new:
@@ -165,30 +169,36 @@ def everywhere() -> Sightings:
         for name in new:
             looked_at.add(name)
             _look_at(seen, "/proc/" + name, roots)
+            if posix.times().elapsed > end:
+                raise TimeoutError(errno.ETIMEDOUT, "there are too many processes and open files to look at")
     return seen
 
 
 def _look_at(seen: Sightings, process: str, roots: set[tuple[int, str]]) -> None:
-    """Add the netns of a process, of its threads and of its descriptors, and what is mounted in its view if none had it yet."""
+    """Add the netns of a process, of its threads and of its descriptors, and what is mounted in views that nobody had yet."""
     try:
-        living = process  # or, when the leader has exited, the first thread that has not
+        views: dict[int, str] = {}  # mount namespace -> the process, or the first of its threads that is in it
         leader = _namespace_of(process, "net")
         if leader:
             _sighting(seen, leader).processes.append(int(process[6:]))
+            views[_namespace_of(process, "mnt")] = process
         for thread in posix.listdir(process + "/task"):
             task = "%s/task/%s" % (process, thread)
             net = _namespace_of(task, "net")
-            if net and net != leader:
-                _sighting(seen, net).others.append(task + "/ns/net")
-                living = task if living == process and not leader else living
-        _add_descriptors(seen, living + "/fd")
-        view = _namespace_of(living, "mnt"), posix.readlink(living + "/root")
+            if net:
+                views.setdefault(_namespace_of(task, "mnt"), task)
+                if net != leader:
+                    _sighting(seen, net).others.append(task + "/ns/net")
+        for task in list(views.values())[:1]:  # threads have one table of descriptors; a leader that has exited shows none
+            _add_descriptors(seen, task + "/fd")
+        new = [(number, posix.readlink(task + "/root"), task) for number, task in views.items() if number]
     except OSError as e:
         if e.errno not in GONE_ERRNOS:
             raise
         return
-    if view[0] and view not in roots and _add_mounts_of(seen, living):
-        roots.add(view)
+    for number, root, task in new:
+        if (number, root) not in roots and _add_mounts_of(seen, task):
+            roots.add((number, root))
 
 
 def _namespace_of(task: str, kind: str) -> int:
@@ -226,11 +236,16 @@ def _add_descriptors(seen: Sightings, directory: str) -> None:
 def _unmounted(path: str) -> int:
     """Return the inode number of the netns behind a descriptor that shows as `/`, 0 where there is none.
 
-    One that was opened at a netns' mount point shows as that path, and as `/` once the mount is gone.
+    One that was opened at a netns' mount point shows as that path, and as `/` once the mount is gone. So does the root of any
+    other file system that is gone, and to ask one whose server hangs is to hang: first the number, which the kernel knows
+    (fdinfo since Linux 5.14), has to be a namespace's.
     """
     try:
+        told = files.read(path.replace("/fd/", "/fdinfo/")).partition(b"ino:\t")[2].split(b"\n", 1)[0]
+        if not told or int(told) < _FIRST_DYNAMIC:
+            return 0
         fd = files.open_on_device(path, nsfs_device())
-    except OSError:
+    except (OSError, ValueError):
         return 0
     try:
         ino = posix.fstat(fd).st_ino

@@ -30,15 +30,14 @@ class Record:
     """One record as it was read.
 
     raw: its bytes; mapping: what it says of the netns, see facts.Mapping (`state` and `now` not looked up);
-    boottime_s: when it was written; deleted: its DEL has been here."""
+    boottime_s: when it was written."""
 
-    __slots__ = ("boottime_s", "deleted", "mapping", "raw")
+    __slots__ = ("boottime_s", "mapping", "raw")
 
-    def __init__(self, raw: bytes, mapping: Mapping, boottime_s: float, deleted: bool) -> None:
+    def __init__(self, raw: bytes, mapping: Mapping, boottime_s: float) -> None:
         self.raw = raw
         self.mapping = mapping
         self.boottime_s = boottime_s
-        self.deleted = deleted
 
 
 class Directory:
@@ -199,7 +198,7 @@ def _parse(raw: bytes) -> Record | None:
         return None
     mapping = Mapping("record", path)
     mapping.boot_id, mapping.pod = boot_id, pod
-    mapping.head = fields.get("head") is True
+    mapping.head, mapping.deleted = fields.get("head") is True, fields.get("deleted") is True
     dev, ino, ctime = fields.get("dev"), fields.get("ino"), fields.get("ctime")
     if type(dev) is int and type(ino) is int and type(ctime) is int:
         ns_id = fields.get("nsID")
@@ -207,4 +206,4 @@ def _parse(raw: bytes) -> Record | None:
     pid_ns = fields.get("pidNS")
     if type(pid_ns) is int:
         mapping.pid_ns = pid_ns
-    return Record(raw, mapping, boottime, fields.get("deleted") is True)
+    return Record(raw, mapping, boottime)

@@ -259,6 +259,11 @@ class World:
                     message = f"{address} of {attached} was given to {content!r}"
                     raise ViolationError(message)
 
+    def _has_a_face(self, netns: Netns) -> bool:
+        """Tell whether some place shows the netns; one that is overmounted, and nothing more, is known by its number alone."""
+        held = netns.processes or netns.threads or netns.descriptors
+        return bool(held) or any(self.kernel.at(place) is netns for place in netns.places)
+
     def _cached_elsewhere(self, one: Attached) -> bool:
         """Tell whether libcni's entry names a path at which another container's netns stands now, which row 3 cannot tell."""
         name = f"{one.network}-{one.box.id}-{one.ifname}"
@@ -284,6 +289,7 @@ class World:
         }
         configured = {address for netns in everyone for address in netns.addresses}
         dark = any(not netns.lookable for netns in everyone)
+        faceless = {netns.ino for netns in everyone if not self._has_a_face(netns)}
         for (network, address), one in self.ledger.items():
             if network not in networks or self.kernel.alive(one.box.netns) or one.box.id in ids_alive:
                 continue
@@ -294,9 +300,8 @@ class World:
                 continue
             kin = [other.recorded_ino for box in self.boxes if box.id == one.box.id for other in box.attachments]
             reused = any(ino in numbers for ino in kin if ino)
-            at_once = (
-                one.mapped and one.place == "head" and ((self.kernel.has_ns_id and not self.kernel.unreadable) or not reused)
-            )
+            told = self.kernel.has_ns_id and not self.kernel.unreadable and not any(ino in faceless for ino in kin)
+            at_once = one.mapped and one.place == "head" and (told or not reused)
             if at_once:
                 self.must_go.append((network, address, "its netns is gone and its record says so"))
             elif self._cached_elsewhere(one):

@@ -160,6 +160,12 @@ def own_add(
     return call
 
 
+def marked(mapping: Mapping) -> Mapping:
+    """Return the same record after its DEL."""
+    mapping.deleted = True
+    return mapping
+
+
 def own_del(path: str = "/run/netns/pod", netns: Netns | None = None, head: bool = True) -> Call:
     """Return a DEL of the owner itself, with this CNI_NETNS."""
     call = a_call("DEL", OWNER)
@@ -227,15 +233,34 @@ KEEPS = [
         LIVE,
         "address in use",
     ),
-    Case("1", "DEL of the owner, not at the head", lambda: Facts(call=own_del(head=False)), LIVE, "this call"),
+    Case(
+        "1",
+        "DEL of the owner, not at the head",
+        lambda: Facts(call=own_del(head=False), mapping=marked(record())),
+        LIVE,
+        "this call",
+    ),
+    Case("1", "DEL of the owner, whose record is newer", lambda: Facts(call=own_del()), LIVE, "this call"),
     Case("1", "DEL of the owner, no record", lambda: Facts(call=own_del(), mapping=None), LIVE, "this call"),
     Case("1", "DEL of the owner, only a cache entry", lambda: Facts(call=own_del(), mapping=cache()), LIVE, "this call"),
-    Case("1", "DEL of the owner in another netns", lambda: Facts(call=own_del("/run/netns/new", OF_POD)), LIVE, "this call"),
-    Case("1", "DEL of the owner at a path that is gone", lambda: Facts(call=own_del("/run/netns/new")), LIVE, "this call"),
+    Case(
+        "1",
+        "DEL of the owner in another netns",
+        lambda: Facts(call=own_del("/run/netns/new", OF_POD), mapping=marked(record())),
+        LIVE,
+        "this call",
+    ),
+    Case(
+        "1",
+        "DEL of the owner at a path that is gone",
+        lambda: Facts(call=own_del("/run/netns/new"), mapping=marked(record())),
+        LIVE,
+        "this call",
+    ),
     Case(
         "1",
         "DEL of the owner, the address is still in a netns",
-        lambda: Facts(call=own_del(), netns=[visible(OF_POD, ADDRESS)]),
+        lambda: Facts(call=own_del(), mapping=marked(record()), netns=[visible(OF_POD, ADDRESS)]),
         LIVE,
         "address in use",
     ),
@@ -734,19 +759,25 @@ REAPS = [
         STALE,
         ADDED_AGAIN,
     ),
-    Case("1", "DEL at the head, CNI_NETNS is the record's", lambda: Facts(call=own_del()), STALE, LEFT_BY_DEL),
-    Case("1", "DEL at the head without CNI_NETNS", lambda: Facts(call=own_del("")), STALE, LEFT_BY_DEL),
+    Case(
+        "1",
+        "DEL at the head, CNI_NETNS is the record's",
+        lambda: Facts(call=own_del(), mapping=marked(record())),
+        STALE,
+        LEFT_BY_DEL,
+    ),
+    Case("1", "DEL at the head without CNI_NETNS", lambda: Facts(call=own_del(""), mapping=marked(record())), STALE, LEFT_BY_DEL),
     Case(
         "1",
         "DEL at the head, CNI_NETNS is the same netns under another path",
-        lambda: Facts(call=own_del("/proc/7/ns/net", RECORDED)),
+        lambda: Facts(call=own_del("/proc/7/ns/net", RECORDED), mapping=marked(record())),
         STALE,
         LEFT_BY_DEL,
     ),
     Case(
         "1",
         "DEL at the head while the netns still stands",
-        lambda: Facts(call=own_del(), mapping=record(now=RECORDED)),
+        lambda: Facts(call=own_del(), mapping=marked(record(now=RECORDED))),
         STALE,
         LEFT_BY_DEL,
     ),

@@ -38,7 +38,7 @@ def test_what_is_written_is_read_again(directory: records.Directory) -> None:
     assert recorded is not None
     assert (recorded.dev, recorded.ino, recorded.ctime, recorded.ns_id) == (4, 100, 5000, 7)
     assert (mapping.source, mapping.path, mapping.boot_id, mapping.pod) == ("record", "/run/netns/a", "boot", POD)
-    assert (mapping.head, record.deleted, record.boottime_s) == (True, False, 12.5)
+    assert (mapping.head, record.mapping.deleted, record.boottime_s) == (True, False, 12.5)
     assert directory.names() == [("id", "eth0")]
 
 
@@ -50,7 +50,7 @@ def test_a_record_after_its_del(directory: records.Directory) -> None:
     directory.write(ATTACHMENT, records.encode_deleted(before))
     after = directory.read("id", "eth0")
     assert after is not None
-    assert after.deleted
+    assert after.mapping.deleted
     assert json.loads(after.raw) == {**json.loads(before.raw), "deleted": True}
 
 
