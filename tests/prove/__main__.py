@@ -2,12 +2,13 @@
 
 import argparse
 import concurrent.futures
+import multiprocessing
 import os
 import sys
 import time
 
 from tests.prove import model, mutations
-from tests.prove.world import STATISTICS, count_rows
+from tests.prove.world import Statistics
 
 
 def say(text: str) -> None:
@@ -15,24 +16,31 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def walk(wanted: int, number: int) -> bool:
-    """Walk the model and print its table; tell whether it held."""
-    count_rows()
+def walk(wanted: int, number: int, workers: int) -> bool:
+    """Walk the model, one process for each worker with a seed of its own, and print the table of all; tell whether it held."""
     begun = time.monotonic()
-    found = model.run(wanted, number, say=say)
+    seeds = [number + turn * 1_000_000 for turn in range(workers)]
+    with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        walked = list(pool.map(model.walk_alone, [wanted // workers + 1] * workers, seeds))
     took = time.monotonic() - begun
-    taken = sum(STATISTICS.steps.values())
-    say(f"model: {taken} steps from seed {number} in {took:.0f} s, {taken / took:.0f} a second")
+    done = Statistics()
+    for _, statistics in walked:
+        done.add(statistics)
+    found = [text for text, _ in walked if text]
+    taken = sum(done.steps.values())
+    say(f"model: {taken} steps from the seeds {', '.join(map(str, seeds))} in {took:.0f} s, {taken / took:.0f} a second")
     for title, counter in (
-        ("steps", STATISTICS.steps),
-        ("rows of judge.py that decided", STATISTICS.rows),
-        ("freed, by reason", STATISTICS.reaped),
-        ("another process in between", STATISTICS.between),
+        ("steps", done.steps),
+        ("rows of judge.py that decided", done.rows),
+        ("freed, by reason", done.reaped),
+        ("another process in between", done.between),
     ):
         say(f"  {title}:")
         for name, times in sorted(counter.items()):
             say(f"    {times:8} {name}")
-    say(f"  violations: {found or 0}")
+    say(f"  violations: {len(found)}")
+    for text in found:
+        say(f"    {text}")
     return not found
 
 
@@ -58,9 +66,9 @@ def main() -> int:
     parser.add_argument(
         "--mutations", default="", metavar="TEXT", help="only mutations whose name holds this text; `none` for none"
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="mutations at one time (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes at one time (default: %(default)s)")
     arguments = parser.parse_args()
-    held = walk(arguments.steps, arguments.seed) if arguments.steps else True
+    held = walk(arguments.steps, arguments.seed, arguments.workers) if arguments.steps else True
     caught = mutate(arguments.seed, arguments.mutations, arguments.workers) if arguments.mutations != "none" else True
     return 0 if held and caught else 1
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from tests.prove.world import STATISTICS, ViolationError, World, count_rows, steps
+from tests.prove.world import STATISTICS, Statistics, ViolationError, World, count_rows, steps
 
 WALK = 100  # steps of one walk
 CHANCE = st.integers(0, 2**32 - 1)
@@ -75,11 +75,18 @@ def run(wanted: int, number: int, shrink: bool = True, say: Callable[[str], None
                     phases=phases,
                     suppress_health_check=list(HealthCheck),
                     print_blob=False,
+                    report_multiple_bugs=False,
                 ),
             )
         except ViolationError as e:
             return f"seed {number + turn - 1}: {e}"
     return ""
+
+
+def walk_alone(wanted: int, number: int) -> tuple[str, Statistics]:
+    """Walk in a process of its own; return what was violated, and what was done."""
+    count_rows()
+    return run(wanted, number, say=lambda text: print(f"  seed {number}: {text}", flush=True)), STATISTICS
 
 
 def main() -> int:

@@ -79,6 +79,12 @@ class Statistics:
     reaped: Counter[str] = field(default_factory=Counter)
     between: Counter[str] = field(default_factory=Counter)
 
+    def add(self, other: "Statistics") -> None:
+        """Add another process's."""
+        for mine, theirs in ((self.steps, other.steps), (self.rows, other.rows), (self.reaped, other.reaped)):
+            mine.update(theirs)
+        self.between.update(other.between)
+
 
 STATISTICS = Statistics()
 
@@ -133,9 +139,8 @@ class World:
         self.disturbed = True
         self.depth += 1
         try:
-            self.random.choice(
-                (self._fly, self._fly, self._fly, self._take_off, self._end_some_netns, self._del_now, self._sweep_now)
-            )()
+            others = (self._fly, self._take_off, self._rush, self._end_some_netns, self._del_now, self._sweep_now)
+            self.random.choices(others, (3, 1, 2, 1, 1, 1))[0]()
         finally:
             self.depth -= 1
 
@@ -423,6 +428,13 @@ class World:
             self.kernel.named.add(box.id)  # the runtime has its task directory, or a process its cgroup
         self.flights.append(self._flight(attached))
         self._fly_on(self.flights[-1])
+
+    def _rush(self) -> None:
+        """Begin an ADD and let it go some way, all in one gap of somebody else."""
+        self._take_off()
+        for _ in range(self.random.randrange(1, 4)):
+            if self.flights:
+                self._fly_on(self.flights[-1])
 
     def _fly(self) -> None:
         """Let an ADD that is on its way go on by one phase."""
