@@ -3,7 +3,7 @@
 No dataclasses, enum or typing here: this is on the path that the runtime pays for with every pod.
 """
 
-from cni_reaper_plugin.attachment import IFNAME_BYTES, Attachment, valid_ifname, valid_name
+from cni_reaper_plugin.attachment import IFNAME_BYTES, Attachment, has_hex_run, valid_ifname, valid_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +51,11 @@ class Reservation:
         self.ctime = ctime
         self.mtime_s = mtime_s
         self.kind, self.container_id, self.ifname = _parse(content)
+
+    @property
+    def has_runtime_id(self) -> bool:
+        """Whether the ID is one that a runtime gives."""
+        return has_hex_run(self.container_id)
 
 
 def _parse(content: bytes) -> tuple[str, str, str]:

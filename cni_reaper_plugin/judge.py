@@ -30,7 +30,6 @@ from cni_reaper_plugin.facts import (
 )
 
 LISTED_AFTER_S = 120  # a runtime may make its list before an ADD that it has begun, and send it after
-HEX_RUN = 12  # an ID of a runtime has at least so many hex digits in a row; `echo reserved > 10.0.0.9` has not
 
 Answer = tuple[str, str]
 
@@ -288,14 +287,5 @@ def _guarded(answer: Answer, row: int, reservation: Reservation, evidence: Evide
 
 
 def _has_owner(reservation: Reservation, evidence: Evidence) -> bool:
-    """Tell whether an attachment made this, no operator's own note: mapped, or an ID with HEX_RUN hex digits in a row."""
-    if reservation.kind != OWNED:
-        return False
-    if evidence.mapping is not None:
-        return True
-    run = 0
-    for c in reservation.container_id:
-        run = run + 1 if c in "0123456789abcdefABCDEF" else 0
-        if run == HEX_RUN:
-            return True
-    return False
+    """Tell whether an attachment made this, no operator's own note (`echo reserved > 10.0.0.9`): mapped, or a runtime's ID."""
+    return reservation.kind == OWNED and (evidence.mapping is not None or reservation.has_runtime_id)

@@ -4,6 +4,7 @@ The reservations were read before anything here is: a netns exists before its re
 among those seen here. The other order frees live addresses (whereabouts#207).
 """
 
+from cni_reaper_plugin.attachment import has_hex_run
 from cni_reaper_plugin.evidence import netns, records
 from cni_reaper_plugin.facts import GONE, OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings, VisibleNetns
 
@@ -61,13 +62,20 @@ def _account(reservations: list[Reservation], gathered: list[Evidence], surround
 def account_call(call: Call, visible: dict[int, VisibleNetns]) -> None:
     """Note that an ADD's CNI_NETNS is its container's, if it is the one that was seen and no other has its number by now.
 
-    On DEL the path can be another container's by now; there the record says which netns is the container's own.
+    On DEL the path can be another container's by now, unless it is as good as random.
     """
-    if call.verb != "ADD" or call.netns is None or call.attachment is None or call.netns.ino not in visible:
+    if call.netns is None or call.attachment is None or call.netns.ino not in visible:
+        return
+    if call.verb != "ADD" and not _is_for_life(call.netns_path, call.attachment.container_id):
         return
     seen = visible[call.netns.ino]
     if seen.netns.is_proven(call.netns) or (call.netns_path.startswith("/proc/") and _leads_to(call.netns_path, seen)):
         seen.names.add(call.attachment.container_id)
+
+
+def _is_for_life(path: str, container_id: str) -> bool:
+    """Tell whether a netns's path is no other container's, ever: it has a random name, or the ID is made of it (cnitool)."""
+    return not path.startswith("/proc/") and (has_hex_run(path) or container_id.startswith("cnitool-"))
 
 
 def _leads_to(path: str, seen: VisibleNetns) -> bool:

@@ -86,7 +86,10 @@ def run(wanted: int, number: int, shrink: bool = True, say: Callable[[str], None
 def walk_alone(wanted: int, number: int) -> tuple[str, Statistics]:
     """Walk in a process of its own; return what was violated, and what was done."""
     count_rows()
-    return run(wanted, number, say=lambda text: print(f"  seed {number}: {text}", flush=True)), STATISTICS
+    found = run(wanted, number, shrink=False, say=lambda text: print(f"  seed {number}: {text}", flush=True))
+    if found:
+        print(found, flush=True)  # the other processes may walk on for half an hour
+    return found, STATISTICS
 
 
 def main() -> int:

@@ -139,8 +139,8 @@ MUTATIONS = (
     Mutation(
         "an operator's notes are owners",
         "judge.py",
-        "        if run == HEX_RUN:\n            return True\n    return False\n",
-        "        if run == HEX_RUN:\n            return True\n    return True\n",
+        "(evidence.mapping is not None or reservation.has_runtime_id)",
+        "bool(reservation.container_id)",
     ),
     Mutation(
         "an equal inode number proves the same netns",
@@ -212,8 +212,8 @@ MUTATIONS = (
     Mutation(
         "the netns of a DEL is its container's",
         "evidence/gather.py",
-        '    if call.verb != "ADD" or call.netns is None or',
-        "    if call.netns is None or",
+        '    if call.verb != "ADD" and not _is_for_life(call.netns_path, call.attachment.container_id):\n        return\n',
+        "",
     ),
     Mutation(
         "a call's netns is known by its inode number",
