@@ -97,7 +97,7 @@ class Memory:
         found: dict[int, VisibleNetns] = {}
         looked_at = set()
         for _, _, (_, netns) in self._seen.values():
-            for dev, ino, _, _, place in netns or ():
+            for dev, ino, ctime, ns_id, place in netns or ():
                 if place and place not in looked_at:
                     looked_at.add(place)
                     try:
@@ -105,7 +105,8 @@ class Memory:
                     except OSError:
                         continue
                     if (there.st_dev, there.st_ino) == (dev, ino):  # perhaps another with its number: a closer look will tell
-                        found[ino] = VisibleNetns(Netns(dev, ino, there.st_ctime_ns))
+                        same = there.st_ctime_ns == ctime
+                        found[ino] = VisibleNetns(Netns(dev, ino, there.st_ctime_ns, ns_id if same else 0))
         return found or None
 
     def remember(self, reservations: list[Reservation], netns: list[VisibleNetns] | None) -> None:

@@ -14,4 +14,5 @@ def test_a_thousand_cycles(node: Node, record_property: Callable[[str, object], 
     assert said == []
     assert counted.leaks_left == 0
     assert counted.reaped > soak.POOL, "without cni-reaper the pool would not have run out"
-    assert min(counted.dels_lost, counted.reaper_killed, counted.host_local_killed) > 10
+    assert min(counted.dels_lost, counted.adds_failed_halfway) > 10  # chance, from a fixed seed
+    assert counted.reaper_killed, "no process was killed"  # by the clock: how many depends on the machine's speed

@@ -1,9 +1,11 @@
 """The model as a Hypothesis state machine: it chooses the steps and all chance in them, and makes a failing walk short."""
 
+import json
 import random
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -13,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from tests.prove.world import STATISTICS, Statistics, ViolationError, World, count_rows, steps
 
 WALK = 100  # steps of one walk
+WALKS = Path(".build/walks")  # where a walk that broke a promise is kept, to be walked again
 CHANCE = st.integers(0, 2**32 - 1)
 ALL = [name for name, times in steps().items() for _ in range(times)]
 
@@ -23,10 +26,12 @@ class Node(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world: World | None = None
+        self.walk: list[tuple[str, int]] = []
 
     @initialize(chance=CHANCE)
     def start(self, chance: int) -> None:
         """A new node."""
+        self.walk.append(("", chance))
         self.world = World(random.Random(chance))
 
     @rule(name=st.sampled_from(ALL), chance=CHANCE)
@@ -34,7 +39,15 @@ class Node(RuleBasedStateMachine):
         """One step of any kind."""
         assert self.world is not None
         self.world.random = random.Random(chance)
-        self.world.step(name)
+        self.walk.append((name, chance))
+        try:
+            self.world.step(name)
+        except ViolationError as e:
+            WALKS.mkdir(parents=True, exist_ok=True)
+            file = WALKS / f"{self.walk[0][1]}.json"
+            file.write_text(json.dumps(self.walk))
+            message = f"{e}; to walk it again: python -m tests.prove.model again {file}"
+            raise ViolationError(message) from None
         PROGRESS(sum(STATISTICS.steps.values()))
 
     def teardown(self) -> None:
@@ -92,8 +105,24 @@ def walk_alone(wanted: int, number: int) -> tuple[str, Statistics]:
     return found, STATISTICS
 
 
+def again(file: str) -> None:
+    """Take the steps of a walk that was kept once more, and name each."""
+    (_, chance), *walk = json.loads(Path(file).read_text())
+    world = World(random.Random(chance))
+    try:
+        for number, (name, then) in enumerate(walk):
+            print(number, name, flush=True)
+            world.random = random.Random(then)
+            world.step(name)
+    finally:
+        world.close()
+
+
 def main() -> int:
-    """Walk as many steps as the first argument says, from the seed of the second; for mutations."""
+    """Walk as many steps as the first argument says, from the seed of the second, for mutations; or `again`, and a file."""
+    if sys.argv[1] == "again":
+        again(sys.argv[2])
+        return 0
     wanted, number = int(sys.argv[1]), int(sys.argv[2])
     count_rows()
     found = run(wanted, number, shrink=False)

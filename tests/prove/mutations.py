@@ -16,7 +16,14 @@ from tests.neighbours import ROOT
 
 PACKAGE = "cni_reaper_plugin"
 STEPS = 12_000
-UNIT_TESTS = ("tests/unit/test_judge.py", "tests/unit/test_store.py", "tests/unit/test_records.py", "tests/unit/test_named.py")
+UNIT_TESTS = (
+    "tests/prove/test_gaps.py",
+    "tests/unit/test_judge.py",
+    "tests/unit/test_store.py",
+    "tests/unit/test_records.py",
+    "tests/unit/test_named.py",
+    "tests/unit/test_unclaimed.py",
+)
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ class World:
             except OSError:
                 return  # somebody in a gap of whom we are has it; a real one would wait
             content = f"{attached.box.id}\r\n{attached.ifname}"
-            held = {file.name: file.read_bytes() for file in directory.iterdir() if file.name[0].isdigit()}
+            held = {file.name: file.read_bytes() for file in sorted(directory.iterdir()) if file.name[0].isdigit()}
             if content.encode() in held.values():
                 return  # duplicate allocation is not allowed
             pool, last = self.pool[attached.network], self.last[attached.network]
@@ -319,7 +319,7 @@ class World:
 
     def _expect_blank_files_to_go(self, networks: Sequence[str], configured: set[bytes]) -> None:
         for network in networks:
-            for file in (self.data / network).glob("[0-9]*"):
+            for file in sorted((self.data / network).glob("[0-9]*")):
                 if not file.stat().st_size and (network, file.name) not in self.ledger and packed(file.name) not in configured:
                     self.must_go.append((network, file.name, "it is empty"))
 
@@ -460,7 +460,7 @@ class World:
     def _end(self, box: Box) -> None:
         """Take away all that holds a container's netns."""
         netns = box.netns
-        for path in list(netns.places):
+        for path in sorted(netns.places):
             while self.kernel.alive(netns) and path in netns.places:
                 stack = self.kernel.mounts.get(path, [])
                 if stack and stack[-1] is not netns:
@@ -633,14 +633,14 @@ class World:
             netns.socket = True  # only the far end of its veth, and the addresses behind that, tell of it
         else:
             over = self.kernel.create()
-            self.kernel.mount(over, next(iter(netns.places)))
+            self.kernel.mount(over, min(netns.places))
             return
         if netns.socket and not any(one.box.netns is netns and (one.hidden or not one.up) for one in self._attachments()):
             netns.processes.clear()
         elif netns.socket:
             netns.socket = False
             return
-        for path in list(netns.places):
+        for path in sorted(netns.places):
             if self.kernel.at(path) is netns:
                 self.kernel.umount(path)
 
@@ -697,7 +697,7 @@ class World:
 
     def lose_record(self) -> None:
         """A record is lost or corrupt."""
-        found = [file for file in self.state.glob("*/*:*") if file.is_file()]
+        found = [file for file in sorted(self.state.glob("*/*:*")) if file.is_file()]
         if not found:
             return
         file = self.random.choice(found)
@@ -727,7 +727,7 @@ class World:
         if self.backup is None:
             return
         again = {box.id for box in self.boxes if not box.uid}
-        for file in self.backup.glob("*/*:*"):
+        for file in sorted(self.backup.glob("*/*:*")):
             if file.name.partition(":")[0] in again:
                 continue
             target = self.state / file.parent.name
@@ -736,7 +736,7 @@ class World:
 
     def lose_cache(self) -> None:
         """Cache entries of libcni are lost, or empty after a power loss."""
-        for file in (self.cache / "results").iterdir():
+        for file in sorted((self.cache / "results").iterdir()):
             if self.random.random() < 0.5:
                 file.unlink()
             elif self.random.random() < 0.2:
@@ -744,7 +744,7 @@ class World:
 
     def lose_memory(self) -> None:
         """What is remembered is lost or corrupt."""
-        for file in self.run.iterdir():
+        for file in sorted(self.run.iterdir()):
             if file.suffix in (".json", ".live") and file.is_file():
                 if self.random.random() < 0.5:
                     file.unlink()
