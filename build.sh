@@ -18,6 +18,7 @@ usage: ./build.sh [VERB [ARGUMENTS]]
   demo     show a full node heal, in a private network namespace of its own (root, or unprivileged user namespaces)
   test     all tests on the frozen executable (root); arguments go to pytest
   prove    the long proof (tests/prove/README.md): a million steps of the model, mutations, 10,000 pod cycles, every fault (root)
+  bench    how long a call takes, beside its neighbours (root): docs/performance.md; bench --help
   lint     ruff, mypy, shellcheck
   --help   this text
 
@@ -196,6 +197,33 @@ prove() { # the model and its mutations; without arguments the soak and the faul
     CNI_REAPER_FAULTS=all run_tests tests/e2e/test_faults.py
 }
 
+# What PyInstaller makes of the same source when it is told nothing.
+default_freezes() {
+    local inputs kind
+    mapfile -t inputs < <(find cni_reaper_plugin requirements -type f -name '*.[pt][yx]*' ! -name '*.pyc' | LC_ALL=C sort)
+    if ! done_for default-freezes "${inputs[@]}" "$venv/pyvenv.cfg" || [[ ! -d $build/default ]]; then
+        for kind in onedir onefile; do
+            say "freezing PyInstaller's default $kind, to compare with"
+            "$venv/bin/python" -m PyInstaller --noconfirm --log-level WARN "--$kind" --name cni-reaper --paths "$tree" \
+                --specpath "$build/default" --workpath "$build/default/work" --distpath "$build/default/$kind" packaging/entry.py
+        done
+        mark_done
+    fi
+    export CNI_REAPER_ONEDIR=$build/default/onedir/cni-reaper/cni-reaper CNI_REAPER_ONEFILE=$build/default/onefile/cni-reaper
+}
+
+bench() {
+    ((EUID == 0)) || fail "the benchmark makes private nodes: run as root"
+    node_tools valgrind=valgrind /usr/bin/time=time
+    freeze
+    python_env requirements/dev.txt
+    go_tools
+    default_freezes
+    export CNI_REAPER_BARE_PYTHON
+    CNI_REAPER_BARE_PYTHON=$("$(find_python)" -c "import os, sys; print(os.path.realpath(sys.executable))")
+    exec "$venv/bin/python" -m tests.bench "$@"
+}
+
 lint() {
     python_env requirements/dev.txt
     local wrong=0
@@ -220,6 +248,10 @@ case ${1-} in
     prove)
         shift
         prove "$@"
+        ;;
+    bench)
+        shift
+        bench "$@"
         ;;
     lint) lint ;;
     -h | --help | help) usage ;;
