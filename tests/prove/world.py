@@ -271,12 +271,10 @@ class World:
 
     def _cached_elsewhere(self, one: Attached) -> bool:
         """Tell whether libcni's entry of it, or of a sibling, names a path at which another netns stands now: a known limit."""
-        kin = [other for box in self.boxes if box.id == one.box.id for other in box.attachments]
-        for other in [one, *kin]:
-            name = f"{other.network}-{other.box.id}-{other.ifname}"
+        for entry in sorted((self.cache / "results").glob(f"*-{one.box.id}-*")):
             try:
-                path = json.loads((self.cache / "results" / name).read_bytes())["netns"]
-            except (FileNotFoundError, ValueError):
+                path = json.loads(entry.read_bytes())["netns"]
+            except ValueError:
                 continue
             if self.kernel.at(path) is not None:
                 return True
@@ -546,8 +544,8 @@ class World:
             self._forget_the_long_dead()
 
     def _forget_the_long_dead(self) -> None:
-        needed = {id(one.box) for one in self.ledger.values()} | {id(one.box) for one in self.landing}
-        self.boxes = [box for box in self.boxes if self.kernel.alive(box.netns) or id(box) in needed]
+        needed = {one.box.id for one in self.ledger.values()} | {one.box.id for one in self.landing}
+        self.boxes = [box for box in self.boxes if self.kernel.alive(box.netns) or box.id in needed]
 
     def begin_add(self) -> None:
         """A runtime begins an ADD."""
