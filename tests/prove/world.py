@@ -507,18 +507,11 @@ class World:
             (self.cache / "results" / name).unlink(missing_ok=True)
 
     def _del_now(self) -> None:
-        ready = [one for box in self.boxes for one in box.attachments if one not in self.landing and not one.released]
-        current = [
-            one
-            for one in ready
-            if not any(
-                other.box.id == one.box.id
-                and other is not one
-                and other.box is not one.box
-                and self.kernel.alive(other.box.netns)
-                for other in ready
-            )
-        ]
+        """One DEL, perhaps late; never while another life of its container lives or starts: SPEC, no parallel operations."""
+        ready = [one for one in self._attachments() if one not in self.landing and not one.released]
+        living = [one for one in ready if self.kernel.alive(one.box.netns)] + self.landing
+        busy = {(one.box.id, id(one.box)) for one in living}
+        current = [one for one in ready if not any(name == one.box.id and box != id(one.box) for name, box in busy)]
         if current:
             self._delete(self.random.choice(current))
 
