@@ -10,6 +10,9 @@ LEVELS = ("error", "warning", "info", "debug")
 _PRIORITIES = {"error": 27, "warning": 28, "info": 30, "debug": 31}  # facility daemon, syslog(3)
 _SYSLOG = "/dev/log"
 
+DEFECT = "a defect of cni-reaper, please report it; or its bundle is damaged: %r"
+"""What is said of an exception that nobody has thought of. An ImportError is a file of the bundle that is not there."""
+
 
 class Log:
     """Writes events down to a level.
@@ -58,16 +61,16 @@ def _quoted(value: str) -> str:
 
 
 def _to_syslog(priority: int, line: str) -> None:
-    import _socket
-
     try:
+        import _socket
+
         log = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
         try:
             log.sendto(("<%d>cni-reaper[%d]: %s" % (priority, posix.getpid(), line)).encode("utf-8", "replace"), _SYSLOG)
         finally:
             log.close()
-    except OSError:
-        return  # no syslog on this node, or it is full
+    except (OSError, ImportError):
+        return  # no syslog on this node, or it is full; or a damaged bundle, which is no reason to fail a pod either
 
 
 def _append(path: str, line: str) -> None:

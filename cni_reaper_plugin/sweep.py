@@ -9,7 +9,7 @@ import posix
 
 from cni_reaper_plugin import expiry, files, first_look, flock, store
 from cni_reaper_plugin.clock import Budget, ticks
-from cni_reaper_plugin.events import Log
+from cni_reaper_plugin.events import DEFECT, Log
 from cni_reaper_plugin.evidence import boot, records, views
 from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, StrandedError
 from cni_reaper_plugin.first_look import SLICE, SkippedError, from_cursor
@@ -53,7 +53,7 @@ def run(call: Call, settings: Settings, log: Log, allow: "Allow") -> None:
             log.error("sweep-skipped", network=network, reason=str(e))
             return
         except Exception as e:  # noqa: BLE001  the reaper is never the cause of a failed pod
-            log.error("sweep-skipped", network=network, reason="a defect of cni-reaper, please report it: %r" % e)
+            log.error("sweep-skipped", network=network, reason=DEFECT % e)
 
 
 def _networks(call: Call, settings: Settings, log: Log) -> list[str]:

@@ -96,5 +96,11 @@ def run_modules(modules: "Iterable[tuple[str, bool, CodeType]]", directory: str)
 HOT_MODULES = ("the freeze puts the hot modules here",)  # see bootstrap_with in modules.py
 
 if hasattr(sys, "_MEIPASS"):
-    load_orjson(sys._MEIPASS + "/orjson.so")
-    run_modules(HOT_MODULES, sys._MEIPASS)  # type: ignore[arg-type]  # by then they are there
+    try:
+        load_orjson(sys._MEIPASS + "/orjson.so")
+        run_modules(HOT_MODULES, sys._MEIPASS)  # type: ignore[arg-type]  # by then they are there
+    except Exception as e:  # noqa: BLE001  whatever it is, the bundle is damaged; what stdout gets is said by last_words.c
+        import posix
+
+        posix.write(2, ("cni-reaper: its bundle is damaged, install it again: %r\n" % e).encode())
+        raise SystemExit(1) from None

@@ -5,11 +5,9 @@ have is passed over.
 """
 
 MODULES = {
-    "encodings": "every start: utf-8 mode",
+    "encodings": "every start: utf-8 mode (inside the release's interpreter)",
     "encodings.aliases": "every start: utf-8 mode",
     "encodings.utf_8": "every start: utf-8 mode",
-    "encodings.latin_1": "subprocesses' and C libraries' texts in an odd locale",
-    "encodings.ascii": "the same",
     "argparse": "the operator's command line",
     "gettext": "argparse",
     "locale": "gettext",
@@ -57,4 +55,8 @@ LIBRARIES = {
     "libpython": "the interpreter",
     "libffi": "_ctypes",
     "orjson.so": "JSON",
+}
+
+DATA = {
+    "build.json": "cni-reaper version --verbose",
 }

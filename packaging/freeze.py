@@ -4,12 +4,15 @@
     2. the bootloader  from PyInstaller's own source package, without its second exec and with its zlib inside
     3. PyInstaller     with cni-reaper.spec
     4. the libraries   lose what names directories of this machine
+    5. build.json      says what this is; CNI_REAPER_KIND and CNI_REAPER_COMMIT are from release.py
+    6. a first run     VERSION and --help
 
 The bundle is DIST/cni-reaper, put there by rename when it is whole.
 """
 
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -46,16 +49,12 @@ def bootloader(work: Path, cache: Path) -> Path:
     GPL with an exception for programs built with it, and is built here from the source package, not kept in this tree.
     """
     locked = ROOT / "requirements" / "bootloader.txt"
-    made_of = hashlib.sha256(locked.read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    last_words = HERE / "bootloader" / "last_words.c"
+    made_of = hashlib.sha256(b"".join(file.read_bytes() for file in (locked, last_words, Path(__file__)))).hexdigest()
     built = cache / f"bootloader-{made_of[:12]}"
     if built.exists():
         return built
-    # pip asks a source package for its metadata, and PyInstaller's would first build a bootloader of its own, every variant
-    # of it: so it is told that there is one. What else it takes to answer is locked in build.txt, hence no isolation.
-    (work / "there").mkdir()
-    (work / "there" / "run").touch()
-    source_only = ("--quiet", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--require-hashes")
-    run(sys.executable, "-m", "pip", "download", *source_only, "--dest", work, "-r", locked, PYI_PLATFORM=str(work / "there"))
+    download_bootloader(work)
     (package,) = work.glob("pyinstaller-*.tar.gz")
     shutil.unpack_archive(package, work)
     source = work / package.name.removesuffix(".tar.gz") / "bootloader"
@@ -64,11 +63,25 @@ def bootloader(work: Path, cache: Path) -> Path:
     if text.count(RESTART) != 2:
         sys.exit("freeze: this PyInstaller's bootloader decides about its restart in another way; look at pyi_main.c")
     main.write_text(text.replace(RESTART, NO_RESTART))
+    shutil.copy(last_words, source / "src")
     run(sys.executable, "waf", "configure", "build_release", cwd=source, CFLAGS="-O2", PYI_STATIC_ZLIB="1")
     cache.mkdir(parents=True, exist_ok=True)
     shutil.copy2(source / "build" / "release" / "run", built.with_suffix(".new"))
     built.with_suffix(".new").rename(built)
     return built
+
+
+def download_bootloader(into: Path) -> None:
+    """Fetch PyInstaller's source package.
+
+    pip asks a source package for its metadata, and PyInstaller's would first build a bootloader of its own, every variant of it:
+    so it is told that there is one. What else it takes to answer is locked in build.txt, hence no isolation.
+    """
+    locked = ROOT / "requirements" / "bootloader.txt"
+    with tempfile.TemporaryDirectory() as there:
+        (Path(there) / "run").touch()
+        source_only = ("--quiet", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--require-hashes")
+        run(sys.executable, "-m", "pip", "download", *source_only, "--dest", into, "-r", locked, PYI_PLATFORM=there)
 
 
 def forget_this_machine(bundle: Path) -> None:
@@ -87,6 +100,35 @@ def forget_this_machine(bundle: Path) -> None:
             library.write_bytes(library.read_bytes().replace(installed, b"/".ljust(len(installed), b"-")))
 
 
+def commit() -> str:
+    """Return the commit that is frozen, with `-dirty` when the tree has other changes; `unknown` outside a clone."""
+    git = ("git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
+    try:
+        return subprocess.run(git, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def say_what_it_is(bundle: Path) -> None:
+    """Write build.json: version, commit, kind (`local` or `release`) and interpreter of the bundle."""
+    sys.path.insert(0, str(ROOT))
+    from cni_reaper_plugin import __version__
+
+    what = {
+        "version": __version__,
+        "commit": os.environ.get("CNI_REAPER_COMMIT") or commit(),
+        "kind": os.environ.get("CNI_REAPER_KIND", "local"),
+        "python": sys.version.replace("\n", ""),
+    }
+    (bundle / "_internal" / "build.json").write_text(json.dumps(what, indent=2) + "\n")
+
+
+def first_run(bundle: Path) -> None:
+    """See that the executable starts, hot and cold."""
+    run(bundle / "cni-reaper", CNI_COMMAND="VERSION")
+    run(bundle / "cni-reaper", "--help")
+
+
 def main() -> None:
     """Freeze, see the module."""
     dist = Path(sys.argv[1]).resolve()
@@ -103,6 +145,8 @@ def main() -> None:
         run(sys.executable, "-m", "PyInstaller", *options, spec, CNI_REAPER_BOOTLOADER=str(loader), PYTHONHASHSEED="0")
         bundle = work / "dist" / "cni-reaper"
         forget_this_machine(bundle)
+        say_what_it_is(bundle)
+        first_run(bundle)
         dist.mkdir(parents=True, exist_ok=True)
         new, old = dist / ".cni-reaper.new", dist / "cni-reaper"
         shutil.rmtree(new, ignore_errors=True)

@@ -27,7 +27,7 @@ from cni_reaper_plugin.chain.request import (
     read_stdin,
     variable,
 )
-from cni_reaper_plugin.events import Log
+from cni_reaper_plugin.events import DEFECT, Log
 from cni_reaper_plugin.evidence import boot, netns, views
 from cni_reaper_plugin.facts import Call, Netns, Settings
 
@@ -59,11 +59,7 @@ def run(environment: Environment) -> int:
         _print(orjson.dumps(e.as_object(version)))
         return 1
     except Exception as e:  # noqa: BLE001  a traceback is nothing that a runtime can read
-        _print(
-            orjson.dumps(
-                CNIError(INTERNAL, "a defect of cni-reaper, please report it: %s" % type(e).__name__, repr(e)).as_object(version)
-            )
-        )
+        _print(orjson.dumps(CNIError(INTERNAL, DEFECT % e).as_object(version)))
         return 1
     return 0
 
@@ -89,7 +85,7 @@ def _add(request: Request, environment: Environment) -> bytes:
         elif "ADD" in settings.reap_on:
             _sweep(call, settings, log)
     except Exception as e:  # noqa: BLE001  the reaper is never the cause of a failed pod
-        log.error("sweep-skipped", network=request.name, reason="a defect of cni-reaper, please report it: %r" % e)
+        log.error("sweep-skipped", network=request.name, reason=DEFECT % e)
     return answer
 
 
@@ -182,7 +178,7 @@ def _delete(request: Request, _: Environment) -> bytes:
         elif "DEL" in settings.reap_on:
             _sweep(call, settings, log)
     except Exception as e:  # noqa: BLE001  a failing DEL would keep the other plugins from releasing
-        log.error("sweep-skipped", network=request.name, reason="a defect of cni-reaper, please report it: %r" % e)
+        log.error("sweep-skipped", network=request.name, reason=DEFECT % e)
     return b""
 
 
@@ -242,7 +238,7 @@ def _gc(request: Request, _: Environment) -> bytes:
         if "GC" in settings.reap_on:
             _sweep(call, settings, log)
     except Exception as e:  # noqa: BLE001  what could not be reaped stays for the next call
-        log.error("sweep-skipped", network=request.name, reason="a defect of cni-reaper, please report it: %r" % e)
+        log.error("sweep-skipped", network=request.name, reason=DEFECT % e)
     return b""
 
 

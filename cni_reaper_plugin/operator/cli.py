@@ -1,8 +1,12 @@
 """The command line: what cni-reaper says to a person who runs it by hand."""
 
 import argparse
+import posix
+import sys
 
-from cni_reaper_plugin import __version__
+import orjson
+
+from cni_reaper_plugin import __version__, files
 
 _DESCRIPTION = """\
 cni-reaper is a CNI plugin: a container runtime runs it, not a person. It stands at the head of a network's
@@ -25,9 +29,29 @@ def run(arguments: list[str]) -> int:
         "cni-reaper", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version="cni-reaper " + __version__)
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
+    version = commands.add_parser("version", help="print the version; --verbose: also commit, interpreter and kind of build")
+    version.add_argument("--verbose", action="store_true", help="what this executable was made of")
     try:
-        parser.parse_args(arguments)
-        parser.print_help()
+        given = parser.parse_args(arguments)
     except SystemExit as e:
         return e.code if isinstance(e.code, int) else 2
+    if given.command == "version":
+        _print_version(given.verbose)
+    else:
+        parser.print_help()
     return 0
+
+
+def _print_version(verbose: bool) -> None:
+    """Print the version, and on demand what the freeze has written down about itself in build.json."""
+    lines = ["cni-reaper " + __version__]
+    if verbose:
+        try:
+            noted = orjson.loads(files.read(getattr(sys, "_MEIPASS", "") + "/build.json"))
+        except (OSError, ValueError):
+            noted = {"commit": "unknown", "kind": "from source", "python": sys.version.replace("\n", "")}
+        lines += ["%-7s %s" % (name, noted.get(name, "unknown")) for name in ("commit", "kind", "python")]
+        system = posix.uname()
+        lines.append("%-7s %s %s %s" % ("system", system.sysname, system.release, system.machine))
+    sys.stdout.write("\n".join(lines) + "\n")
