@@ -8,6 +8,7 @@ venv=$build/venv
 go_dir=$build/go
 plugins_version=v1.9.1
 cni_version=v1.3.0
+seccomp_version=v0.2.4
 plugins=(main/bridge main/ptp main/macvlan main/loopback ipam/host-local ipam/static meta/tuning meta/portmap meta/firewall meta/bandwidth)
 
 usage() {
@@ -19,6 +20,7 @@ usage: ./build.sh [VERB [ARGUMENTS]]
   test     all tests on the frozen executable (root); arguments go to pytest
   prove    the long proof (tests/prove/README.md): a million steps of the model, mutations, 10,000 pod cycles, every fault (root)
   bench    how long a call takes, beside its neighbours (root): docs/performance.md; bench --help
+  release  release/cni-reaper-linux-<arch>-v<version>.tgz of the commit, for glibc >= 2.31, and its tests in old and new roots (root)
   lint     ruff, mypy, shellcheck
   --help   this text
 
@@ -145,6 +147,8 @@ go_tools() {
         say "building cnitool $cni_version"
         go_install "$go_dir/bin" "github.com/containernetworking/cni/cnitool@$cni_version"
     fi
+    "$go" mod download "github.com/moby/profiles/seccomp@$seccomp_version" || fail "is the Go module proxy reachable?"
+    export CNI_REAPER_SECCOMP=$GOMODCACHE/github.com/moby/profiles/seccomp@$seccomp_version/default.json
     local into=$go_dir/bin-cni-${plugins_version#v} missing=() plugin
     for plugin in "${plugins[@]}"; do
         [[ -x $into/${plugin#*/} ]] || missing+=("github.com/containernetworking/plugins/plugins/$plugin@$plugins_version")
@@ -176,7 +180,7 @@ demo() {
 
 test_tools() {
     ((EUID == 0)) || fail "the tests make private nodes (mount, network and PID namespaces): run as root"
-    node_tools jq=jq strace=strace setpriv=util-linux flock=util-linux pkill=procps /usr/lib/cni/host-local=containernetworking-plugins
+    node_tools jq=jq strace=strace setpriv=util-linux flock=util-linux pkill=procps "/usr/lib/$(uname -m)-linux-gnu/libseccomp.so.2=libseccomp2" /usr/lib/cni/host-local=containernetworking-plugins
     freeze
     python_env requirements/dev.txt
     go_tools
@@ -224,6 +228,22 @@ bench() {
     exec "$venv/bin/python" -m tests.bench "$@"
 }
 
+release() {
+    ((EUID == 0)) || fail "the release is built in a root of its own (debootstrap, chroot): run as root"
+    test_tools
+    packages debootstrap=debootstrap /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring git=git unshare=util-linux
+    CNI_REAPER_TARBALL=$("$venv/bin/python" packaging/release.py release)
+    export CNI_REAPER_TARBALL
+    CNI_REAPER_BUNDLE=$(mktemp -d "$build/release/unpacked-XXXXXX")
+    # shellcheck disable=SC2064  # this very directory, whatever comes
+    trap "rm -rf '$CNI_REAPER_BUNDLE'" EXIT
+    tar -xzf "$CNI_REAPER_TARBALL" -C "$CNI_REAPER_BUNDLE"
+    CNI_REAPER_BUNDLE=$(dirname "$(readlink -f "$CNI_REAPER_BUNDLE/cni-reaper")")
+    export CNI_REAPER_BUNDLE
+    "$venv/bin/python" -m pytest "$@" tests/packaging tests/release
+    say "the release is $CNI_REAPER_TARBALL"
+}
+
 lint() {
     python_env requirements/dev.txt
     local wrong=0
@@ -252,6 +272,10 @@ case ${1-} in
     bench)
         shift
         bench "$@"
+        ;;
+    release)
+        shift
+        release "$@"
         ;;
     lint) lint ;;
     -h | --help | help) usage ;;

@@ -60,10 +60,11 @@ def load_orjson(path: str) -> None:
     from _frozen_importlib import ModuleSpec
     from _frozen_importlib_external import ExtensionFileLoader
 
+    nobody = type(NotImplemented)  # no value that we dump is one, nor has it for its metaclass; a class of our own costs a start
     names = {
         "datetime": ("datetime_CAPI", _datetime.datetime_CAPI),  # dereferenced: must be the real one
-        "uuid": ("UUID", type("UUID", (), {})),
-        "enum": ("EnumMeta", type("EnumMeta", (type,), {})),
+        "uuid": ("UUID", nobody),
+        "enum": ("EnumMeta", nobody),
         "dataclasses": ("_FIELD", object()),
         "json": ("JSONDecodeError", _DecodeError),
     }

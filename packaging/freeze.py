@@ -1,7 +1,7 @@
 """Freeze the plugin: python packaging/freeze.py DIST. Runs in the build's virtual environment, from any directory.
 
     1. selftest.py    is bootstrap.py right for this orjson and this interpreter?
-    2. the bootloader  from PyInstaller's own source package, without its second exec and with its zlib inside
+    2. the bootloader  from PyInstaller's own source package, with PATCHES, last_words.c and its own zlib inside
     3. PyInstaller     with cni-reaper.spec
     4. the libraries   lose what names directories of this machine
     5. build.json      says what this is; CNI_REAPER_KIND and CNI_REAPER_COMMIT are from release.py
@@ -22,9 +22,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-RESTART = "process_level = PYI_PROCESS_LEVEL_PARENT_NEEDS_RESTART;"
 EVERYWHERE = ("/usr", "/usr/local")
-NO_RESTART = "process_level = PYI_PROCESS_LEVEL_MAIN;"
+PATCHES = (  # file of the bootloader, what stands there, how often, and what is to: no second exec; look up what is called
+    ("pyi_main.c", "process_level = PYI_PROCESS_LEVEL_PARENT_NEEDS_RESTART;", 2, "process_level = PYI_PROCESS_LEVEL_MAIN;"),
+    ("pyi_dylib_python.c", "dlopen_flags = RTLD_NOW | RTLD_GLOBAL;", 1, "dlopen_flags = RTLD_LAZY | RTLD_GLOBAL;"),
+)
 
 
 def run(*argv: str | Path, cwd: Path | None = None, **environment: str) -> None:
@@ -45,8 +47,9 @@ def run(*argv: str | Path, cwd: Path | None = None, **environment: str) -> None:
 def bootloader(work: Path, cache: Path) -> Path:
     """Return a bootloader that starts the interpreter at once, built when `cache` does not have it.
 
-    PyInstaller's executes itself a second time, to have LD_LIBRARY_PATH set; nothing of this bundle is found that way. It is
-    GPL with an exception for programs built with it, and is built here from the source package, not kept in this tree.
+    PyInstaller's executes itself a second time, to have LD_LIBRARY_PATH set; nothing of this bundle is found that way. And it
+    has the loader bind all functions of the interpreter, of which a start calls a few. It is GPL with an exception for
+    programs built with it, and is built here from the source package, not kept in this tree.
     """
     locked = ROOT / "requirements" / "bootloader.txt"
     last_words = HERE / "bootloader" / "last_words.c"
@@ -58,11 +61,12 @@ def bootloader(work: Path, cache: Path) -> Path:
     (package,) = work.glob("pyinstaller-*.tar.gz")
     shutil.unpack_archive(package, work)
     source = work / package.name.removesuffix(".tar.gz") / "bootloader"
-    main = source / "src" / "pyi_main.c"
-    text = main.read_text()
-    if text.count(RESTART) != 2:
-        sys.exit("freeze: this PyInstaller's bootloader decides about its restart in another way; look at pyi_main.c")
-    main.write_text(text.replace(RESTART, NO_RESTART))
+    for name, before, times, after in PATCHES:
+        file = source / "src" / name
+        text = file.read_text()
+        if text.count(before) != times:
+            sys.exit(f"freeze: {name} of this PyInstaller's bootloader is another one than PATCHES was written for; look at it")
+        file.write_text(text.replace(before, after))
     shutil.copy(last_words, source / "src")
     run(sys.executable, "waf", "configure", "build_release", cwd=source, CFLAGS="-O2", PYI_STATIC_ZLIB="1")
     cache.mkdir(parents=True, exist_ok=True)
