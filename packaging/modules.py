@@ -71,9 +71,9 @@ def _is_package(file: Path) -> bool:
 
 
 class _Unannotated(ast.NodeTransformer):
-    """Takes annotations out: nothing reads them at run time, and to evaluate them would cost every start half a million instructions."""
+    """Takes annotations out: nothing reads them at run time, and evaluating them costs a start half a million instructions."""
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:  # noqa: N802  ast's name
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         """Leave names and defaults."""
         self.generic_visit(node)
         node.returns = None
@@ -84,7 +84,7 @@ class _Unannotated(ast.NodeTransformer):
         node.annotation = None
         return node
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:  # noqa: N802  ast's name
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
         """Leave the assignment, if there is one."""
         made = ast.Pass() if node.value is None else ast.Assign([node.target], node.value)
         return ast.copy_location(made, node)

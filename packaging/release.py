@@ -34,6 +34,8 @@ ROOT = HERE.parent
 SUITE = "bullseye"
 PACKAGES = ("build-essential", "libffi-dev", "pkg-config", "python3", "zlib1g-dev")
 PYTHON = "/opt/python/bin/python3.11"
+SITE = "/build/site"
+BOOTLOADER = "bootloader.tar.gz"
 CHROOT = 'mount --make-rprivate / && mount -t proc proc "$1/proc" && root=$1 && shift && exec chroot "$root" "$@"'
 INSIDE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"}
 WHEELS = ("--platform=manylinux_2_31", "--platform=manylinux_2_17", "--platform=manylinux2014", "--platform=manylinux_2_5")
@@ -89,9 +91,7 @@ def old_root(cache: Path) -> Path:
     build = new / "build"
     shutil.copytree(HERE / "interpreter", build)
     shutil.copytree(ROOT / "cni_reaper_plugin", build / "plugin" / "cni_reaper_plugin")
-    download(build / "training", "-r", ROOT / "requirements" / "runtime.txt")
-    for wheel in (build / "training").glob("*.whl"):
-        shutil.unpack_archive(wheel, build / "wheels", "zip")
+    pip("install", "--target", build / "wheels", "-r", ROOT / "requirements" / "runtime.txt")
     for name in ("resolv.conf", "hosts"):
         shutil.copy(f"/etc/{name}", new / "etc" / name)
     proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
@@ -101,12 +101,11 @@ def old_root(cache: Path) -> Path:
     return root
 
 
-def download(into: Path, *what: str | Path) -> None:
-    """Fetch packages for the old root's interpreter, each by its hash."""
-    machine = platform.machine()
-    tags = ["--python-version=3.11", "--implementation=cp", *(f"{tag}_{machine}" for tag in WHEELS), "--only-binary=:all:"]
-    options = ("--disable-pip-version-check", "--quiet", "--no-deps", "--require-hashes", *tags)
-    run(sys.executable, "-m", "pip", "download", *options, "--dest", into, *what)
+def pip(verb: str, *arguments: str | Path) -> None:
+    """Have this interpreter's pip install for the old root's, or download: wheels that its glibc can take, each by its hash."""
+    tags = ["--python-version=3.11", "--implementation=cp", *(f"{tag}_{platform.machine()}" for tag in WHEELS)]
+    options = ("--disable-pip-version-check", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:", *tags)
+    run(sys.executable, "-m", "pip", verb, *options, *arguments)
 
 
 def frozen(root: Path, commit: str, number: int) -> Path:
@@ -118,25 +117,28 @@ def frozen(root: Path, commit: str, number: int) -> Path:
     archive = subprocess.run(["git", "-C", ROOT, "archive", commit], capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
         files.extractall(there, filter="data")
-    told = {"CNI_REAPER_COMMIT": commit, "CNI_REAPER_KIND": "release", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/build/packages"}
-    inside(root, "/build/venv/bin/python", f"{tree}/packaging/freeze.py", f"{tree}/dist", environment=told)
+    told = {
+        "CNI_REAPER_COMMIT": commit,
+        "CNI_REAPER_KIND": "release",
+        "CNI_REAPER_PYINSTALLER": f"/build/{BOOTLOADER}",
+        "PYTHONPATH": SITE,
+        "PATH": f"{SITE}/bin:{INSIDE['PATH']}",
+    }
+    inside(root, PYTHON, f"{tree}/packaging/freeze.py", f"{tree}/dist", environment=told)
     return there / "dist" / "cni-reaper"
 
 
 def prepare(root: Path) -> None:
-    """Give the old root's interpreter the packages that freeze.py needs."""
-    packages = root / "build" / "packages"
-    packages.mkdir(exist_ok=True)
-    download(packages, "-r", ROOT / "requirements" / "build.txt")
-    freezer.download_bootloader(packages)
-    shutil.copy(ROOT / "requirements" / "build.txt", root / "build")
-    shutil.rmtree(root / "build" / "venv", ignore_errors=True)
-    inside(root, PYTHON, "-m", "venv", "/build/venv")
-    inside(
-        root,
-        *("/build/venv/bin/python", "-m", "pip", "install", "--quiet", "--no-index", "--find-links=/build/packages"),
-        *("--require-hashes", "-r", "/build/build.txt"),
-    )
+    """Give the old root's interpreter, which has neither pip nor TLS, the packages that freeze.py needs."""
+    site = root / SITE[1:]
+    shutil.rmtree(site, ignore_errors=True)
+    pip("install", "--target", site, "-r", ROOT / "requirements" / "build.txt")
+    fetched = root / "build" / "bootloader"
+    shutil.rmtree(fetched, ignore_errors=True)
+    fetched.mkdir()
+    freezer.download_bootloader(fetched)
+    (package,) = fetched.iterdir()
+    package.rename(root / "build" / BOOTLOADER)
 
 
 def equal(one: Path, other: Path) -> bool:
@@ -149,7 +151,7 @@ def equal(one: Path, other: Path) -> bool:
 def licences(root: Path, bundle: Path) -> None:
     """Put the licences of all that is inside beside the bundle: licences/<component>/…"""
     into = bundle / "licences"
-    packages = root / "build" / "venv" / "lib" / "python3.11" / "site-packages"
+    packages = root / SITE[1:]
     (orjson,), (pyinstaller,) = packages.glob("orjson-*.dist-info/licenses"), packages.glob("pyinstaller-*.dist-info/licenses")
     for name, source in (("orjson", orjson), ("pyinstaller", pyinstaller)):
         shutil.copytree(source, into / name)
@@ -230,7 +232,7 @@ def main() -> None:
     with step("tarball"):
         what = json.loads((bundle / "_internal" / "build.json").read_bytes())
         licences(root, bundle)
-        sbom.write(bundle, root, what, made_s)
+        sbom.write(bundle, root, root / SITE[1:], what, made_s)
         checksums(bundle)
         tarball = pack(bundle, what["version"], out, made_s)
     print(tarball)

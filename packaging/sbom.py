@@ -39,9 +39,11 @@ def _debian(root: Path, package: str) -> str:
     raise LookupError(message)
 
 
-def components(root: Path, python: str) -> list[Component]:
-    """Return what the bundle is made of. root: the old root; python: the version of Debian's source of the interpreter."""
-    site = next((root / "build/venv/lib").glob("python*/site-packages"))
+def components(root: Path, site: Path, python: str) -> list[Component]:
+    """Return what the bundle is made of.
+
+    root: the old root; site: its Python packages; python: the version of Debian's source of the interpreter.
+    """
     versions = {found.metadata["Name"].lower(): found.version for found in Distribution.discover(path=[str(site)])}
     library, framework = ComponentType.LIBRARY, ComponentType.FRAMEWORK
 
@@ -70,7 +72,7 @@ def components(root: Path, python: str) -> list[Component]:
     ]
 
 
-def write(bundle: Path, root: Path, what: dict[str, Any], made_s: int) -> None:
+def write(bundle: Path, root: Path, site: Path, what: dict[str, Any], made_s: int) -> None:
     """Write sbom/cni-reaper.cdx.json, and orjson's own beside it. what: build.json; made_s: when the commit was made."""
     into = bundle / "sbom"
     into.mkdir()
@@ -84,11 +86,11 @@ def write(bundle: Path, root: Path, what: dict[str, Any], made_s: int) -> None:
         ExternalReference(type=ExternalReferenceType.BUILD_META, url=XsUri("build.json"), comment=f"commit {what['commit']}")
     )
     bom.metadata.component = itself
-    parts = components(root, python)
+    parts = components(root, site, python)
     for part in parts:
         bom.components.add(part)
     bom.register_dependency(itself, parts)
     text = JsonV1Dot5(bom).output_as_string(indent=2)
     (into / "cni-reaper.cdx.json").write_text(json.dumps(json.loads(text), indent=2, sort_keys=True) + "\n")
-    (own,) = (root / "build/venv/lib").glob("python*/site-packages/orjson-*.dist-info/sboms/orjson.cyclonedx.json")
+    (own,) = site.glob("orjson-*.dist-info/sboms/orjson.cyclonedx.json")
     shutil.copy(own, into / "orjson.cdx.json")

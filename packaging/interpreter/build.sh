@@ -39,10 +39,12 @@ _sha512 sha512module.c
 SETUP
 
 export CFLAGS=-O2
-./configure --prefix=/opt/python --enable-shared --enable-optimizations --with-lto --without-doc-strings --with-ensurepip=install \
+./configure --prefix=/opt/python --enable-shared --enable-optimizations --with-lto --without-doc-strings --with-ensurepip=no \
     --disable-test-modules OPT="-DNDEBUG -fwrapv -O2 -Wall" LDFLAGS="-Wl,-O1 -Wl,-Bsymbolic-functions -Wl,--as-needed"
 make -j"$(nproc)" PROFILE_TASK=/build/training.py
 make install
-/opt/python/bin/python3.11 -I -S -c 'import encodings.utf_8 as codec, fcntl, _datetime; assert codec.__spec__.origin == "frozen"' || exit 1
+echo /opt/python/lib >/etc/ld.so.conf.d/python.conf
+ldconfig
+/opt/python/bin/python3.11 -I -S -c 'import encodings.utf_8 as codec, fcntl, _datetime; assert codec.__spec__.origin == "frozen"'
 cd ..
 rm -rf source
