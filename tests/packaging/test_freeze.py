@@ -141,21 +141,38 @@ def test_holds_nothing_it_does_not_use(bundle: Path) -> None:
     files = [file for file in bundle.rglob("*") if file.is_file()]
     sources = modules.sources(ROOT)
     cold = set(sources) - set(modules.hot(sources))
+    assert {entry.name for entry in bundle.iterdir()} <= {"cni-reaper", "_internal", "licences", "sbom", "SHA256SUMS"}
     unknown = []
-    for file in files:
-        name = ".".join(file.relative_to(bundle / "_internal").with_suffix("").parts) if file.name != "cni-reaper" else ""
+    for file in (bundle / "_internal").rglob("*"):
+        name = ".".join(file.relative_to(bundle / "_internal").with_suffix("").parts)
         module, extension = name.removesuffix(".__init__"), file.name.partition(".")[0]
-        if file.suffix == ".pyc" and (module in contents.MODULES or module in cold):
+        if file.is_dir() or (file.suffix == ".pyc" and (module in contents.MODULES or module in cold)):
             continue
         if "lib-dynload" in file.parts and extension in contents.EXTENSIONS:
             continue
-        if name and not file.name.startswith(tuple(contents.LIBRARIES)) and file.name not in contents.DATA:
+        if not file.name.startswith(tuple(contents.LIBRARIES)) and file.name not in contents.DATA:
             unknown.append(file)
     assert unknown == []
     for listed in (contents.MODULES, contents.EXTENSIONS, contents.LIBRARIES, contents.DATA):
         assert all(listed.values())
     assert sum(file.stat().st_size for file in files) < LARGEST_MB * 2**20
     assert not [file for file in files if file.stat().st_mode & 0o6022]
+
+
+def test_needs_no_library_of_the_node_but_glibc(bundle: Path) -> None:
+    """Every other library that one of the bundle needs is in it, and is found from there, whatever the node has."""
+    glibc = ("libc.so", "libm.so", "libdl.so", "libpthread.so", "librt.so", "libutil.so", "ld-linux", "libgcc_s.so")
+    for file in bundle.rglob("*"):
+        if not file.is_file() or file.read_bytes()[:4] != b"\x7fELF":
+            continue
+        told = subprocess.run(["objdump", "-p", file], capture_output=True, check=True, text=True).stdout.split("\n")
+        needed = {line.split()[1] for line in told if line.strip().startswith("NEEDED")}
+        places = {
+            line.split()[1].replace("$ORIGIN", str(file.parent)) for line in told if line.strip().startswith(("RUNPATH", "RPATH"))
+        }
+        for name in needed:
+            if not name.startswith(glibc):
+                assert [place for place in places if (Path(place) / name).exists()], f"{file} needs {name}"
 
 
 def test_a_start_opens_only_what_it_needs(bundle: Path, tmp_path: Path) -> None:

@@ -16,12 +16,14 @@ from tests.neighbours import ROOT
 
 PACKAGE = "cni_reaper_plugin"
 STEPS = 12_000
+PATIENCE = 20  # so many times as many, before nothing is said to have caught a mutation
 UNIT_TESTS = (
     "tests/prove/test_gaps.py",
     "tests/unit/test_judge.py",
     "tests/unit/test_store.py",
     "tests/unit/test_records.py",
     "tests/unit/test_named.py",
+    "tests/unit/test_standing.py",
     "tests/unit/test_unclaimed.py",
 )
 
@@ -281,8 +283,8 @@ def fits(mutation: Mutation) -> bool:
     return (ROOT / PACKAGE / mutation.file).read_text().count(mutation.before) == 1
 
 
-def run(mutation: Mutation, number: int, steps: int = STEPS) -> Caught:
-    """Put a mutation into a copy of the product and see who catches it: the model first, then the unit tests."""
+def run(mutation: Mutation, number: int, steps: int = STEPS, patience: int = PATIENCE) -> Caught:
+    """Put a mutation into a copy of the product and see who catches it: the model, then the unit tests, then a longer walk."""
     with tempfile.TemporaryDirectory(prefix="cni-reaper-mutation-") as name:
         copy = Path(name)
         shutil.copytree(ROOT / PACKAGE, copy / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
@@ -294,15 +296,31 @@ def run(mutation: Mutation, number: int, steps: int = STEPS) -> Caught:
             message = f"the mutation {mutation.name!r} does not fit {mutation.file} any more"
             raise LookupError(message)
         file.write_text(text.replace(mutation.before, mutation.after))
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ""}
-        model = [sys.executable, "-m", "tests.prove.model", str(steps), str(number)]
-        ran = subprocess.run(model, cwd=copy, env=environment, capture_output=True, text=True, check=False)
-        if ran.returncode:
-            said = (ran.stdout.strip() or ran.stderr.strip().rpartition("\n")[2])[:160]
-            return Caught(mutation, "model" if ran.stdout.startswith("seed") else "model (crash)", said)
-        unit = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *UNIT_TESTS]
-        ran = subprocess.run(unit, cwd=copy, env=environment, capture_output=True, text=True, check=False)
-        if ran.returncode == 1:
-            failed = [line for line in ran.stdout.splitlines() if line.startswith("FAILED")]
-            return Caught(mutation, "unit tests", failed[0][7:160] if failed else "")
-        return Caught(mutation, "", ran.stdout.strip().rpartition("\n")[2])
+        return (
+            _by_the_model(mutation, copy, steps, number)
+            or _by_the_unit_tests(mutation, copy)
+            or _by_the_model(mutation, copy, steps * patience, number + 1)
+            or Caught(mutation, "", f"{steps * patience} steps and the unit tests find nothing")
+        )
+
+
+def _in(copy: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a copy of the product."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ""}
+    return subprocess.run([sys.executable, "-m", *argv], cwd=copy, env=environment, capture_output=True, text=True, check=False)
+
+
+def _by_the_model(mutation: Mutation, copy: Path, steps: int, number: int) -> Caught | None:
+    ran = _in(copy, "tests.prove.model", str(steps), str(number))
+    if not ran.returncode:
+        return None
+    said = (ran.stdout.strip() or ran.stderr.strip().rpartition("\n")[2])[:160]
+    return Caught(mutation, "model" if ran.stdout.startswith("seed") else "model (crash)", said)
+
+
+def _by_the_unit_tests(mutation: Mutation, copy: Path) -> Caught | None:
+    ran = _in(copy, "pytest", "-q", "-x", "-p", "no:cacheprovider", *UNIT_TESTS)
+    if ran.returncode != 1:
+        return None
+    failed = [line for line in ran.stdout.splitlines() if line.startswith("FAILED")]
+    return Caught(mutation, "unit tests", failed[0][7:160] if failed else "")

@@ -29,6 +29,7 @@ def root(request: pytest.FixtureRequest, tarball: Path) -> Path:
     """A minimal Debian, without Python, with the tarball unpacked in its CNI bin directory."""
     suite: str = request.param
     made = ROOTS / suite
+    ROOTS.mkdir(parents=True, exist_ok=True)
     if not made.exists():
         new = ROOTS / f"{suite}.new"
         subprocess.run(["rm", "-rf", new], check=True)

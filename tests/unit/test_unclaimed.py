@@ -52,3 +52,13 @@ def test_nothing_is_told_once_it_is_time_to_look_again(tmp_path: Path, monkeypat
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 11)
     assert Memory(str(tmp_path), "net", "boot", VIEW).standing() is None
+
+
+def test_another_boot_remembers_nothing(tmp_path: Path) -> None:
+    """What was seen before a reboot is no evidence after it: numbers are given anew."""
+    place = tmp_path / "netns"
+    place.touch()
+    remembered(tmp_path, place, place.stat().st_ctime_ns)
+    waiting = Reservation("net", "10.0.0.2", b"id\r\neth0", 1, 1)
+    assert Memory(str(tmp_path), "net", "boot", VIEW).of(waiting) is not None
+    assert Memory(str(tmp_path), "net", "another", VIEW).of(waiting) is None
