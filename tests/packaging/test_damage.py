@@ -67,7 +67,7 @@ def test_an_add_with_a_damaged_bundle(node: Node, bundle: Path, tmp_path: Path, 
         shutil.rmtree(copy)
         pair.reap()
     assert wrong == []
-    assert outcomes["refused"] > 3
+    assert outcomes["refused"] >= 2, "at least the interpreter and orjson"
     assert outcomes["added and reaped"] > 10
     assert outcomes["added"] > 3, "without what only the closer look needs nothing is reaped, and no pod fails"
 
