@@ -4,7 +4,6 @@ An attachment is (network, container ID, ifname). All three come from outside an
 builds a path from them before `valid_name` and `valid_ifname` have agreed.
 """
 
-HEX_RUN = 12
 IFNAME_BYTES = 15  # IFNAMSIZ - 1, netdevice(7)
 
 
@@ -30,16 +29,6 @@ def valid_ifname(ifname: str) -> bool:
     if ifname.isalnum():
         return True  # nearly always, and much cheaper
     return not any(c in "/:\0" or c.isspace() for c in ifname)
-
-
-def has_hex_run(text: str) -> bool:
-    """Tell whether a text has HEX_RUN hex digits in a row, as every runtime's ID has, and every UUID at its end."""
-    run = 0
-    for c in text:
-        run = run + 1 if c in "0123456789abcdefABCDEF" else 0
-        if run == HEX_RUN:
-            return True
-    return False
 
 
 class Attachment:

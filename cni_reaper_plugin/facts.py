@@ -3,7 +3,7 @@
 No dataclasses, enum or typing here: this is on the path that the runtime pays for with every pod.
 """
 
-from cni_reaper_plugin.attachment import IFNAME_BYTES, Attachment, has_hex_run, valid_ifname, valid_name
+from cni_reaper_plugin.attachment import IFNAME_BYTES, Attachment, valid_ifname, valid_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ NETNS_THERE = "netns there"  # the one reason to keep an address that can be not
 OWNED = "owned"  # content is `id` or `id\r\nifname`
 BLANK = "blank"  # content is empty, or only NUL and white space: host-local died between creating and writing it
 ODD = "odd"  # anything else
+
+
+HEX_RUN = 12
 
 
 class StrandedError(Exception):
@@ -54,8 +57,13 @@ class Reservation:
 
     @property
     def has_runtime_id(self) -> bool:
-        """Whether the ID is one that a runtime gives."""
-        return has_hex_run(self.container_id)
+        """Whether the ID is one that a runtime gives: it has HEX_RUN hex digits in a row."""
+        run = 0
+        for c in self.container_id:
+            run = run + 1 if c in "0123456789abcdefABCDEF" else 0
+            if run == HEX_RUN:
+                return True
+        return False
 
 
 def _parse(content: bytes) -> tuple[str, str, str]:
@@ -232,8 +240,8 @@ class Call:
     identity now, None where it has none; at_head: ADD without prevResult, DEL whose record says so; may_reap: `all`,
     `rebooted` or ``, by the self-check and the proven views; view: ours, see evidence.views; self_checked: ADD whose
     self-check passed; valid: GC's list of (container ID, ifname), None when there is none; valid_network: the network it is
-    of. For ADD: older, what the attachment's record said before this call, and standing, {(address, ino, ctime)} of the
-    attachment's reservations before this call's record was written.
+    of; older: what the attachment's record said before this call, of ADD or DEL. For ADD: standing, {(address, ino, ctime)} of
+    the attachment's reservations before this call's record was written.
     """
 
     __slots__ = (

@@ -76,16 +76,20 @@ def _standing(settings: Settings, attachment: Attachment) -> set[tuple[str, int,
         return set()
 
 
-def mark_deleted(attachment: Attachment, settings: Settings, log: Log) -> bool:
-    """Mark the record of a DEL's attachment; return whether it says that we were at the head."""
+def mark_deleted(call: Call, settings: Settings, log: Log) -> None:
+    """Mark the record of a DEL's attachment; note in `call` what it says, and whether it says that we were at the head."""
+    attachment = call.attachment
+    assert attachment is not None
     try:
         with records.Directory(settings.state_dir, attachment.network) as directory:
-            return _marked(directory, attachment)
+            record = _marked(directory, attachment)
     except FileNotFoundError:
-        return False
+        return
     except OSError as e:
         _not_recorded(attachment, e, log)
-        return False
+        return
+    if record is not None:
+        call.older, call.at_head = record.mapping, record.mapping.head
 
 
 def mark_unlisted(network: str, valid: set[tuple[str, str]], settings: Settings, log: Log) -> None:
@@ -101,9 +105,9 @@ def mark_unlisted(network: str, valid: set[tuple[str, str]], settings: Settings,
         log.warning("not-recorded", network=network, reason=str(e))
 
 
-def _marked(directory: records.Directory, attachment: Attachment) -> bool:
+def _marked(directory: records.Directory, attachment: Attachment) -> records.Record | None:
     with _Locked(directory):
         record = directory.read(attachment.container_id, attachment.ifname)
         if record is not None and not record.mapping.deleted:
             directory.write(attachment, records.encode_deleted(record))
-    return record is not None and record.mapping.head
+    return record

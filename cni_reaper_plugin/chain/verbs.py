@@ -172,7 +172,7 @@ def _delete(request: Request, _: Environment) -> bytes:
         return b""
     call = Call("DEL", _attachment(request), request.netns, _identified(request.netns))
     try:
-        call.at_head = recording.mark_deleted(_attachment(request), settings, log)
+        recording.mark_deleted(call, settings, log)
         if problems:
             log.warning("bad-options", network=request.name, reason="nothing is reaped: " + "; ".join(problems))
         elif "DEL" in settings.reap_on:

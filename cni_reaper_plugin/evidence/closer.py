@@ -180,10 +180,10 @@ class _Kin:
             self._known.setdefault(container_id, {})[network, ifname] = netns.locate(cached)
 
     def account(self, surroundings: Surroundings) -> None:
-        """Note for which IDs each visible netns is named: by a recorded identity, or by holding an address reserved for it.
+        """Note for which IDs each visible netns is named: by a recorded identity, or by a cache entry and an address.
 
         What merely stands at the path of a cache entry now says nothing: the path may be another container's by now. Nor does
-        an address of a container with a record, which knows better: another IPAM may give the same address to somebody else.
+        an address alone, since another IPAM may give the same to somebody else; both together do, where no record knows better.
         """
         holders: dict[bytes, set[str]] = {}
         recorded_ids = set()
@@ -202,7 +202,11 @@ class _Kin:
                 holders.setdefault(addresses.pack(reservation.address), set()).add(container_id)
         for seen in surroundings.visible():
             for packed in seen.addresses or ():
-                seen.names.update(holders.get(packed, ()))
+                seen.names.update(owner for owner in holders.get(packed, ()) if self._stands_at(owner, seen))
+
+    def _stands_at(self, owner: str, seen: VisibleNetns) -> bool:
+        """Tell whether a cache entry of an owner leads to this netns."""
+        return any(mapping.now is not None and mapping.now.same_inode(seen.netns) for mapping in self._known[owner].values())
 
     def add_siblings(self, reservation: Reservation, evidence: Evidence) -> None:
         """Find the same container ID under another ifname or network. Raises OSError."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN_S = 10  # a netns that still stands can have become known as somebody else's
 _LIMIT = 1 << 26
-_MALFORMED = (KeyError, IndexError, TypeError, ValueError)
+_MALFORMED = (AttributeError, KeyError, IndexError, OverflowError, TypeError, ValueError)
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
 
 
@@ -102,8 +102,8 @@ class Memory:
                     looked_at.add(place)
                     try:
                         there = posix.stat(place)
-                    except OSError:
-                        continue
+                    except (OSError, ValueError):
+                        continue  # gone, or no path at all
                     if (there.st_dev, there.st_ino) == (dev, ino):  # perhaps another with its number: a closer look will tell
                         same = there.st_ctime_ns == ctime
                         found[ino] = VisibleNetns(Netns(dev, ino, there.st_ctime_ns, ns_id if same else 0))

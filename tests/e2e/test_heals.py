@@ -5,6 +5,8 @@ live pods until an ADD fails, and then all pods but one lose their namespaces: w
 would be healed at once and the pool would never be full.
 """
 
+import uuid
+
 import pytest
 
 from tests.conftest import MakeNode
@@ -34,8 +36,8 @@ def fill(node: Node, network: str) -> list[Pod]:
 
 
 def add_to_fresh_pod(node: Node, network: str) -> tuple[Pod, Ran]:
-    """Run ADD for a new namespace: a namespace that a failed bridge ADD has seen keeps half a veth pair."""
-    pod = node.pod()
+    """Run ADD for a new namespace, named as containerd does: one that a failed bridge ADD has seen keeps half a veth pair."""
+    pod = node.pod(f"cni-{uuid.uuid4()}")
     return pod, node.cnitool("add", network, pod)
 
 

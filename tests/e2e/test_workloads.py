@@ -14,14 +14,13 @@ directory. Such programs need hardware or a hypervisor of their own, so what eac
 | IPv6 only, its link set down | eth0; the kernel forgets IPv6 addresses of such a link | test_ipv6_only_with_its_link_down |
 """
 
-import json
 from collections.abc import Callable
 
 import pytest
 
 from tests import inside
 from tests.e2e import holders
-from tests.e2e.pair import NETWORK, Pair, container_id
+from tests.e2e.pair import Pair, container_id
 from tests.e2e.test_past_lives import without_namespace_ids
 from tests.node import Node, Pod
 
@@ -81,12 +80,9 @@ class Workload:
         self._waited = 0
 
     def _account(self) -> set[str]:
-        """Have the netns known to be another container's: by its record, or, where it has none, by an address reserved for it."""
-        if self.row == "5":  # nothing pins the inode, so no record could be proven
-            entry = {"kind": "cniCacheV1", "netns": self.pod.path, "result": {}}
-            self.node.write(f"/var/lib/cni/results/{NETWORK}-{OTHER}-eth0", json.dumps(entry))
-        else:
-            self.node.plugin("ADD", {**self.pair.head, "reapOn": []}, netns=self.pod, container_id=OTHER).check()
+        """Have the netns known to be another container's, by its record; in row 5 only a process holds it, so by its path."""
+        path = f"/proc/{self.process}/ns/net" if self.row == "5" else self.pod.path
+        self.node.plugin("ADD", {**self.pair.head, "reapOn": []}, netns=path, container_id=OTHER).check()
         other = self.pair.take(self.pod, OTHER)
         self.node.add_address("lo", f"{other}/{128 if ':' in other else 32}", self.pod.path)
         return {other}

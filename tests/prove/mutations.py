@@ -19,6 +19,7 @@ STEPS = 12_000
 PATIENCE = 20  # so many times as many, before nothing is said to have caught a mutation
 UNIT_TESTS = (
     "tests/prove/test_gaps.py",
+    "tests/prove/test_traces.py",
     "tests/unit/test_judge.py",
     "tests/unit/test_store.py",
     "tests/unit/test_records.py",
@@ -221,8 +222,14 @@ MUTATIONS = (
     Mutation(
         "the netns of a DEL is its container's",
         "evidence/gather.py",
-        '    if call.verb != "ADD" and not _is_for_life(call.netns_path, call.attachment.container_id):\n        return\n',
+        '    if call.verb != "ADD" and (call.older is not None or not _is_random(call.netns_path)):\n        return\n',
         "",
+    ),
+    Mutation(
+        "an address alone accounts for a netns",
+        "evidence/closer.py",
+        " for owner in holders.get(packed, ()) if self._stands_at(owner, seen))",
+        " for owner in holders.get(packed, ()))",
     ),
     Mutation(
         "a call's netns is known by its inode number",
