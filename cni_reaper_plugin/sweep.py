@@ -17,6 +17,10 @@ from cni_reaper_plugin.judge import judge
 
 WALL_LIMIT_S = 5.0  # for all networks of a call and every wait in it
 BATCH = 256  # reservations removed before host-local has its lock back: all of a /24 at once
+UNSEEN = (
+    "this process cannot be sure to see the pods' network namespaces: it runs in a daemon's mount namespace, "
+    "or could not read them (event=blind)"
+)
 SUSPICIOUS = 3  # so many recorded attachments, all stale at once, are rather a wrong view
 
 Judged = tuple[Reservation, Evidence, str, str]
@@ -84,10 +88,7 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
         allow()
         if candidate is not None:
             if not call.may_reap:
-                msg = (
-                    "this process cannot be sure to see the pods' network namespaces (does it run in a daemon's mount namespace?)"
-                )
-                raise SkippedError(msg)
+                raise SkippedError(UNSEEN)
             gate = _one_at_a_time(network, budget)
             try:
                 reservations = _reap(directory, candidate, call, settings, budget, log)

@@ -1,4 +1,7 @@
-"""The options of the conflist entry (docs/options.md). Unknown keys are ignored; every problem is named, not only the first."""
+"""The options of the conflist entry (docs/options.md). Every problem is named, not only the first.
+
+Unknown keys are ignored, but for one that is an option of ours in another spelling: `dryrun` that reaps would lose data.
+"""
 
 from cni_reaper_plugin.attachment import valid_name
 from cni_reaper_plugin.events import LEVELS
@@ -6,6 +9,19 @@ from cni_reaper_plugin.facts import Settings
 
 VERBS_THAT_REAP = ("ADD", "DEL", "GC", "STATUS")
 LEAST_GRACE_S = 300
+KEYS = {
+    "datadir": "dataDir",
+    "networks": "networks",
+    "statedir": "stateDir",
+    "cachedirs": "cacheDirs",
+    "reapon": "reapOn",
+    "dryrun": "dryRun",
+    "graceseconds": "graceSeconds",
+    "budgetms": "budgetMs",
+    "logfile": "logFile",
+    "loglevel": "logLevel",
+}
+"""The options, by their letters alone."""
 
 
 def read(config: dict[str, object], name: str) -> tuple[Settings, list[str]]:
@@ -30,6 +46,10 @@ def read(config: dict[str, object], name: str) -> tuple[Settings, list[str]]:
     settings.dry_run = options.flag("dryRun", settings.dry_run)
     settings.grace_s = options.number("graceSeconds", settings.grace_s, LEAST_GRACE_S)
     settings.budget_ms = options.number("budgetMs", settings.budget_ms, 1)
+    for key in config:
+        meant = KEYS.get(key.lower().replace("_", "").replace("-", ""), key)
+        if meant != key:
+            options.problems.append("%s is spelled %s" % (key, meant))
     return settings, options.problems
 
 

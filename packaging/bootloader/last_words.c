@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 static const char last_words[] =
-    "{\"cniVersion\":\"1.0.0\",\"code\":101,\"msg\":\"cni-reaper cannot start: its bundle is damaged or incomplete; "
+    "{\"cniVersion\":\"1.0.0\",\"code\":102,\"msg\":\"cni-reaper cannot start: its bundle is damaged or incomplete; "
     "install it again\",\"details\":\"the files beside the executable, see SHA256SUMS; more is on stderr\"}\n";
 
 static void say(void) {

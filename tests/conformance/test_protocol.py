@@ -467,6 +467,8 @@ def options() -> Iterator[Row]:
         "budgetMs": (0, -1, "500", 0.5, None, True),
         "logFile": (7, None, "relative.log", [], "/a\0b"),
         "logLevel": ("INFO", "trace", "", 7, None, [], {}),
+        "dryrun": (True,),
+        "DATADIR": ("/var/lib/cni/networks",),
     }
     for key, values in wrong.items():
         for value in values:
@@ -484,7 +486,7 @@ def options() -> Iterator[Row]:
         "budgetMs": (1, 10**18),
         "logFile": ("/nowhere/to/be/found.log", "/dev/full", ""),
         "logLevel": ("error", "warning", "info", "debug"),
-        "logfile": (7,),
+        "logFiles": (7,),
     }
     for key, values in right.items():
         for value in values:

@@ -14,7 +14,7 @@ from tests.packaging.test_freeze import ANSWER, VERSION, bundle
 
 __all__ = ["bundle"]
 
-SPARED = 101  # the code of last_words.c
+SPARED = 102  # the code of last_words.c
 
 
 def removed(file: Path) -> None:
@@ -44,7 +44,7 @@ def each(bundle: Path) -> list[Path]:
 
 @pytest.mark.parametrize("damage", [removed, cut, emptied])
 def test_an_add_with_a_damaged_bundle(node: Node, bundle: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    """It succeeds, if the file was not needed or only the sweep needed it; or it fails with code 101, exit code 1. No crash."""
+    """It succeeds, if the file was not needed or only the sweep needed it; or it fails with code 102, exit code 1. No crash."""
     pair = Pair(node)
     live = pair.add(node.pod("live"))
     outcomes: Counter[str] = Counter()

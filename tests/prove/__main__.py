@@ -47,6 +47,9 @@ def walk(wanted: int, number: int, workers: int) -> bool:
 def mutate(number: int, wanted: str, workers: int) -> bool:
     """Run all mutations whose name holds `wanted`, and print what caught each; tell whether all were caught."""
     chosen = [one for one in mutations.MUTATIONS if wanted in one.name]
+    if not chosen:
+        say(f"no mutation has {wanted!r} in its name")
+        return False
     missed = 0
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         for caught in pool.map(lambda one: mutations.run(one, number), chosen):

@@ -1,5 +1,6 @@
 """The options of the conflist entry: their defaults, and every problem named."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def values(settings: Settings) -> dict[str, Any]:
 
 def test_defaults_are_those_of_the_documentation() -> None:
     """An empty entry has the documented defaults, and its own network."""
-    settings, problems = options.read({"type": "cni-reaper", "unknown": 7, "datadir": 7}, "net")
+    settings, problems = options.read({"type": "cni-reaper", "unknown": 7, "dataDirectory": 7}, "net")
     assert problems == []
     assert values(settings) == {
         "data_dir": "/var/lib/cni/networks",
@@ -100,3 +101,14 @@ def test_settings_are_not_shared() -> None:
     first.cache_dirs.append("x")
     assert options.read({}, "net")[0].networks == ["net"]
     assert "x" not in options.read({}, "net")[0].cache_dirs
+
+
+@pytest.mark.parametrize("key", RIGHT)
+@pytest.mark.parametrize(
+    "spelled", [str.lower, str.upper, lambda key: "".join("_" + c.lower() if c.isupper() else c for c in key) + "_"]
+)
+def test_another_spelling_is_a_problem(key: str, spelled: Callable[[str], str]) -> None:
+    """`dryrun` is meant to free nothing, so it must not be taken for a key of somebody else."""
+    assert options.KEYS[key.lower()] == key
+    _, problems = options.read({spelled(key): RIGHT[key][1]}, "net")
+    assert problems == ([f"{spelled(key)} is spelled {key}"] if spelled(key) != key else [])
