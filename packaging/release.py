@@ -133,6 +133,8 @@ def prepare(root: Path) -> None:
     site = root / SITE[1:]
     shutil.rmtree(site, ignore_errors=True)
     pip("install", "--target", site, "-r", ROOT / "requirements" / "build.txt")
+    # PyInstaller imports it, for macOS alone; the real one needs pyexpat, which Debian's patches keep from building as we build.
+    (site / "plistlib.py").touch()
     fetched = root / "build" / "bootloader"
     shutil.rmtree(fetched, ignore_errors=True)
     fetched.mkdir()
