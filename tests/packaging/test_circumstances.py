@@ -33,7 +33,7 @@ SCRIPTS = {
         'exec env -i CNI_COMMAND="$CNI_COMMAND" CNI_CONTAINERID="$CNI_CONTAINERID" CNI_NETNS="$CNI_NETNS" CNI_IFNAME=eth0 "$0"'
     ),
     "no HOME": 'unset HOME PATH LANG; exec "$0"',
-    "/tmp is noexec": 'mount -t tmpfs -o noexec tmpfs /tmp; TMPDIR=/tmp "$0"; code=$?; umount /tmp; exit $code',
+    "TMPDIR is noexec": 'mkdir /run/tmp; mount -t tmpfs -o noexec tmpfs /run/tmp; TMPDIR=/run/tmp exec "$0"',
     "working directory deleted": 'mkdir /run/gone; cd /run/gone; rmdir /run/gone; exec "$0"',
     "stderr closed": 'exec "$0" 2>&-',
     "a full pipe that is read late": (
