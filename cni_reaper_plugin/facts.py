@@ -240,8 +240,8 @@ class Call:
     identity now, None where it has none; at_head: ADD without prevResult, DEL whose record says so; may_reap: `all`,
     `rebooted` or ``, by the self-check and the proven views; view: ours, see evidence.views; self_checked: ADD whose
     self-check passed; valid: GC's list of (container ID, ifname), None when there is none; valid_network: the network it is
-    of; older: what the attachment's record said before this call, of ADD or DEL. For ADD: standing, {(address, ino, ctime)} of
-    the attachment's reservations before this call's record was written.
+    of. For ADD: older, what the attachment's record said before this call, and standing, {(address, ino, ctime)} of the
+    attachment's reservations before this call's record was written.
     """
 
     __slots__ = (

@@ -283,9 +283,9 @@ class Node:
     # Network
 
     def pod(self, name: str | None = None) -> Pod:
-        """Create a network namespace in /run/netns, with a fresh name unless one is given."""
+        """Create a network namespace in /run/netns, with a name that no runtime gives twice unless one is given."""
         self._pods += 1
-        name = name or f"pod-{self._pods}"
+        name = name or f"cni-3f2b8c1e-9d47-4a6b-8e05-{self._pods:012x}"
         return Pod(self, name, self.create_netns(f"{NETNS_DIR}/{name}"))
 
     def create_netns(self, path: str) -> str:

@@ -77,7 +77,7 @@ def _standing(settings: Settings, attachment: Attachment) -> set[tuple[str, int,
 
 
 def mark_deleted(call: Call, settings: Settings, log: Log) -> None:
-    """Mark the record of a DEL's attachment; note in `call` what it says, and whether it says that we were at the head."""
+    """Mark the record of a DEL's attachment, and note in `call` whether it says that we were at the head."""
     attachment = call.attachment
     assert attachment is not None
     try:
@@ -89,7 +89,7 @@ def mark_deleted(call: Call, settings: Settings, log: Log) -> None:
         _not_recorded(attachment, e, log)
         return
     if record is not None:
-        call.older, call.at_head = record.mapping, record.mapping.head
+        call.at_head = record.mapping.head
 
 
 def mark_unlisted(network: str, valid: set[tuple[str, str]], settings: Settings, log: Log) -> None:

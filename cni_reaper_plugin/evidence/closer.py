@@ -183,7 +183,8 @@ class _Kin:
         """Note for which IDs each visible netns is named: by a recorded identity, or by a cache entry and an address.
 
         What merely stands at the path of a cache entry now says nothing: the path may be another container's by now. Nor does
-        an address alone, since another IPAM may give the same to somebody else; both together do, where no record knows better.
+        an address alone, since another IPAM may give the same to somebody else. Both together do, where no record knows better
+        and the path has a name that no runtime gives twice.
         """
         holders: dict[bytes, set[str]] = {}
         recorded_ids = set()
@@ -195,7 +196,7 @@ class _Kin:
                 recorded_ids.add(container_id)
                 seen = surroundings.with_inode_of(recorded)
                 same_boot = mapping.boot_id == surroundings.boot_id
-                if seen is not None and (seen.netns.is_proven(recorded, same_boot) or mapping.stands(surroundings.boot_id)):
+                if seen is not None and seen.netns.is_proven(recorded, same_boot):
                     seen.names.add(container_id)
         for container_id in self._known.keys() - recorded_ids:
             for reservation in self._reserved.get(container_id, ()):
@@ -205,8 +206,11 @@ class _Kin:
                 seen.names.update(owner for owner in holders.get(packed, ()) if self._stands_at(owner, seen))
 
     def _stands_at(self, owner: str, seen: VisibleNetns) -> bool:
-        """Tell whether a cache entry of an owner leads to this netns."""
-        return any(mapping.now is not None and mapping.now.same_inode(seen.netns) for mapping in self._known[owner].values())
+        """Tell whether a cache entry of an owner leads to this netns, by a name that is never given twice."""
+        return any(
+            mapping.now is not None and mapping.now.same_inode(seen.netns) and _is_random(mapping.path)
+            for mapping in self._known[owner].values()
+        )
 
     def add_siblings(self, reservation: Reservation, evidence: Evidence) -> None:
         """Find the same container ID under another ifname or network. Raises OSError."""
@@ -222,9 +226,19 @@ class _Kin:
                     attachments[network, reservation.ifname] = netns.locate(cached)
         evidence.siblings = list(attachments.values())
         for other in self._reserved.get(reservation.container_id, ()):
-            if (other.network, other.ifname) != own:
+            # Of the same attachment only the other family: a second address of one family is of an earlier life.
+            if (other.network, other.ifname) != own or (":" in other.address) != (":" in reservation.address):
                 evidence.sibling_addresses.add(addresses.pack(other.address))
         evidence.sibling_addresses.discard(b"")
         if evidence.mapping is None:
             # Podman and nerdctl start the same ID again in another netns; the sandbox of a pod has one netns for life.
             evidence.mapping = next((one for one in evidence.siblings if one.recorded is not None and one.pod.get("uid")), None)
+
+
+def _is_random(path: str) -> bool:
+    """Tell whether a path's name ends as a UUID is spelled.
+
+    Sources: containerd pkg/netns (`cni-<16 random bytes>`), CRI-O (a UUID), Podman (`netns-<16 random bytes>`).
+    """
+    parts = path.rpartition("/")[2][-36:].split("-")
+    return [len(part) for part in parts] == [8, 4, 4, 4, 12] and not "".join(parts).strip("0123456789abcdef")

@@ -4,9 +4,6 @@ The reservations were read before anything here is: a netns exists before its re
 among those seen here. The other order frees live addresses (whereabouts#207).
 """
 
-import errno
-import posix
-
 from cni_reaper_plugin.evidence import netns, records
 from cni_reaper_plugin.facts import GONE, OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings, VisibleNetns
 
@@ -62,33 +59,15 @@ def _account(reservations: list[Reservation], gathered: list[Evidence], surround
 
 
 def account_call(call: Call, visible: dict[int, VisibleNetns]) -> None:
-    """Note that a call's CNI_NETNS is its container's, if it is the one that was seen and no other has its number by now.
+    """Note that an ADD's CNI_NETNS is its container's, if it is the one that was seen and no other has its number by now.
 
-    On DEL the path can be another container's by now. There it counts only where no other can ever have it, and where we have no
-    record of the container, which knows better: at the tail of a chain, after an ADD that never reached us.
+    On DEL the path can be another container's by now, however random its name looks.
     """
-    if call.netns is None or call.attachment is None or call.netns.ino not in visible:
-        return
-    if call.verb != "ADD" and (call.older is not None or not _is_random(call.netns_path)):
+    if call.verb != "ADD" or call.netns is None or call.attachment is None or call.netns.ino not in visible:
         return
     seen = visible[call.netns.ino]
     if seen.netns.is_proven(call.netns) or (call.netns_path.startswith("/proc/") and _leads_to(call.netns_path, seen)):
         seen.names.add(call.attachment.container_id)
-
-
-def _is_random(path: str) -> bool:
-    """Tell whether a path's name was never given before: it ends as a UUID is spelled, as all runtimes do, and is no symlink.
-
-    Sources: containerd pkg/netns (`cni-<16 random bytes>`), CRI-O (a UUID), Podman (`netns-<16 random bytes>`).
-    """
-    parts = path.rpartition("/")[2][-36:].split("-")
-    if [len(part) for part in parts] != [8, 4, 4, 4, 12] or "".join(parts).strip("0123456789abcdef"):
-        return False
-    try:
-        posix.readlink(path)
-    except OSError as e:
-        return e.errno == errno.EINVAL
-    return False
 
 
 def _leads_to(path: str, seen: VisibleNetns) -> bool:

@@ -22,8 +22,8 @@ class Names:
         self._entries = _entries()
 
     def have(self, owner: str) -> bool:
-        """Tell whether a container ID is among them."""
-        return bare(owner) in self._entries or bare(owner).encode() in self._cgroups
+        """Tell whether a container ID is among them, whole or bare."""
+        return owner in self._entries or bare(owner) in self._entries or bare(owner).encode() in self._cgroups
 
 
 def bare(owner: str) -> str:

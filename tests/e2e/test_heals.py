@@ -5,8 +5,6 @@ live pods until an ADD fails, and then all pods but one lose their namespaces: w
 would be healed at once and the pool would never be full.
 """
 
-import uuid
-
 import pytest
 
 from tests.conftest import MakeNode
@@ -21,12 +19,18 @@ FAMILIES = {
 }
 
 
-def fill(node: Node, network: str) -> list[Pod]:
-    """Add pods until the pool is exhausted; return those that have an address."""
+def of_kubernetes(pod: Pod) -> dict[str, str]:
+    """Return what the kubelet says of a pod in CNI_ARGS."""
+    told = {"IgnoreUnknown": "1", "K8S_POD_NAMESPACE": "default", "K8S_POD_NAME": pod.name, "K8S_POD_UID": f"uid-{pod.name}"}
+    return {"CNI_ARGS": ";".join(f"{name}={value}" for name, value in told.items())}
+
+
+def fill(node: Node, network: str, kubernetes: bool = False) -> list[Pod]:
+    """Add pods until the pool is exhausted; return those that have an address. kubernetes: they are pods of a kubelet."""
     pods: list[Pod] = []
     while True:
         pod = node.pod()
-        ran = node.cnitool("add", network, pod)
+        ran = node.cnitool("add", network, pod, env=of_kubernetes(pod) if kubernetes else None)
         if ran.rc != 0:
             assert EXHAUSTED in ran.text, str(ran)
             pod.delete()
@@ -36,8 +40,8 @@ def fill(node: Node, network: str) -> list[Pod]:
 
 
 def add_to_fresh_pod(node: Node, network: str) -> tuple[Pod, Ran]:
-    """Run ADD for a new namespace, named as containerd does: one that a failed bridge ADD has seen keeps half a veth pair."""
-    pod = node.pod(f"cni-{uuid.uuid4()}")
+    """Run ADD for a new namespace: a namespace that a failed bridge ADD has seen keeps half a veth pair."""
+    pod = node.pod()
     return pod, node.cnitool("add", network, pod)
 
 
@@ -206,10 +210,13 @@ def test_each_network_reaps_only_its_own(node: Node) -> None:
 
 @pytest.mark.parametrize("plugins", ["1.9.1", "1.1.1"])
 def test_tail_heals_at_the_del_of_the_failed_add(make_node: MakeNode, plugins: str) -> None:
-    """At the tail an exhausted ADD never reaches us, but the DEL that a runtime owes it does: the retry succeeds."""
+    """At the tail an exhausted ADD never reaches us, but the DEL that a runtime owes it does: the retry succeeds.
+
+    A pod's sandbox has one netns for life, so there too its record proves its death.
+    """
     node = make_node(plugins)
     node.conflist("net", [bridge(host_local("10.55.0.0/29")), reaper()])
-    live, *dead = fill(node, "net")
+    live, *dead = fill(node, "net", kubernetes=True)
     its_own = addresses_of(live)
     for pod in dead:
         pod.delete()

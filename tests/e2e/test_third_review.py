@@ -1,4 +1,4 @@
-"""What a third look at the product found: each of these once freed a live address, or kept a dead one for ever."""
+"""What a third and a fourth look at the product found: each of these once freed a live address, or kept a dead one for ever."""
 
 import json
 from uuid import UUID
@@ -75,6 +75,50 @@ def test_a_dead_holder_of_the_same_address_elsewhere(pair: Pair) -> None:
     address = pair.take(pod, container_id("pod"), "net1")
     pair.reap(**BEHIND)
     assert address in pair.held(), node.log("reaped")
+
+
+def test_a_cache_entry_whose_path_came_again(pair: Pair) -> None:
+    """As above, and the dead container's entry even leads to that pod's netns, whose name is one that comes again."""
+    node, dead = pair.node, container_id("dead")
+    pod = node.pod("blue")
+    node.reserve("cbr0", "10.244.0.7", dead)
+    entry = {"kind": "cniCacheV1", "networkName": "cbr0", "containerId": dead, "ifName": "eth0", "netns": pod.path}
+    node.write(f"/var/lib/cni/results/cbr0-{dead}-eth0", json.dumps({**entry, "result": {}}))
+    node.add_address("lo", "10.244.0.7/24", pod.path)
+    address = pair.take(pod, container_id("pod"), "net1")
+    pair.reap(**BEHIND)
+    assert address in pair.held(), node.log("reaped")
+
+
+def test_one_family_speaks_for_the_other(node: Node) -> None:
+    """Dual stack from before cni-reaper, its link down: the kernel shows IPv4 alone, and has forgotten IPv6."""
+    pair = Pair(node)
+    pair.ipam["ipam"]["ranges"] = [[{"subnet": "10.66.0.0/24"}], [{"subnet": "fd00:66::/64"}]]
+    pod = node.pod("old")
+    given = node.plugin("ADD", pair.ipam, binary="host-local", netns=pod, container_id=container_id("old")).check().json()["ips"]
+    node.add_link("eth0", "veth", pod.path, peer="eth0-far")
+    for ip in given:
+        node.add_address("eth0", ip["address"], pod.path)
+    addresses = {ip["address"].partition("/")[0] for ip in given}
+    pair.reap(**BEHIND)
+    node.change_link("eth0", pod.path, state="down")
+    for waited in (1, 20, 1600, 3300):
+        own = node.pod()
+        node.plugin("ADD", {**pair.head, **BEHIND}, netns=own, container_id=container_id(own.name), waited=waited).check()
+        own.delete()
+        assert addresses <= pair.held(), node.log("reaped")
+
+
+def test_a_uuid_that_only_a_task_directory_names(pair: Pair) -> None:
+    """Concourse and Nomad give UUIDs; the sandbox hides its address."""
+    node, owner = pair.node, RANDOM.removeprefix("cni-")
+    address = pair.take(node.pod("vm"), owner)
+    node.write(f"/run/containerd/io.containerd.runtime.v2.task/concourse/{owner}/config.json", "{}")
+    for waited in (0, 20, 1600, 3300):
+        own = node.pod()
+        node.plugin("ADD", pair.head, netns=own, container_id=container_id(own.name), waited=waited).check()
+        own.delete()
+        assert address in pair.held(), node.log("reaped")
 
 
 DAMAGE = {

@@ -14,15 +14,16 @@ directory. Such programs need hardware or a hypervisor of their own, so what eac
 | IPv6 only, its link set down | eth0; the kernel forgets IPv6 addresses of such a link | test_ipv6_only_with_its_link_down |
 """
 
+import json
 from collections.abc import Callable
 
 import pytest
 
 from tests import inside
 from tests.e2e import holders
-from tests.e2e.pair import Pair, container_id
+from tests.e2e.pair import NETWORK, Pair, container_id
 from tests.e2e.test_past_lives import without_namespace_ids
-from tests.node import Node, Pod
+from tests.node import NETNS_DIR, Node, Pod
 
 GRACE_S = 1500
 LISTED_AFTER_S = 120
@@ -40,6 +41,8 @@ TASKS = {
     "k3s": f"/run/k3s/containerd/io.containerd.runtime.v2.task/k8s.io/{OWNER}",
     "containers": f"/run/containers/storage/overlay-containers/{OWNER}",
 }
+
+CACHED_NETNS = f"{NETNS_DIR}/cni-3f2b8c1e-9d47-4a6b-8e05-c17a40f9d2b3"
 
 Hide = Callable[[Pod, str], None]
 
@@ -73,18 +76,25 @@ class Workload:
         self.address = self.pair.take(self.pod, OWNER)
         hide(self.pod, self.address + ("/64" if ":" in self.address else "/24"))
         assert self.address not in str(node.addresses(self.pod.path))
-        self.others = self._account() if row in ("5", "8") else set()
-        self._name()
         if row == "5":
             holders.unpin(self.pod)
+        self.others = self._account() if row in ("5", "8") else set()
+        self._name()
         self._waited = 0
 
     def _account(self) -> set[str]:
-        """Have the netns known to be another container's, by its record; in row 5 only a process holds it, so by its path."""
-        path = f"/proc/{self.process}/ns/net" if self.row == "5" else self.pod.path
-        self.node.plugin("ADD", {**self.pair.head, "reapOn": []}, netns=path, container_id=OTHER).check()
+        """Have the netns known to be another container's, by its record; in row 5 by a cache entry, as before cni-reaper came."""
+        path = self.pod.path
+        if self.row == "5":
+            path = CACHED_NETNS
+            self.node.write(path, "")
+            self.node.mount(f"/proc/{self.process}/ns/net", path, flags=inside.MS_BIND)
+            entry = {"kind": "cniCacheV1", "netns": path, "result": {}}
+            self.node.write(f"/var/lib/cni/results/{NETWORK}-{OTHER}-eth0", json.dumps(entry))
+        else:
+            self.node.plugin("ADD", {**self.pair.head, "reapOn": []}, netns=path, container_id=OTHER).check()
         other = self.pair.take(self.pod, OTHER)
-        self.node.add_address("lo", f"{other}/{128 if ':' in other else 32}", self.pod.path)
+        self.node.add_address("lo", f"{other}/{128 if ':' in other else 32}", path)
         return {other}
 
     def _name(self) -> None:
@@ -119,7 +129,10 @@ class Workload:
         if self.named_by in TASKS:
             self.node.path(TASKS[self.named_by]).rmdir()
         self.node.stop(self.process)
-        if self.row != "5":
+        if self.row == "5":
+            self.node.umount(CACHED_NETNS)
+            self.node.path(CACHED_NETNS).unlink()
+        else:
             self.pod.delete()
 
     def forget_the_name(self) -> None:

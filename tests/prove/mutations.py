@@ -222,14 +222,32 @@ MUTATIONS = (
     Mutation(
         "the netns of a DEL is its container's",
         "evidence/gather.py",
-        '    if call.verb != "ADD" and (call.older is not None or not _is_random(call.netns_path)):\n        return\n',
-        "",
+        '    if call.verb != "ADD" or call.netns is None or',
+        "    if call.netns is None or",
     ),
     Mutation(
         "an address alone accounts for a netns",
         "evidence/closer.py",
         " for owner in holders.get(packed, ()) if self._stands_at(owner, seen))",
         " for owner in holders.get(packed, ()))",
+    ),
+    Mutation(
+        "a cache entry leads to its netns, whatever its name",
+        "evidence/closer.py",
+        "mapping.now.same_inode(seen.netns) and _is_random(mapping.path)",
+        "mapping.now.same_inode(seen.netns)",
+    ),
+    Mutation(
+        "a process's path accounts by its number",
+        "evidence/closer.py",
+        "if seen is not None and seen.netns.is_proven(recorded, same_boot):",
+        "if seen is not None and (seen.netns.is_proven(recorded, same_boot) or mapping.stands(surroundings.boot_id)):",
+    ),
+    Mutation(
+        "the other family of an attachment says nothing",
+        "evidence/closer.py",
+        ' or (":" in other.address) != (":" in reservation.address):',
+        ":",
     ),
     Mutation(
         "a call's netns is known by its inode number",
