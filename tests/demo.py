@@ -97,7 +97,7 @@ class Story:
         ipam = next(plugin["ipam"] for plugin in self.without if "ipam" in plugin)
         self.subnet = ipaddress.ip_network(ipam["ranges"][0][0]["subnet"])
         self.room = self.subnet.num_addresses - 3  # the network, the gateway and the broadcast address are nobody's
-        self.live = self.node.pod("live")
+        self.live = self.node.pod()  # named as a runtime does, which never gives a name twice
         self.leaked: dict[str, str] = {}
 
     def start_a_pod_that_stays(self) -> None:

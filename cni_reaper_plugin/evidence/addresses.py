@@ -12,6 +12,10 @@ from cni_reaper_plugin.facts import StrandedError
 
 _CLONE_NEWNET = 0x40000000
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def pack(address: str) -> bytes:
     """Return the 4 or 16 bytes of an address as host-local spells it, b"" for anything else.
@@ -29,20 +33,68 @@ def pack(address: str) -> bytes:
     return b""
 
 
-def configured(ino: int, processes: list[int], paths: list[str]) -> frozenset[bytes] | None:
-    """Return the packed addresses of the netns with this inode number, None when no place lets us look.
+class Look:
+    """A look into one netns after the other, which ends in our own: a context manager.
 
-    processes: IDs of processes that were seen in it; paths: others that lead to it.
+    Entering is set up at the first netns that needs it: the way back is tried before the first step is taken.
     """
-    for pid in processes:
-        found = _of_process(ino, pid)
-        if found is not None:
-            return found
-    for path in paths:
-        found = _entered(ino, path)
-        if found is not None:
-            return found
-    return None
+
+    def __init__(self) -> None:
+        self._home: int | None = None
+        self._nsfs = 0
+        self._setns: Callable[[int, int], int] | None = None
+
+    def __enter__(self) -> "Look":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Go home. Raises StrandedError when there is no way back."""
+        if self._home is None:
+            return
+        try:
+            if self._setns is not None and self._setns(self._home, _CLONE_NEWNET) != 0:
+                raise StrandedError("there is no way back from the netns that was looked into last")
+        finally:
+            posix.close(self._home)
+
+    def configured(self, ino: int, processes: list[int], paths: list[str]) -> frozenset[bytes] | None:
+        """Return the packed addresses of the netns with this inode number, None when no place lets us look.
+
+        processes: IDs of processes that were seen in it; paths: others that lead to it.
+        """
+        for pid in processes:
+            found = _of_process(ino, pid)
+            if found is not None:
+                return found
+        for path in paths:
+            try:
+                if self._enter(ino, path):
+                    return _read("/proc/thread-self/net")
+            except OSError:
+                continue
+        return None
+
+    def _enter(self, ino: int, path: str) -> bool:
+        """Enter the netns at a path, if it has this inode number. Raises OSError."""
+        if self._home is None:
+            self._open()
+        if self._setns is None:
+            return False
+        there = files.open_on_device(path, self._nsfs)
+        try:
+            return posix.fstat(there).st_ino == ino and self._setns(there, _CLONE_NEWNET) == 0
+        finally:
+            posix.close(there)
+
+    def _open(self) -> None:
+        """Open the way back. Raises OSError."""
+        import ctypes
+
+        self._nsfs = posix.stat("/proc/self/ns/net").st_dev
+        self._home = files.open_on_device("/proc/self/ns/net", self._nsfs)
+        setns = ctypes.CDLL(None).setns
+        if setns(self._home, _CLONE_NEWNET) == 0:  # in a user namespace that does not own our netns there is no way back
+            self._setns = setns
 
 
 def _of_process(ino: int, pid: int) -> frozenset[bytes] | None:
@@ -53,35 +105,6 @@ def _of_process(ino: int, pid: int) -> frozenset[bytes] | None:
     except OSError:
         return None
     return found if still else None
-
-
-def _entered(ino: int, path: str) -> frozenset[bytes] | None:
-    import ctypes
-
-    setns = ctypes.CDLL(None).setns
-    try:
-        nsfs = posix.stat("/proc/self/ns/net").st_dev
-        home = files.open_on_device("/proc/self/ns/net", nsfs)
-    except OSError:
-        return None
-    try:
-        if setns(home, _CLONE_NEWNET) != 0:
-            return None  # in a user namespace that does not own our netns there would be no way back
-        there = files.open_on_device(path, nsfs)
-        try:
-            if posix.fstat(there).st_ino != ino or setns(there, _CLONE_NEWNET) != 0:
-                return None
-        finally:
-            posix.close(there)
-        try:
-            return _read("/proc/thread-self/net")
-        finally:
-            if setns(home, _CLONE_NEWNET) != 0:
-                raise StrandedError("there is no way back from the netns %s" % path)
-    except OSError:
-        return None
-    finally:
-        posix.close(home)
 
 
 def _read(net: str) -> frozenset[bytes]:

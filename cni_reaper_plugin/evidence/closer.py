@@ -93,10 +93,11 @@ def _visible(sightings: netns.Sightings, call: Call) -> dict[int, VisibleNetns]:
     """Look into every visible netns."""
     hosts = {netns.identify_ino(path) for path in netns.HOSTS}
     found = {}
-    for ino, sighting in sightings.items():
-        seen = found[ino] = sighting.identify()
-        seen.addresses = addresses.configured(ino, sighting.processes, sighting.mounts + sighting.others)
-        seen.host = ino in hosts
+    with addresses.Look() as look:
+        for ino, sighting in sightings.items():
+            seen = found[ino] = sighting.identify()
+            seen.addresses = look.configured(ino, sighting.processes, sighting.mounts + sighting.others)
+            seen.host = ino in hosts
     gather.account_call(call, found)
     return found
 

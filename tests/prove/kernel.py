@@ -29,7 +29,7 @@ SEAMS = (
     "evidence.netns.ns_id",
     "evidence.netns.everywhere",
     "evidence.netns.sees",
-    "evidence.addresses.configured",
+    "evidence.addresses.Look.configured",
     "evidence.peers.addresses",
     "evidence.named.Names",
     "evidence.records.posix",
@@ -214,7 +214,7 @@ class Kernel:
         found = self.at(path)
         return not self.blind and found is not None and found is not self.host and found.ino == netns.ino
 
-    def configured(self, ino: int, *_: object) -> frozenset[bytes] | None:
+    def configured(self, ino: int) -> frozenset[bytes] | None:
         """Answer which addresses a netns has."""
         netns = self.host if ino == HOST_INO else self.netns.get(ino)
         return frozenset(netns.addresses) if netns is not None and netns.lookable else None
@@ -349,7 +349,7 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
         "evidence.netns.ns_id": kernel.id_of,
         "evidence.netns.everywhere": everywhere,
         "evidence.netns.sees": kernel.sees,
-        "evidence.addresses.configured": kernel.configured,
+        "evidence.addresses.Look.configured": lambda _, ino, *__: kernel.configured(ino),
         "evidence.peers.addresses": kernel.peers,
         "evidence.named.Names": Names,
         "evidence.unclaimed.Memory._clock_s": lambda _: kernel.monotonic_s,
