@@ -1,7 +1,6 @@
-"""One sweep, top to bottom: snapshot, gather, judge, remove, report. Read it beside docs/evidence.md.
+"""One sweep: which networks, one after the other, and what happens when one cannot be swept.
 
-The order is a safety property. Reservations are read first, netns are looked for after that, and nothing is removed that is
-not, under host-local's lock, still exactly what was judged.
+A first look, which every ADD takes, finds whether there is anything to reap; `reap` does it, and is not even loaded before.
 """
 
 import fcntl
@@ -10,26 +9,19 @@ import posix
 from cni_reaper_plugin import expiry, files, first_look, flock, store
 from cni_reaper_plugin.clock import Budget, ticks
 from cni_reaper_plugin.events import DEFECT, Log
-from cni_reaper_plugin.evidence import boot, records, views
-from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, StrandedError
-from cni_reaper_plugin.first_look import SLICE, SkippedError, from_cursor
-from cni_reaper_plugin.judge import judge
+from cni_reaper_plugin.evidence import views
+from cni_reaper_plugin.facts import Call, Settings, StrandedError
+from cni_reaper_plugin.first_look import SkippedError
 
 WALL_LIMIT_S = 5.0  # for all networks of a call and every wait in it
-BATCH = 256  # reservations removed before host-local has its lock back: all of a /24 at once
 UNSEEN = (
     "this process cannot be sure to see the pods' network namespaces: it runs in a daemon's mount namespace, "
     "or could not read them (event=blind)"
 )
-SUSPICIOUS = 3  # so many recorded attachments, all stale at once, are rather a wrong view
-
-Judged = tuple[Reservation, Evidence, str, str]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from cni_reaper_plugin.evidence.unclaimed import Memory
 
     Allow = Callable[[], None]
 
@@ -89,9 +81,11 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
         if candidate is not None:
             if not call.may_reap:
                 raise SkippedError(UNSEEN)
+            from cni_reaper_plugin.reap import reap
+
             gate = _one_at_a_time(network, budget)
             try:
-                reservations = _reap(directory, candidate, call, settings, budget, log)
+                reservations = reap(directory, candidate, call, settings, budget, log)
             finally:
                 posix.close(gate)
     if reservations is not None and call.may_reap == "all" and not settings.dry_run:
@@ -114,168 +108,3 @@ def _one_at_a_time(network: str, budget: Budget) -> int:
         msg = "other sweeps of this network took all the time there was"
         raise SkippedError(msg)
     return gate
-
-
-def _reap(
-    directory: store.Network, candidate: str, call: Call, settings: Settings, budget: Budget, log: Log
-) -> list[Reservation] | None:
-    """From a new snapshot: gather everything, judge, remove, report, and remember who is waited for.
-
-    Returns the snapshot, None if it is not of the whole network.
-    """
-    from cni_reaper_plugin import report
-    from cni_reaper_plugin.evidence import unclaimed
-
-    memory = unclaimed.Memory(views.RUN_DIR, directory.name, boot.boot_id(), call.view)
-    addresses = _beginning_with(candidate, directory.addresses())
-    reservations: list[Reservation] = []
-    taken = 0
-    while taken < len(addresses) and not (taken and budget.spent(share=0.6)):
-        reservations += directory.snapshot(addresses[taken : taken + SLICE])
-        taken += SLICE
-    judged = _judged_closely(directory, reservations, addresses[taken:], call, settings, budget, memory)
-    following = reservations[len(judged)].address if len(judged) < len(reservations) else "".join(addresses[taken : taken + 1])
-    stale = [one for one in judged if one[2] == STALE and call.may_reap in ("all", one[3])]
-    stale.sort(key=lambda one: one[1].packed)
-    _refuse_a_wrong_view(judged, call)
-    if call.may_reap == "all":
-        _remember(judged, addresses, following, memory)
-        memory.save(log, closely=True)
-    for start in range(0, len(stale), BATCH):
-        batch = stale[start : start + BATCH]
-        if settings.dry_run:
-            for reservation, evidence, _, reason in batch:
-                report.reaped(reservation, evidence, reason, log, dry_run=True)
-        else:
-            _remove(directory, batch, settings, budget, log)
-    for reservation, evidence, verdict, reason in judged:
-        if verdict == UNKNOWN:
-            report.kept(reservation, evidence, reason, log)
-        elif verdict == LIVE and call.misses(reservation):
-            report.unlisted(reservation, evidence, reason, log)
-    if following:
-        log.info("sweep-cut", network=directory.name, reason="budgetMs is used up; the next call goes on from there")
-    return reservations if taken >= len(addresses) else None
-
-
-def _beginning_with(candidate: str, addresses: list[str]) -> list[str]:
-    ordered = from_cursor(candidate, addresses)
-    return ordered if len(ordered) > SLICE else sorted(ordered, key=lambda address: address != candidate)
-
-
-def _judged_closely(
-    directory: store.Network,
-    reservations: list[Reservation],
-    untaken: list[str],
-    call: Call,
-    settings: Settings,
-    budget: Budget,
-    memory: "Memory",
-) -> list[Judged]:
-    """Judge on all facts, in order, as far as the budget goes. Raises SkippedError when something cannot be seen.
-
-    untaken: addresses of the network that are not among the reservations; their owners can only account for netns.
-    """
-    from cni_reaper_plugin.evidence import closer
-
-    def neighbours() -> list[Reservation]:
-        """Return everybody else's reservations."""
-        return directory.snapshot(untaken) + _neighbours(directory.name, settings)
-
-    look = closer.Look(directory.name, reservations, settings, call, memory, neighbours)
-    judged: list[Judged] = []
-    for start in range(0, len(reservations), SLICE):
-        part = reservations[start : start + SLICE]
-        gathered = look.gather(part)
-        if look.surroundings.trouble:
-            raise SkippedError(look.surroundings.trouble)
-        if not start:
-            budget.next_sweep()  # what all owners have in common is gathered, and would have to be again at the next call
-        judged += [
-            (reservation, evidence, *judge(reservation, evidence)) for reservation, evidence in zip(part, gathered, strict=True)
-        ]
-        if budget.spent():
-            break
-    if call.valid is None or untaken or len(judged) < len(reservations):
-        return judged
-    look.surroundings.list_complete = not any(verdict == LIVE and call.misses(one) for one, _, verdict, _ in judged)
-    return [(reservation, evidence, *judge(reservation, evidence)) for reservation, evidence, _, _ in judged]
-
-
-def _remember(judged: list[Judged], addresses: list[str], following: str, memory: "Memory") -> None:
-    """Note who is kept although no netns is known to be its own, and where the next sweep begins, of all addresses.
-
-    Whoever is LIVE for another reason than its netns begins to be waited for only now.
-    """
-    waiting: dict[str, list[Reservation]] = {}
-    for reservation, evidence, verdict, _ in judged:
-        begun = evidence.unclaimed is not None and evidence.unclaimed.netns is not None
-        if verdict == STALE or evidence.trouble or (verdict == UNKNOWN and begun):
-            continue
-        if verdict == UNKNOWN or evidence.suspect:
-            waiting.setdefault(reservation.container_id, []).append(reservation)
-        else:
-            memory.forget(reservation)
-    surroundings = judged[0][1].surroundings if judged else None
-    if surroundings is not None:
-        for owner, theirs in waiting.items():
-            memory.remember(theirs, surroundings.unaccounted(owner))
-    memory.looked(set(addresses))
-    memory.begin_at(following)
-
-
-def _remove(directory: store.Network, batch: list[Judged], settings: Settings, budget: Budget, log: Log) -> None:
-    """Remove a batch under host-local's lock and report each. Raises LockTimeoutError, OSError."""
-    from cni_reaper_plugin import report
-
-    about = {id(reservation): (evidence, reason) for reservation, evidence, _, reason in batch}
-    removed, refused = directory.remove(
-        [one[0] for one in batch],
-        lambda reservation: _still_judged(reservation, about[id(reservation)][0], settings),
-        budget.wall_left_s(),
-    )
-    for reservation in removed:
-        report.reaped(reservation, *about[id(reservation)], log)
-    for reservation, error in refused:
-        report.refused(reservation, error, log)
-
-
-def _neighbours(network: str, settings: Settings) -> list[Reservation]:
-    """Return the reservations of the other networks in the store. Raises OSError."""
-    found = []
-    for other in store.networks(settings.data_dir):
-        if other != network:
-            try:
-                directory = store.Network(settings.data_dir, other)
-            except FileNotFoundError:
-                continue
-            with directory:
-                found += directory.snapshot(directory.addresses())
-    return found
-
-
-def _refuse_a_wrong_view(judged: list[Judged], call: Call) -> None:
-    """Refuse to call every recorded attachment of this boot stale, unless an ADD's self-check has passed just now."""
-    if call.self_checked:
-        return
-    recorded = [
-        verdict
-        for _, evidence, verdict, _ in judged
-        if evidence.record and evidence.mapping and evidence.mapping.boot_id == evidence.surroundings.boot_id
-    ]
-    if len(recorded) >= SUSPICIOUS and all(verdict == STALE for verdict in recorded):
-        msg = "every recorded attachment of this boot looks stale from here; left to the next ADD"
-        raise SkippedError(msg)
-
-
-def _still_judged(reservation: Reservation, evidence: Evidence, settings: Settings) -> bool:
-    """Tell whether the owner's record, or that there is none, is what was judged; asked under host-local's lock."""
-    if not reservation.ifname:
-        return True
-    try:
-        return (
-            records.raw_record(settings.state_dir, reservation.network, reservation.container_id, reservation.ifname)
-            == evidence.record
-        )
-    except OSError:
-        return False

@@ -150,8 +150,10 @@ def _sweep(call: Call, settings: Settings, log: Log) -> None:
 
 def _check_self(call: Call, log: Log) -> None:
     """Do the self-check: if this call's own netns is among the visible ones, all may be reaped, and the view is proven."""
+    from cni_reaper_plugin.evidence import visible
+
     try:
-        call.self_checked = call.netns is not None and netns.sees(call.netns_path, call.netns)
+        call.self_checked = call.netns is not None and visible.sees(call.netns_path, call.netns)
     except OSError as e:
         log.warning("blind", reason="visible netns cannot be read: %s" % e)
         return

@@ -1,6 +1,6 @@
 """The closer look, taken only when something is about to be called stale: all visible netns, and the kin of unmapped owners."""
 
-from cni_reaper_plugin.evidence import addresses, gather, libcni_cache, named, netns, peers, records
+from cni_reaper_plugin.evidence import addresses, gather, libcni_cache, named, netns, peers, records, visible
 from cni_reaper_plugin.facts import OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings, VisibleNetns
 
 CNITOOL = "cnitool-"
@@ -45,9 +45,9 @@ class Look:
         self._neighbours = neighbours
         self._kin: _Kin | None = None
         self._names: named.Names | None = None
-        self._sightings: netns.Sightings = {}
+        self._sightings: visible.Sightings = {}
         try:
-            self._sightings = netns.everywhere()
+            self._sightings = visible.everywhere()
             self.surroundings.netns = _visible(self._sightings, call)
             self.surroundings.peer_addresses = peers.addresses()
         except OSError as e:
@@ -89,7 +89,7 @@ class Look:
             evidence.named = self._names.have(reservation.container_id)
 
 
-def _visible(sightings: netns.Sightings, call: Call) -> dict[int, VisibleNetns]:
+def _visible(sightings: visible.Sightings, call: Call) -> dict[int, VisibleNetns]:
     """Look into every visible netns."""
     hosts = {netns.identify_ino(path) for path in netns.HOSTS}
     found = {}
@@ -115,7 +115,7 @@ def _is_suspect(reservation: Reservation, evidence: Evidence) -> bool:
     return not mapping.can_prove_death or evidence.surroundings.with_inode_of(recorded) is not None
 
 
-def _map_cnitool(suspects: "Pairs", sightings: netns.Sightings) -> None:
+def _map_cnitool(suspects: "Pairs", sightings: visible.Sightings) -> None:
     """Map `cnitool-…` IDs to the visible path whose hash they are (containernetworking/cni cnitool/cmd/root.go, 3f51e88)."""
     wanted = {
         reservation.container_id: evidence

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from cni_reaper_plugin.evidence.netns import Sighting, Sightings
+from cni_reaper_plugin.evidence.visible import Sighting, Sightings
 
 DEVICE = 4
 FIRST_INO = 4026532000
@@ -27,8 +27,8 @@ SEAMS = (
     "evidence.netns.nsfs_device",
     "evidence.netns._nsfs_device",
     "evidence.netns.ns_id",
-    "evidence.netns.everywhere",
-    "evidence.netns.sees",
+    "evidence.visible.everywhere",
+    "evidence.visible.sees",
     "evidence.addresses.Look.configured",
     "evidence.peers.addresses",
     "evidence.named.Names",
@@ -197,7 +197,7 @@ class Kernel:
         return [one for one in everyone if one.pinned or one.processes or one.threads or one.descriptors]
 
     def everywhere(self) -> Sightings:
-        """Answer evidence.netns.everywhere."""
+        """Answer evidence.visible.everywhere."""
         if self.trouble:
             raise OSError(5, self.trouble)
         seen = {}
@@ -347,8 +347,8 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
         "evidence.netns.nsfs_device": lambda: DEVICE,
         "evidence.netns._nsfs_device": DEVICE,
         "evidence.netns.ns_id": kernel.id_of,
-        "evidence.netns.everywhere": everywhere,
-        "evidence.netns.sees": kernel.sees,
+        "evidence.visible.everywhere": everywhere,
+        "evidence.visible.sees": kernel.sees,
         "evidence.addresses.Look.configured": lambda _, ino, *__: kernel.configured(ino),
         "evidence.peers.addresses": kernel.peers,
         "evidence.named.Names": Names,

@@ -160,7 +160,7 @@ MUTATIONS = (
     ),
     Mutation(
         "netns first, reservations afterwards",
-        "sweep.py",
+        "reap.py",
         "    addresses = _beginning_with(candidate, directory.addresses())\n"
         "    reservations: list[Reservation] = []\n"
         "    taken = 0\n"
@@ -168,19 +168,19 @@ MUTATIONS = (
         "        reservations += directory.snapshot(addresses[taken : taken + SLICE])\n"
         "        taken += SLICE\n"
         "    judged = _judged_closely(directory, reservations, addresses[taken:], call, settings, budget, memory)\n",
-        "    from cni_reaper_plugin.evidence import netns\n"
-        "    early, late = netns.everywhere(), netns.everywhere\n"
+        "    from cni_reaper_plugin.evidence import visible\n"
+        "    early, late = visible.everywhere(), visible.everywhere\n"
         "    addresses = _beginning_with(candidate, directory.addresses())\n"
         "    reservations: list[Reservation] = []\n"
         "    taken = 0\n"
         "    while taken < len(addresses) and not (taken and budget.spent(share=0.6)):\n"
         "        reservations += directory.snapshot(addresses[taken : taken + SLICE])\n"
         "        taken += SLICE\n"
-        "    netns.everywhere = lambda: early\n"
+        "    visible.everywhere = lambda: early\n"
         "    try:\n"
         "        judged = _judged_closely(directory, reservations, addresses[taken:], call, settings, budget, memory)\n"
         "    finally:\n"
-        "        netns.everywhere = late\n",
+        "        visible.everywhere = late\n",
     ),
     Mutation(
         "what is removed is not read again",
@@ -204,7 +204,7 @@ MUTATIONS = (
     Mutation(
         "the self-check always passes",
         "chain/verbs.py",
-        "        call.self_checked = call.netns is not None and netns.sees(call.netns_path, call.netns)\n",
+        "        call.self_checked = call.netns is not None and visible.sees(call.netns_path, call.netns)\n",
         "        call.self_checked = True\n",
     ),
     Mutation(
@@ -287,7 +287,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a source that fails is no trouble",
-        "sweep.py",
+        "reap.py",
         "        if look.surroundings.trouble:\n            raise SkippedError(look.surroundings.trouble)\n",
         '        look.surroundings.trouble = ""\n',
     ),

@@ -21,6 +21,7 @@ FLOORS = (
     ("__main__",),
     ("chain", "operator"),
     ("sweep",),
+    ("reap",),
     ("first_look",),
     ("report", "expiry"),
     ("judge", "evidence"),
@@ -39,7 +40,9 @@ COLD = (
     "evidence.named",
     "evidence.peers",
     "evidence.unclaimed",
+    "evidence.visible",
     "operator",
+    "reap",
     "report",
 )
 MAY_UNLINK = {"store", "evidence.records", "files"}
@@ -161,17 +164,22 @@ def test_judge_imports_facts_only() -> None:
 
 def test_evidence_knows_neither_judge_nor_store() -> None:
     """Whoever gathers evidence neither judges it nor can remove anything."""
-    assert against(lambda one: room(one.module) == "evidence" and room(one.target) in ("sweep", "judge", "store")) == []
+    assert against(lambda one: room(one.module) == "evidence" and room(one.target) in ("sweep", "reap", "judge", "store")) == []
 
 
 def test_sources_of_evidence_do_not_know_each_other() -> None:
-    """One source of evidence a module; only `gather` and `closer` put them together, and only the sweep asks for closer."""
+    """One source of evidence a module; only `gather` and `closer` put them together, and only `reap` asks for closer.
+
+    One netns and all netns are one subject, in two modules since only the first is hot.
+    """
 
     def crosses(one: Import) -> bool:
+        if (one.module, one.target) == ("evidence.visible", "evidence.netns"):
+            return False
         return one.module.startswith("evidence.") and one.module not in PUT_TOGETHER and room(one.target) == "evidence"
 
     assert against(crosses) == []
-    assert {one.module for one in OURS if one.target == "evidence.closer"} == {"sweep"}
+    assert {one.module for one in OURS if one.target == "evidence.closer"} == {"reap"}
     assert {one.module for one in OURS if one.target == "evidence.gather"} == {"first_look", "evidence.closer"}
 
 
@@ -183,7 +191,7 @@ def test_runtime_and_person_do_not_know_each_other() -> None:
 
 def test_only_the_sweep_judges() -> None:
     """There is one way from evidence to a removed file."""
-    assert {one.module for one in OURS if one.target == "judge"} == {"sweep", "first_look"}
+    assert {one.module for one in OURS if one.target == "judge"} == {"reap", "first_look"}
 
 
 def test_nobody_imports_the_door() -> None:
@@ -208,14 +216,14 @@ def test_who_can_delete_a_file() -> None:
 
 
 def test_who_can_ask_for_it() -> None:
-    """Only the sweep has reservations removed; records are replaced by the verbs and dropped when they are over."""
+    """Only `reap` has reservations removed; records are replaced by the verbs and dropped when they are over."""
     asking = {
         (module, node.attr)
         for module, tree in TREES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in (*DELETING, "drop") and not of_system(node, DELETING)
     }
-    assert asking == {("sweep", "remove"), ("chain.recording", "remove"), ("expiry", "drop")}
+    assert asking == {("reap", "remove"), ("chain.recording", "remove"), ("expiry", "drop")}
 
 
 def test_who_can_rename_a_file() -> None:
@@ -308,9 +316,11 @@ def test_version_is_hot(node: Node) -> None:
 def test_add_and_del_of_a_healthy_node_are_hot(node: Node) -> None:
     """ADD and DEL beside a live pod, with nothing to reap, import only what the hot path may, and log nothing."""
     living, own = node.pod(), node.pod()
+    node.path(f"{DATA_DIR}/net").mkdir(parents=True)
+    first = watched(node, "ADD", LIVING, living)  # of a boot: it proves this process's view of the node
+    assert f"{PACKAGE}.evidence.visible" in first.loaded
     for pod, container_id, address in ((living, LIVING, "10.9.0.2"), (own, OWN, "10.9.0.3")):
         node.reserve("other", "10.8.0.1", DEAD)  # of a network that is none of this call's business
-        node.path(f"{DATA_DIR}/net").mkdir(exist_ok=True)
         seen = watched(node, "ADD", container_id, pod)
         assert seen.out == b'{"cniVersion":"1.1.0"}'
         assert_hot(seen)

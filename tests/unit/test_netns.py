@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_reaper_plugin.evidence import addresses, netns
+from cni_reaper_plugin.evidence import addresses, netns, visible
 
 MOUNTINFO = b"""\
 22 27 0:20 / /proc rw,nosuid,nodev,noexec,relatime shared:13 - proc proc rw
@@ -22,7 +22,7 @@ MOUNTINFO = b"""\
 
 def test_parse_mountinfo() -> None:
     """Every mounted netns is found with its mount point, and nothing that only looks like one."""
-    assert netns.parse_mountinfo(MOUNTINFO) == [
+    assert visible.parse_mountinfo(MOUNTINFO) == [
         (4026532281, "/run/netns/cni-1"),
         (4026532361, "/run/netns/with blank\ttab\\"),
         (4026532281, "/var/run/docker/netns/default"),
@@ -32,7 +32,7 @@ def test_parse_mountinfo() -> None:
 
 def test_parse_mountinfo_of_nothing() -> None:
     """A mount namespace without netns has none."""
-    assert netns.parse_mountinfo(b"") == []
+    assert visible.parse_mountinfo(b"") == []
 
 
 FIB_TRIE = b"""\

@@ -1,0 +1,247 @@
+"""Every network namespace that is visible from here: mounted, lived in, or held open. Asked only before something is reaped.
+
+Only ENOENT, ENOTDIR and ESRCH mean gone. Whatever else a source answers is raised, and the caller must then take nothing
+for dead. Source: namespaces(7), proc(5).
+"""
+
+import errno
+import fcntl
+import posix
+
+from cni_reaper_plugin import files
+from cni_reaper_plugin.evidence import netns
+from cni_reaper_plugin.facts import Netns, VisibleNetns
+from cni_reaper_plugin.files import GONE_ERRNOS
+
+_LOOKS = 6
+_FIRST_DYNAMIC = 0xEFFFFFF8  # numbers of namespaces begin here, include/linux/proc_ns.h
+_NS_GET_NSTYPE, _CLONE_NEWNET = 0xB703, 0x40000000  # _IO(0xb7, 3), Linux >= 4.11
+
+
+def sees(path: str, its: Netns) -> bool:
+    """Tell whether the netns at a path (CNI_NETNS) is among those visible from here: the self-check. Raises OSError.
+
+    Either it is mounted where we look for mounts, or it is a process's that is not the host's own.
+    """
+    if path.startswith("/proc/"):
+        return all(netns.identify_ino(host) != its.ino for host in netns.HOSTS)
+    needle = b" net:[%d] " % its.ino  # blanks within a field are escaped, so it is a whole one
+    return any(needle in _read_mountinfo(mountinfo) for mountinfo, _ in _near_mountinfos())
+
+
+class Sighting:
+    """A visible netns and the places from which it can be entered or read.
+
+    ino: of the nsfs; mounts: absolute paths, also below /proc/<pid>/root; processes: process IDs; others: paths of threads
+    that live elsewhere than their leader, and of open descriptors.
+    """
+
+    __slots__ = ("ino", "mounts", "others", "processes")
+
+    def __init__(self, ino: int) -> None:
+        self.ino = ino
+        self.mounts: list[str] = []
+        self.processes: list[int] = []
+        self.others: list[str] = []
+
+    def identify(self) -> VisibleNetns:
+        """Return it with its identity and a place; ctime is 0 where no place shows the inode now (overmounted, process gone)."""
+        for path in [*self.mounts, *("/proc/%d/ns/net" % pid for pid in self.processes), *self.others]:
+            try:
+                found = netns.identify(path)
+            except OSError:
+                continue
+            if found is not None and found.ino == self.ino:
+                found.ns_id = netns.ns_id(path)
+                return VisibleNetns(found, path)
+        return VisibleNetns(Netns(netns.nsfs_device(), self.ino, 0))
+
+
+Sightings = dict[int, Sighting]
+
+
+def everywhere(limit_s: float = 8.0) -> Sightings:
+    """Return every netns that is mounted in any mount namespace or that any process lives in. Raises OSError.
+
+    TimeoutError when that takes longer than `limit_s`: a node may have a million open descriptors.
+
+    Costs a look at every process; only for a sweep that is about to call something stale. The list of processes is read again
+    until no unknown one is on it, a few times at most: a process may fork and end between two looks. A mount namespace counts
+    once for each root, since a process in a chroot is not shown what is mounted outside.
+    """
+    seen = mounted()
+    roots = {(_link_number("/proc/self/ns/mnt"), posix.readlink("/proc/self/root"))}
+    looked_at: set[str] = set()
+    end = posix.times().elapsed + limit_s
+    for _ in range(_LOOKS):
+        new = [name for name in posix.listdir("/proc") if name.isdecimal() and name not in looked_at]
+        if not new:
+            break
+        for name in new:
+            looked_at.add(name)
+            _look_at(seen, "/proc/" + name, roots)
+            if posix.times().elapsed > end:
+                raise TimeoutError(errno.ETIMEDOUT, "there are too many processes and open files to look at")
+    return seen
+
+
+def mounted() -> Sightings:
+    """Return the netns mounted in our mount namespace and in PID 1's, by inode number. Raises OSError."""
+    seen: Sightings = {}
+    for mountinfo, root in _near_mountinfos():
+        _add_mounts(seen, mountinfo, root)
+    return seen
+
+
+def _near_mountinfos() -> list[tuple[str, str]]:
+    """Return our mountinfo, and PID 1's where it is another one, each with the prefix under which we find its paths."""
+    near = [("/proc/self/mountinfo", "")]
+    if _link_number("/proc/self/ns/mnt") != _link_number("/proc/1/ns/mnt"):
+        near.append(("/proc/1/mountinfo", "/proc/1/root"))
+    return near
+
+
+def _look_at(seen: Sightings, process: str, roots: set[tuple[int, str]]) -> None:
+    """Add the netns of a process, of its threads and of its descriptors, and what is mounted in views that nobody had yet."""
+    try:
+        views: dict[int, str] = {}  # mount namespace -> the process, or the first of its threads that is in it
+        leader = _namespace_of(process, "net")
+        if leader:
+            _sighting(seen, leader).processes.append(int(process[6:]))
+            views[_namespace_of(process, "mnt")] = process
+        for thread in posix.listdir(process + "/task"):
+            task = "%s/task/%s" % (process, thread)
+            net = _namespace_of(task, "net")
+            if net:
+                views.setdefault(_namespace_of(task, "mnt"), task)
+                if net != leader:
+                    _sighting(seen, net).others.append(task + "/ns/net")
+        for task in list(views.values())[:1]:  # threads have one table of descriptors; a leader that has exited shows none
+            _add_descriptors(seen, task + "/fd")
+        new = [(number, posix.readlink(task + "/root"), task) for number, task in views.items() if number]
+    except OSError as e:
+        if e.errno not in GONE_ERRNOS:
+            raise
+        return
+    for number, root, task in new:
+        if (number, root) not in roots and _add_mounts_of(seen, task):
+            roots.add((number, root))
+
+
+def _namespace_of(task: str, kind: str) -> int:
+    """Return the inode number of a task's netns or mount namespace, 0 where it has none any more.
+
+    A leader thread that has exited has no ns links (ENOENT) while its other threads live on in their netns.
+    """
+    try:
+        return _link_number("%s/ns/%s" % (task, kind))
+    except OSError as e:
+        if e.errno not in GONE_ERRNOS:
+            raise
+        return 0
+
+
+def _add_descriptors(seen: Sightings, directory: str) -> None:
+    """Add the netns that a process holds by an open descriptor; of a bound socket's netns nothing shows, see `peers`."""
+    fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        for name in posix.listdir(fd):
+            try:
+                link = posix.readlink(name, dir_fd=fd)
+            except OSError as e:
+                if e.errno not in GONE_ERRNOS:
+                    raise
+                continue
+            path = "%s/%s" % (directory, name)
+            ino = int(link[5:-1]) if link.startswith("net:[") else _unmounted(path) if link == "/" else 0
+            if ino:
+                _sighting(seen, ino).others.append(path)
+    finally:
+        posix.close(fd)
+
+
+def _unmounted(path: str) -> int:
+    """Return the inode number of the netns behind a descriptor that shows as `/`, 0 where there is none.
+
+    One that was opened at a netns' mount point shows as that path, and as `/` once the mount is gone. So does the root of any
+    other file system that is gone, and to ask one whose server hangs is to hang: first the number, which the kernel knows
+    (fdinfo since Linux 5.14), has to be a namespace's.
+    """
+    try:
+        told = files.read(path.replace("/fd/", "/fdinfo/")).partition(b"ino:\t")[2].split(b"\n", 1)[0]
+        if not told or int(told) < _FIRST_DYNAMIC:
+            return 0
+        fd = files.open_on_device(path, netns.nsfs_device())
+    except (OSError, ValueError):
+        return 0
+    try:
+        ino = posix.fstat(fd).st_ino
+        try:
+            return ino if fcntl.ioctl(fd, _NS_GET_NSTYPE) == _CLONE_NEWNET else 0
+        except OSError:
+            return ino  # a namespace of any kind: better one too many
+    finally:
+        posix.close(fd)
+
+
+def _link_number(path: str) -> int:
+    """Return 4026531840 of a link `net:[4026531840]`."""
+    link = posix.readlink(path)
+    return int(link[link.index("[") + 1 : -1])
+
+
+def _sighting(seen: Sightings, ino: int) -> Sighting:
+    found = seen.get(ino)
+    if found is None:
+        found = seen[ino] = Sighting(ino)
+    return found
+
+
+def _add_mounts_of(seen: Sightings, process: str) -> bool:
+    """Add the mounts of a process's mount namespace; False when the process is gone (EINVAL: it is exiting)."""
+    try:
+        _add_mounts(seen, process + "/mountinfo", process + "/root")
+    except OSError as e:
+        if e.errno not in (*GONE_ERRNOS, errno.EINVAL):
+            raise
+        return False
+    return True
+
+
+def _add_mounts(seen: Sightings, mountinfo: str, root: str) -> None:
+    for ino, mountpoint in parse_mountinfo(_read_mountinfo(mountinfo)):
+        _sighting(seen, ino).mounts.append(root + mountpoint)
+
+
+def _read_mountinfo(path: str) -> bytes:
+    """Read a mountinfo whole; before Linux 5.8 entries can be skipped while mounts go, so until two reads agree."""
+    data = files.read(path)
+    release = posix.uname().release.split(".")
+    if (int(release[0]), int("".join(c for c in release[1] if c.isdecimal()))) >= (5, 8):
+        return data
+    for _ in range(20):
+        again = files.read(path)
+        if again == data:
+            return data
+        data = again
+    raise OSError(errno.EAGAIN, "mountinfo changes faster than it can be read")
+
+
+def parse_mountinfo(data: bytes) -> list[tuple[int, str]]:
+    """Return (inode number, mount point) of each mounted netns. Source: proc(5), fields 4 and 5 of mountinfo."""
+    found = []
+    for line in data.split(b"\n"):
+        if b" net:[" not in line:
+            continue
+        fields = line.split(b" ", 5)
+        root = fields[3]
+        if root.startswith(b"net:["):
+            found.append((int(root[5:-1]), _unescaped(fields[4])))
+    return found
+
+
+def _unescaped(field: bytes) -> str:
+    """Undo the octal escapes of mountinfo: blank, tab, newline and backslash."""
+    for escape, char in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
+        field = field.replace(escape, char)
+    return field.decode("utf-8", "surrogateescape")
