@@ -42,7 +42,7 @@ def drop_records(network: str, reservations: list[Reservation], settings: Settin
 
 def _is_over(record: records.Record, boot_id: str, now_s: float, grace_s: int) -> bool:
     """Tell whether a record's netns is gone and the record older than the grace period."""
-    mapping = netns.locate(record.mapping)
+    mapping = netns.locate(record.mapping, boot_id)
     if mapping.state not in (GONE, NETNS):
         return False
     if mapping.now is not None and (mapping.recorded is None or mapping.stands(boot_id)):

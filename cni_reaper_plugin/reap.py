@@ -4,7 +4,9 @@ The order is a safety property. Reservations are read first, netns are looked fo
 not, under host-local's lock, still exactly what was judged.
 """
 
-from cni_reaper_plugin import report, store
+import posix
+
+from cni_reaper_plugin import files, report, store
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, closer, records, views
@@ -14,9 +16,17 @@ from cni_reaper_plugin.first_look import SLICE, SkippedError, from_cursor
 from cni_reaper_plugin.judge import judge
 
 BATCH = 256  # reservations removed before host-local has its lock back: all of a /24 at once
+TOLERABLE_LOOK_S = 2.0  # CPU time of a look around the node: that of half a million open files
+LONG_LOOK_S = 20.0  # of DEL and GC, which are to end something
+PUT_OFF_S = 600
+_PUT_OFF = "put-off"  # in RUN_DIR: seconds since boot
 SUSPICIOUS = 3  # so many recorded attachments, all stale at once, are rather a wrong view
 
 Judged = tuple[Reservation, Evidence, str, str]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def reap(
@@ -81,7 +91,7 @@ def _judged_closely(
         """Return everybody else's reservations."""
         return directory.snapshot(untaken) + _neighbours(directory.name, settings)
 
-    look = closer.Look(directory.name, reservations, settings, call, memory, neighbours)
+    look = _look(directory.name, reservations, settings, call, memory, neighbours, budget)
     judged: list[Judged] = []
     for start in range(0, len(reservations), SLICE):
         part = reservations[start : start + SLICE]
@@ -99,6 +109,45 @@ def _judged_closely(
         return judged
     look.surroundings.list_complete = not any(verdict == LIVE and call.misses(one) for one, _, verdict, _ in judged)
     return [(reservation, evidence, *judge(reservation, evidence)) for reservation, evidence, _, _ in judged]
+
+
+def _look(
+    network: str,
+    reservations: list[Reservation],
+    settings: Settings,
+    call: Call,
+    memory: Memory,
+    neighbours: "Callable[[], list[Reservation]]",
+    budget: Budget,
+) -> closer.Look:
+    """Look around the node; note it when that takes longer than an ADD may. Raises TimeoutError."""
+    began = posix.times()
+    limit_s = budget.wall_left_s() if call.verb == "ADD" else LONG_LOOK_S
+    try:
+        return closer.Look(network, reservations, settings, call, memory, neighbours, limit_s)
+    finally:
+        now = posix.times()  # CPU time: on a machine that is merely busy the next look may be quicker
+        if now.user + now.system - began.user - began.system > TOLERABLE_LOOK_S:
+            _put_off_looks()
+
+
+def is_put_off(call: Call) -> bool:
+    """Tell whether an ADD is to leave looking around to DEL and GC, since that took too long not long ago."""
+    if call.verb != "ADD":
+        return False
+    try:
+        ago_s = boot.boottime_s() - float(files.read("%s/%s" % (views.RUN_DIR, _PUT_OFF), limit=64))
+    except (OSError, ValueError):
+        return False
+    return 0 <= ago_s < PUT_OFF_S
+
+
+def _put_off_looks() -> None:
+    fd = posix.open(views.RUN_DIR, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        files.replace(_PUT_OFF, b"%d" % boot.boottime_s(), fd)
+    finally:
+        posix.close(fd)
 
 
 def _remember(judged: list[Judged], addresses: list[str], following: str, memory: Memory) -> None:

@@ -18,6 +18,7 @@ UNSEEN = (
     "this process cannot be sure to see the pods' network namespaces: it runs in a daemon's mount namespace, "
     "or could not read them (event=blind)"
 )
+PUT_OFF = "a look around this node took too long a while ago (open files?): left to the next DEL, and to an ADD in ten minutes"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,8 +82,10 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
         if candidate is not None:
             if not call.may_reap:
                 raise SkippedError(UNSEEN)
-            from cni_reaper_plugin.reap import reap
+            from cni_reaper_plugin.reap import is_put_off, reap
 
+            if is_put_off(call):
+                raise SkippedError(PUT_OFF)
             gate = _one_at_a_time(network, budget)
             try:
                 reservations = reap(directory, candidate, call, settings, budget, log)

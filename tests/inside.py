@@ -29,6 +29,7 @@ from pyroute2 import IPRoute, netns  # type: ignore[import-untyped]  # it ships 
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+CLONE_NEWCGROUP = 0x02000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC = 2, 4, 8, 4096, 16384
 MS_PRIVATE, MS_SHARED = 1 << 18, 1 << 20
 MNT_DETACH = 2
@@ -37,6 +38,7 @@ PR_SET_PDEATHSIG = 1
 NODE_OWN = "/run/node"
 """Where the node keeps what it hides of the machine, and its boot ID; not part of what a real node has."""
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
+CGROUPS = "/sys/fs/cgroup"
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -104,10 +106,10 @@ def _furnish() -> None:
     mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
     for directory in ("/run/netns", "/run/lock", NODE_OWN):
         os.mkdir(directory)
-    for directory in ("/var/lib/cni", "/var/log", "/etc/cni", "/opt/cni"):
+    for directory in ("/var/lib", "/var/log", "/etc/cni", "/opt/cni", "/dev/shm"):
         _hide(directory)
-    os.makedirs("/etc/cni/net.d")
-    os.mkdir("/opt/cni/bin")
+    for directory in ("/var/lib/cni", "/etc/cni/net.d", "/opt/cni/bin"):
+        os.mkdir(directory)
     if os.path.exists("/dev/log") and not os.path.islink("/dev/log"):
         mount("/dev/null", "/dev/log", flags=MS_BIND)  # the machine's syslog is none of a node's business
     new_boot_id()
@@ -122,6 +124,50 @@ def new_boot_id() -> None:
         file.write(f"{uuid.uuid4()}\n")
     if not os.path.samefile(own, BOOT_ID):
         mount(own, BOOT_ID, flags=MS_BIND)
+
+
+def _mount_cgroups() -> dict[str, str]:
+    """Mount the hierarchies of cgroups that this process is in; return where, by `cpu` and the like, "" for cgroup2."""
+    with open("/proc/self/cgroup") as file:
+        hierarchies = [line.split(":")[1] for line in file]
+    if hierarchies == [""]:
+        mount("cgroup2", CGROUPS, "cgroup2")
+        return {"": CGROUPS}
+    mount("tmpfs", CGROUPS, "tmpfs", data="mode=755")
+    places = {}
+    for hierarchy in hierarchies:
+        place = places[hierarchy] = f"{CGROUPS}/{hierarchy.removeprefix('name=') or 'unified'}"
+        os.mkdir(place)
+        if hierarchy:
+            mount("cgroup", place, "cgroup", data="none," * hierarchy.startswith("name=") + hierarchy)
+        else:
+            mount("cgroup2", place, "cgroup2")
+    return places
+
+
+def own_cgroups(name: str) -> None:
+    """Move this process to cgroups of a name, make them the root of a cgroup namespace, and mount that (cgroup_namespaces(7))."""
+    places = _mount_cgroups()
+    for place in places.values():
+        below = f"{place}/{name}"
+        os.mkdir(below)
+        for setting in ("cpuset.cpus", "cpuset.mems"):  # cpuset(7): empty at first, and then no process may come
+            if os.path.exists(f"{below}/{setting}") and places.get("") != CGROUPS:
+                with open(f"{place}/{setting}") as above, open(f"{below}/{setting}", "w") as own:
+                    own.write(above.read())
+        with open(f"{below}/cgroup.procs", "w") as file:
+            file.write("0")
+    _check(libc.unshare(CLONE_NEWCGROUP), "unshare")
+    for place in (*places.values(), CGROUPS):
+        with contextlib.suppress(OSError):  # of cgroup2 alone the place is CGROUPS itself
+            umount(place)
+    _mount_cgroups()
+    if list(places) == [""]:
+        os.mkdir(f"{CGROUPS}/agent")  # of cgroup2 no cgroup has both processes and controllers for those below
+        with open(f"{CGROUPS}/agent/cgroup.procs", "w") as file:
+            file.write("0")
+        with open(f"{CGROUPS}/cgroup.controllers") as known, open(f"{CGROUPS}/cgroup.subtree_control", "w") as file:
+            file.write(" ".join(f"+{controller}" for controller in known.read().split()))
 
 
 def _init(connection: Connection) -> NoReturn:
@@ -335,8 +381,12 @@ class Agent:
         """Detach a mount in the node."""
         umount(target)
 
+    def own_cgroups(self, below: str) -> None:
+        """Give the processes started from now on cgroups of their own, as if they were all: `below` in the machine's root."""
+        own_cgroups(below)
+
     def reboot(self) -> None:
-        """Lose what a reboot loses: processes, network namespaces, links, /run, the boot ID; keep the disk."""
+        """Lose what a reboot loses: processes, netns, links, iptables, /run, /dev/shm, the boot ID; keep the disk."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)  # all in this PID namespace but init and the agent itself
         for process in self._background.values():
@@ -346,10 +396,10 @@ class Agent:
             mounts = [line.split()[4] for line in file]
         own = (NODE_OWN, NODE_OWN + "/")
         for target in reversed(mounts):
-            if target.startswith("/run/") and not target.startswith(own):
+            if target.startswith(("/run/", "/var/lib/")) and not target.startswith(own):
                 with contextlib.suppress(OSError):  # its twin in the shared /run took it along
                     umount(target)
-        for entry in os.scandir("/run"):
+        for entry in (*os.scandir("/run"), *os.scandir("/dev/shm")):
             if entry.path != NODE_OWN:
                 subprocess.run(["rm", "-rf", entry.path], check=True)
         for directory in ("/run/netns", "/run/lock"):
@@ -359,6 +409,9 @@ class Agent:
                 if name != "lo" and (index := route.link_lookup(ifname=name)):
                     with contextlib.suppress(Exception):  # the fallback devices of a namespace cannot be deleted
                         route.link("del", index=index[0])
+        empty = "".join(f"*{table}\nCOMMIT\n" for table in ("raw", "mangle", "nat", "filter")).encode()
+        for program in ("iptables-restore", "ip6tables-restore"):
+            subprocess.run([program], input=empty, check=True)
         new_boot_id()
 
     @staticmethod

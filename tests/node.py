@@ -9,7 +9,7 @@
 A node has its own mount, network, PID, IPC and UTS namespaces. It sees none of the machine's processes, network
 namespaces, links or iptables, and nothing that happens in it touches them:
 
-    /run, /var/lib/cni, /var/log, /etc/cni, /opt/cni    empty file systems of its own (/run is shared, as on a host)
+    /run, /var/lib, /var/log, /etc/cni, /opt/cni, /dev/shm  empty file systems of its own (/run is shared, as on a host)
     /run/netns/<name>                                    the pods' network namespaces
     /etc/cni/net.d/<network>.conflist                    what cnitool reads
     /opt/cni/bin                                         CNI_PATH: symlinks to the reference plugins and to cni-reaper
@@ -351,10 +351,19 @@ class Node:
         """Detach a mount in the node (umount2 with MNT_DETACH)."""
         self._ask("umount", target=target)
 
-    def reboot(self) -> None:
-        """Lose what a reboot loses: processes, namespaces, links, /run and the boot ID; the disk stays.
+    @property
+    def number(self) -> int:
+        """The PID of its init, outside: no other node that runs has it."""
+        return self._init
 
-        The clocks go on (see `ahead` of `plugin` for other clocks) and iptables rules stay.
+    def own_cgroups(self, below: str) -> None:
+        """Give what is started from now on cgroups of its own, `below` those of the machine; whoever asks removes them."""
+        self._ask("own_cgroups", below=below)
+
+    def reboot(self) -> None:
+        """Lose what a reboot loses: processes, namespaces, links, iptables rules, /run and the boot ID; the disk stays.
+
+        The clocks go on; see `ahead` of `plugin` for other clocks.
         """
         self._ask("reboot")
 

@@ -1,16 +1,21 @@
 """Which addresses are configured in a network namespace. Imported only when something is about to be called stale.
 
-A netns that a process lives in is read through /proc/<pid>/net; another is entered with setns(2), which Python 3.11 reaches
-only by ctypes. Absence proves nothing (gVisor takes the address off the interface; an IPv6 address hides while its link is
-down); presence proves life.
+A netns that a process lives in is read through /proc/<pid>/net, while its tables are short: they list routes, and there may
+be a million. Another is entered with setns(2), which Python 3.11 reaches only by ctypes, and asked by rtnetlink. Absence
+proves nothing (gVisor takes the address off the interface; an IPv6 address hides while its link is down); presence proves
+life.
 """
 
 import posix
 
 from cni_reaper_plugin import files
 from cni_reaper_plugin.facts import StrandedError
+from cni_reaper_plugin.rtnetlink import Rtnetlink
 
 _CLONE_NEWNET = 0x40000000
+_TABLE_LIMIT = 1 << 18  # some 2,500 routes
+_READS = 4
+_PROCESSES_ENTERED = 4  # any of them will do; more than one, since a process may end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,13 +68,17 @@ class Look:
         processes: IDs of processes that were seen in it; paths: others that lead to it.
         """
         for pid in processes:
-            found = _of_process(ino, pid)
+            try:
+                found = _of_process(ino, pid)
+            except _UnsuitableError:
+                break
             if found is not None:
                 return found
-        for path in paths:
+        for path in [*paths, *("/proc/%d/ns/net" % pid for pid in processes[:_PROCESSES_ENTERED])]:
             try:
                 if self._enter(ino, path):
-                    return _read("/proc/thread-self/net")
+                    with Rtnetlink() as netlink:
+                        return frozenset(netlink.addresses())
             except OSError:
                 continue
         return None
@@ -97,7 +106,12 @@ class Look:
             self._setns = setns
 
 
+class _UnsuitableError(Exception):
+    """The tables of /proc are too long, or change too fast, to be read as a whole."""
+
+
 def _of_process(ino: int, pid: int) -> frozenset[bytes] | None:
+    """Return the addresses of a process's netns, None where it is gone or in another one. Raises _UnsuitableError."""
     process = "/proc/%d" % pid
     try:
         found = _read(process + "/net")
@@ -121,16 +135,20 @@ def _read(net: str) -> frozenset[bytes]:
 
 
 def _consistent(path: str) -> bytes:
-    """Read a table of the kernel; one longer than a page comes in several pieces, so until two reads agree."""
-    data = files.read(path)
-    if len(data) < 4000:
-        return data
-    for _ in range(20):
-        again = files.read(path)
-        if again == data:
-            return data
+    """Read a table of the kernel; one longer than a page comes in several pieces, so until two reads agree.
+
+    Raises OSError and _UnsuitableError.
+    """
+    data = b""
+    for _ in range(_READS):
+        try:
+            again = files.read(path, limit=_TABLE_LIMIT)
+        except files.TooLargeError as e:
+            raise _UnsuitableError from e
+        if len(again) < 4000 or again == data:
+            return again
         data = again
-    raise OSError("%s changes faster than it can be read" % path)
+    raise _UnsuitableError
 
 
 def _ipv4(fib_trie: bytes) -> set[bytes]:

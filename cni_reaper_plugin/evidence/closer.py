@@ -1,5 +1,8 @@
 """The closer look, taken only when something is about to be called stale: all visible netns, and the kin of unmapped owners."""
 
+import errno
+import posix
+
 from cni_reaper_plugin.evidence import addresses, gather, libcni_cache, named, netns, peers, records, visible
 from cni_reaper_plugin.facts import OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings, VisibleNetns
 
@@ -30,8 +33,9 @@ class Look:
         call: Call,
         memory: "Memory",
         neighbours: "Callable[[], list[Reservation]]",
+        limit_s: float,
     ) -> None:
-        """Look around.
+        """Look around, for `limit_s` at most; TimeoutError is raised when that is not enough.
 
         reservations: the whole snapshot; memory: what earlier sweeps have seen; neighbours: returns the reservations of the
         node's other networks, asked only when an owner has no netns of its own.
@@ -46,10 +50,13 @@ class Look:
         self._kin: _Kin | None = None
         self._names: named.Names | None = None
         self._sightings: visible.Sightings = {}
+        end = posix.times().elapsed + limit_s
         try:
-            self._sightings = visible.everywhere()
-            self.surroundings.netns = _visible(self._sightings, call)
+            self._sightings = visible.everywhere(limit_s)
+            self.surroundings.netns = _visible(self._sightings, call, end)
             self.surroundings.peer_addresses = peers.addresses()
+        except TimeoutError:
+            raise
         except OSError as e:
             self._fail(e)
         self.surroundings.deep = True
@@ -77,7 +84,7 @@ class Look:
         if not suspects:
             return
         if self._kin is None or self._names is None:
-            self._kin = _Kin(self._reservations + self._neighbours(), self._settings)
+            self._kin = _Kin(self._reservations + self._neighbours(), self._settings, self.surroundings.boot_id)
             self._kin.account(self.surroundings)
             self._names = named.Names()
         _map_cnitool(suspects, self._sightings)
@@ -89,8 +96,8 @@ class Look:
             evidence.named = self._names.have(reservation.container_id)
 
 
-def _visible(sightings: visible.Sightings, call: Call) -> dict[int, VisibleNetns]:
-    """Look into every visible netns."""
+def _visible(sightings: visible.Sightings, call: Call, end: float) -> dict[int, VisibleNetns]:
+    """Look into every visible netns. Raises OSError; TimeoutError after `end`, in seconds of times(2)."""
     hosts = {netns.identify_ino(path) for path in netns.HOSTS}
     found = {}
     with addresses.Look() as look:
@@ -98,6 +105,8 @@ def _visible(sightings: visible.Sightings, call: Call) -> dict[int, VisibleNetns
             seen = found[ino] = sighting.identify()
             seen.addresses = look.configured(ino, sighting.processes, sighting.mounts + sighting.others)
             seen.host = ino in hosts
+            if posix.times().elapsed > end:
+                raise TimeoutError(errno.ETIMEDOUT, "there are too many network namespaces to look into")
     gather.account_call(call, found)
     return found
 
@@ -139,13 +148,14 @@ def _map_cnitool(suspects: "Pairs", sightings: visible.Sightings) -> None:
 class _Kin:
     """Every attachment of the node that a record or a cache entry maps, by container ID, also those without a reservation."""
 
-    def __init__(self, everyone: list[Reservation], settings: Settings) -> None:
+    def __init__(self, everyone: list[Reservation], settings: Settings, boot_id: str) -> None:
         """Read all records, and the cache entries of all owners without one. Raises OSError.
 
         everyone: the reservations of all networks. A file of somebody that cannot be read is left out: it can only account
         for a netns, and one that nobody accounts for keeps its unmapped owners. Of its own container nothing is known then.
         """
         self._settings = settings
+        self._boot_id = boot_id
         self._known: dict[str, Attachments] = {}
         self._reserved: dict[str, list[Reservation]] = {}
         self._unreadable: dict[str, OSError] = {}
@@ -170,7 +180,7 @@ class _Kin:
                         self._unreadable[container_id] = e
                         continue
                     if record is not None:
-                        self._known.setdefault(container_id, {})[network, ifname] = netns.locate(record.mapping)
+                        self._known.setdefault(container_id, {})[network, ifname] = netns.locate(record.mapping, self._boot_id)
 
     def _read_cache(self, network: str, container_id: str, ifname: str) -> None:
         try:
@@ -195,6 +205,8 @@ class _Kin:
                 if recorded is None:
                     continue
                 recorded_ids.add(container_id)
+                if mapping.deleted:
+                    continue  # what stands there now may be another container's: a VM's slot is given to one after the other
                 seen = surroundings.with_inode_of(recorded)
                 same_boot = mapping.boot_id == surroundings.boot_id
                 if seen is not None and seen.netns.is_proven(recorded, same_boot):

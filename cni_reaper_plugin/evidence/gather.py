@@ -30,12 +30,12 @@ def cheap(
         try:
             directory = records.Directory(settings.state_dir, network)
         except FileNotFoundError:
-            _map_all(reservations, gathered, settings, None)
+            _map_all(reservations, gathered, settings, None, surroundings.boot_id)
         else:
             with directory:
                 if not directory.is_writable():
                     surroundings.trouble = "records cannot be replaced (is stateDir read-only?), so one may be of a past life"
-                _map_all(reservations, gathered, settings, directory)
+                _map_all(reservations, gathered, settings, directory, surroundings.boot_id)
     except OSError as e:
         surroundings.trouble = "evidence cannot be read: %s" % e
     if memory is not None:
@@ -52,7 +52,7 @@ def _account(reservations: list[Reservation], gathered: list[Evidence], surround
         account_call(gathered[0].call, surroundings.netns)
     for reservation, evidence in zip(reservations, gathered, strict=True):
         mapping = evidence.mapping
-        if mapping is not None and mapping.recorded is not None and mapping.now is not None:
+        if mapping is not None and mapping.recorded is not None and mapping.now is not None and not mapping.deleted:
             seen = surroundings.with_inode_of(mapping.now)
             if seen is not None and mapping.now.is_proven(mapping.recorded, mapping.boot_id == surroundings.boot_id):
                 seen.names.add(reservation.container_id)
@@ -79,7 +79,11 @@ def _leads_to(path: str, seen: VisibleNetns) -> bool:
 
 
 def _map_all(
-    reservations: list[Reservation], gathered: list[Evidence], settings: Settings, directory: records.Directory | None
+    reservations: list[Reservation],
+    gathered: list[Evidence],
+    settings: Settings,
+    directory: records.Directory | None,
+    boot_id: str,
 ) -> None:
     for reservation, evidence in zip(reservations, gathered, strict=True):
         if reservation.kind != OWNED:
@@ -88,7 +92,7 @@ def _map_all(
             record = directory.read(reservation.container_id, reservation.ifname) if directory is not None else None
             if record is not None:
                 evidence.record = record.raw
-                evidence.mapping = netns.locate(record.mapping)
+                evidence.mapping = netns.locate(record.mapping, boot_id)
             else:
                 evidence.mapping = _foreign(reservation, settings)
         except OSError as e:

@@ -60,17 +60,18 @@ def ns_id(path: str) -> int:
     return int.from_bytes(answer, "little")
 
 
-def locate(mapping: Mapping) -> Mapping:
+def locate(mapping: Mapping, boot_id: str = "") -> Mapping:
     """Look what stands at a mapping's path now: fills `state`, `now` and `of_host`, and returns the mapping.
 
     A process's path that was recorded in another PID namespace, or by somebody who does not say in which while ours is not
-    the host's, is UNREADABLE: the number may be anybody's here.
+    the host's, is UNREADABLE: the number may be anybody's here. Where it was recorded in another boot than this one (boot_id)
+    it is GONE, as is every process of that boot.
     """
     try:
         if mapping.of_process:
             ours = posix.stat("/proc/self/ns/pid").st_ino
             if ours != (mapping.pid_ns or INITIAL_PID_NAMESPACE):
-                mapping.state = UNREADABLE
+                mapping.state = GONE if mapping.boot_id not in ("", boot_id) else UNREADABLE
                 return mapping
         now = identify(mapping.path)
         recorded = mapping.recorded

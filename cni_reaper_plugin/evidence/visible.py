@@ -60,7 +60,7 @@ class Sighting:
 Sightings = dict[int, Sighting]
 
 
-def everywhere(limit_s: float = 8.0) -> Sightings:
+def everywhere(limit_s: float) -> Sightings:
     """Return every netns that is mounted in any mount namespace or that any process lives in. Raises OSError.
 
     TimeoutError when that takes longer than `limit_s`: a node may have a million open descriptors.

@@ -175,7 +175,7 @@ def test_names_and_kinds(pair: Pair) -> None:
     (outside / "10.66.0.100").write_bytes(dead_owner())
     os.mkfifo(outside / "fifo")
     store = node.path(STORE)
-    node.mount("none", "/var/lib/cni", flags=inside.MS_BIND | 32)  # MS_REMOUNT, without MS_NODEV
+    node.mount("none", "/var/lib", flags=inside.MS_BIND | 32)  # MS_REMOUNT, without MS_NODEV
     for name, place in NOT_FILES.items():
         place(store / name)
     for raw in OTHER_NAMES:

@@ -315,7 +315,7 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
     Names.kernel = kernel
     shim = _Posix(kernel)
 
-    def everywhere() -> Sightings:
+    def everywhere(_: float) -> Sightings:
         between("before looking around")
         seen = kernel.everywhere()
         between("after looking around")

@@ -169,14 +169,14 @@ MUTATIONS = (
         "        taken += SLICE\n"
         "    judged = _judged_closely(directory, reservations, addresses[taken:], call, settings, budget, memory)\n",
         "    from cni_reaper_plugin.evidence import visible\n"
-        "    early, late = visible.everywhere(), visible.everywhere\n"
+        "    early, late = visible.everywhere(8.0), visible.everywhere\n"
         "    addresses = _beginning_with(candidate, directory.addresses())\n"
         "    reservations: list[Reservation] = []\n"
         "    taken = 0\n"
         "    while taken < len(addresses) and not (taken and budget.spent(share=0.6)):\n"
         "        reservations += directory.snapshot(addresses[taken : taken + SLICE])\n"
         "        taken += SLICE\n"
-        "    visible.everywhere = lambda: early\n"
+        "    visible.everywhere = lambda _: early\n"
         "    try:\n"
         "        judged = _judged_closely(directory, reservations, addresses[taken:], call, settings, budget, memory)\n"
         "    finally:\n"
@@ -242,6 +242,12 @@ MUTATIONS = (
         "evidence/closer.py",
         "if seen is not None and seen.netns.is_proven(recorded, same_boot):",
         "if seen is not None and (seen.netns.is_proven(recorded, same_boot) or mapping.stands(surroundings.boot_id)):",
+    ),
+    Mutation(
+        "a container that has had its DEL accounts for its netns",
+        "evidence/closer.py",
+        "                if mapping.deleted:\n                    continue",
+        "                if False:\n                    continue",
     ),
     Mutation(
         "the other family of an attachment says nothing",

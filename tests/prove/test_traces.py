@@ -150,14 +150,61 @@ def test_a_source_that_fails_stops_the_sweep(world: Traced) -> None:
     world.swept()
 
 
-def test_an_address_alone_accounts_for_nothing(world: Traced) -> None:
+@pytest.mark.parametrize("came_again", [False, True], ids=["its path is gone", "its path has come again"])
+def test_an_address_alone_accounts_for_nothing(world: Traced, came_again: bool) -> None:
     """A dead container's cache entry and leak on another network; another IPAM gave its address to one that starts here."""
+    box = world.box()
     (world.data / "beta").mkdir()
     dead = f"{255:064x}"
     (world.data / "beta" / "10.8.0.9").write_text(f"{dead}\r\neth0")
-    (world.cache / "results" / f"beta-{dead}-eth0").write_text('{"kind": "cniCacheV1", "netns": "/run/netns/gone", "result": {}}')
-    box = world.box()
+    path = box.path if came_again else "/run/netns/gone"
+    (world.cache / "results" / f"beta-{dead}-eth0").write_text(f'{{"kind": "cniCacheV1", "netns": "{path}", "result": {{}}}}')
     box.netns.addresses.add(packed("10.8.0.9"))
     world.started(box, "none")
     world.swept()
     world.swept()
+
+
+def test_the_number_of_a_process_and_of_its_netns_are_given_to_another(world: Traced) -> None:
+    """A record of a process's path: another process has the number now, and its netns that of the recorded one."""
+    dead = world.box()
+    process = world.kernel.pid()
+    dead.netns.processes.add(process)
+    world.kernel.umount(dead.path)
+    dead.path = f"/proc/{process}/ns/net"
+    world.started(dead, "head")
+    world._end(dead)
+    second = world.box()
+    assert second.netns.ino == dead.netns.ino
+    second.netns.processes.add(process)
+    world.kernel.umount(second.path)
+    second.path = dead.path
+    world.started(second, "none")
+    world.swept()
+    world.swept()
+
+
+def test_a_container_that_has_had_its_del_accounts_for_nothing(world: Traced) -> None:
+    """A netns that stays is given to one virtual machine after another."""
+    first = world.box()
+    attached = world.started(first, "head")
+    attached.released = True
+    world._release(attached)
+    world._call("DEL", attached, "alpha", first.path)
+    second = Box(f"{254:064x}", "", first.netns, first.path, world.kernel.boots)
+    world.boxes.append(second)
+    world.started(second, "none")
+    world.swept()
+    world.swept()
+
+
+def test_one_family_speaks_for_the_other(world: Traced) -> None:
+    """The kernel shows the IPv4 address alone of an attachment from before cni-reaper: that keeps its IPv6 address."""
+    box = world.box()
+    (world.data / "alpha").mkdir(exist_ok=True)
+    for address in ("10.8.200.9", "fd00::9"):
+        (world.data / "alpha" / address).write_text(f"{box.id}\r\neth0")
+    box.netns.addresses.add(packed("10.8.200.9"))
+    for waited_s in (0, 3000, 3000):
+        world.swept(waited_s)
+        assert (world.data / "alpha" / "fd00::9").exists()

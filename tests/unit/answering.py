@@ -18,7 +18,7 @@ from cni_reaper_plugin.chain import verbs
 
 DATA_DIR, STATE_DIR, RUN_DIR = Path("/var/lib/cni/networks"), Path("/var/lib/cni/reaper"), Path("/run/cni-reaper")
 LOG = Path("/var/log/cni-reaper.log")
-OWN_MOUNTS = ("/run", "/var/lib/cni", "/var/log", "/proc")
+OWN_MOUNTS = ("/run", "/var/lib", "/var/log", "/proc")
 MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 32, 4096
 
 

@@ -26,6 +26,7 @@ FLOORS = (
     ("report", "expiry"),
     ("judge", "evidence"),
     ("store",),
+    ("rtnetlink",),
     ("facts",),
     ("attachment", "events", "flock", "files", "clock"),
 )
@@ -44,6 +45,7 @@ COLD = (
     "operator",
     "reap",
     "report",
+    "rtnetlink",
 )
 MAY_UNLINK = {"store", "evidence.records", "files"}
 
@@ -250,7 +252,7 @@ def test_nothing_starts_a_program_or_opens_a_network() -> None:
     assert {
         module for name, module in foreign if name in ("subprocess", "multiprocessing", "asyncio", "urllib", "http", "os")
     } == set()
-    assert {module for name, module in foreign if "socket" in name} == {"events", "evidence.addresses", "evidence.peers"}
+    assert {module for name, module in foreign if "socket" in name} == {"events", "evidence.addresses", "rtnetlink"}
 
 
 WATCH = """
