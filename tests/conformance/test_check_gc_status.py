@@ -187,14 +187,14 @@ def test_check_writes_nothing(node: Node) -> None:
 
 def test_gc_keeps_what_is_listed(node: Node) -> None:
     """An owner that GC's list names is kept, though nothing else speaks for it; once it is not named, it is reaped."""
-    add(node, node.pod())
-    unmapped = node.pod()
+    live, unmapped = node.pod(), node.pod()
+    add(node, live)
     address = addresses(add(node, unmapped, recorded=False))[0]
     unmapped.delete()
     for key in (NEWER, OLDER):
-        assert_silent(gc(node, [unmapped], key))
+        assert_silent(gc(node, [live, unmapped], key))
         assert address in node.reservations(NETWORK)
-    assert_silent(gc(node, []))
+    assert_silent(gc(node, [live]))
     assert address not in node.reservations(NETWORK)
     assert [line["reason"] for line in node.log("reaped")] == ["no netns left"]
 
