@@ -98,12 +98,9 @@ def _identified(path: str) -> Netns | None:
     if not path:
         return None
     try:
-        found = netns.identify(path)
-        if found is not None:
-            found.ns_id = netns.ns_id(path)
+        return netns.identify_fully(path)
     except (OSError, ValueError):
         return None
-    return found
 
 
 def _is_ours(found: Netns) -> bool:

@@ -45,19 +45,26 @@ def nsfs_device() -> int:
 _nsfs_device: int | None = None
 
 
-def ns_id(path: str) -> int:
-    """Return the kernel's never reused number of the netns at a path, 0 where it has none or cannot be asked."""
+def identify_fully(path: str) -> Netns:
+    """Return the identity of the namespace file at a path, with its NS_GET_ID where the kernel knows it.
+
+    Both are of one open file: what stands at the path can become another one at any time. Raises OSError: as `identify`, and
+    EXDEV when it is not an nsfs file.
+    """
+    fd = files.open_on_device(path, nsfs_device())
     try:
-        fd = files.open_on_device(path, nsfs_device())
-    except OSError:
-        return 0
-    try:
-        answer = fcntl.ioctl(fd, _NS_GET_ID, b"\0" * 8)
-    except OSError:
-        return 0
+        found = posix.fstat(fd)
+        return Netns(found.st_dev, found.st_ino, found.st_ctime_ns, _ns_id(fd))
     finally:
         posix.close(fd)
-    return int.from_bytes(answer, "little")
+
+
+def _ns_id(fd: int) -> int:
+    """Return the kernel's never reused number of a netns, 0 where it has none or cannot be asked."""
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, _NS_GET_ID, b"\0" * 8), "little")
+    except OSError:
+        return 0
 
 
 def locate(mapping: Mapping, boot_id: str = "") -> Mapping:
@@ -82,7 +89,15 @@ def locate(mapping: Mapping, boot_id: str = "") -> Mapping:
         return mapping
     if now is not None:
         if recorded is not None and now.ctime != recorded.ctime and recorded.ns_id and now.same_inode(recorded):
-            now.ns_id = ns_id(mapping.path)
+            now = _with_id(mapping.path, now)
         mapping.state = NETNS
         mapping.now = now
     return mapping
+
+
+def _with_id(path: str, found: Netns) -> Netns:
+    """Return what was found at a path with its NS_GET_ID, or as it is where that cannot be had."""
+    try:
+        return identify_fully(path)
+    except OSError:
+        return found

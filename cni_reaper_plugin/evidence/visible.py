@@ -48,11 +48,10 @@ class Sighting:
         """Return it with its identity and a place; ctime is 0 where no place shows the inode now (overmounted, process gone)."""
         for path in [*self.mounts, *("/proc/%d/ns/net" % pid for pid in self.processes), *self.others]:
             try:
-                found = netns.identify(path)
+                found = netns.identify_fully(path)
             except OSError:
                 continue
-            if found is not None and found.ino == self.ino:
-                found.ns_id = netns.ns_id(path)
+            if found.ino == self.ino:
                 return VisibleNetns(found, path)
         return VisibleNetns(Netns(netns.nsfs_device(), self.ino, 0))
 

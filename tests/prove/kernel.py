@@ -5,6 +5,7 @@ directory. SEAMS lists what of the product is replaced, and nothing else is; `in
 """
 
 import contextlib
+import errno
 import importlib
 import posix
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from cni_reaper_plugin import facts
 from cni_reaper_plugin.evidence.visible import Sighting, Sightings
 
 DEVICE = 4
@@ -26,7 +28,7 @@ SEAMS = (
     "evidence.netns.posix",
     "evidence.netns.nsfs_device",
     "evidence.netns._nsfs_device",
-    "evidence.netns.ns_id",
+    "evidence.netns.identify_fully",
     "evidence.visible.everywhere",
     "evidence.visible.sees",
     "evidence.addresses.Look.configured",
@@ -184,10 +186,12 @@ class Kernel:
             return SimpleNamespace(st_dev=DEVICE, st_ino=found.ino, st_ctime_ns=found.ctime)
         return posix.stat(path, *arguments, **options)
 
-    def id_of(self, path: str) -> int:
-        """Answer NS_GET_ID."""
-        found = self.at(path)
-        return found.ns_id if found is not None and self.has_ns_id else 0
+    def identify_fully(self, path: str) -> facts.Netns:
+        """Answer fstat(2) and NS_GET_ID of what stands at a path."""
+        about, found = self.stat(path), self.at(path)
+        if found is None:
+            raise OSError(errno.EXDEV, "no netns", path)
+        return facts.Netns(about.st_dev, about.st_ino, about.st_ctime_ns, found.ns_id if self.has_ns_id else 0)
 
     def visible(self) -> list[Netns]:
         """Return the netns that a look at mounts, processes, threads and descriptors shows in the present view."""
@@ -346,7 +350,7 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
         "evidence.boot.boottime_s": lambda: kernel.monotonic_s,
         "evidence.netns.nsfs_device": lambda: DEVICE,
         "evidence.netns._nsfs_device": DEVICE,
-        "evidence.netns.ns_id": kernel.id_of,
+        "evidence.netns.identify_fully": kernel.identify_fully,
         "evidence.visible.everywhere": everywhere,
         "evidence.visible.sees": kernel.sees,
         "evidence.addresses.Look.configured": lambda _, ino, *__: kernel.configured(ino),
