@@ -9,6 +9,9 @@ go_dir=$build/go
 plugins_version=v1.9.1
 cni_version=v1.3.0
 seccomp_version=v0.2.4
+containerd_version=v2.3.4
+kubelet_version=v1.36.3 # as in tests/runtimes/kubelet/go.mod
+cri_version=v0.36.3
 plugins=(main/bridge main/ptp main/macvlan main/loopback ipam/host-local ipam/static meta/tuning meta/portmap meta/firewall meta/bandwidth)
 
 usage() {
@@ -17,7 +20,9 @@ usage: ./build.sh [VERB [ARGUMENTS]]
 
   (none)   freeze the plugin: dist/cni-reaper/, executable dist/cni-reaper/cni-reaper
   demo     show a full node heal, in a private network namespace of its own (root, or unprivileged user namespaces)
+  demo-kubelet  show a kubelet's retries fill a pool, the pod that stays stuck, and how it becomes Ready (root; a minute)
   test     all tests on the frozen executable (root); arguments go to pytest
+  e2e      the plugin under containerd, the kubelet and Podman, on the frozen executable (root); arguments go to pytest
   prove    the long proof (tests/prove/README.md): a million steps of the model, mutations, 10,000 pod cycles, every fault (root)
   bench    how long a call takes, beside its neighbours (root): docs/performance.md; bench --help
   release  release/cni-reaper-linux-<arch>-v<version>.tgz of the commit, for glibc >= 2.31, and its tests in old and new roots (root)
@@ -193,6 +198,53 @@ run_tests() {
     exec "$venv/bin/python" -m pytest "${workers[@]}" "$@"
 }
 
+# The runtimes: containerd's current release and Debian's old one, the kubelet, Podman with its CNI backend, and a pause image.
+runtimes() {
+    test_tools
+    packages runc=runc podman=podman
+    python_env requirements/dev.txt
+    local into=$go_dir/bin-containerd-${containerd_version#v} old=$build/containerd-debian
+    if [[ ! -x $into/containerd-shim-runc-v2 ]]; then
+        say "building containerd $containerd_version (two minutes)"
+        go_install "$into" "github.com/containerd/containerd/v2/cmd/"{containerd,ctr,containerd-shim-runc-v2}"@$containerd_version"
+    fi
+    export CNI_REAPER_CONTAINERD=$into
+    if [[ ! -x $old/usr/bin/containerd ]]; then
+        say "unpacking Debian's containerd" # not installed: it may not be this machine's own
+        mkdir -p "$old"
+        (cd "$old" && apt-get -qq update && apt-get -qq download containerd && dpkg -x containerd_*.deb .)
+    fi
+    export CNI_REAPER_CONTAINERD_OLD=$old/usr/bin
+    into=$go_dir/bin-kubelet-${kubelet_version#v}
+    if [[ ! -x $into/kubelet ]]; then
+        say "building the kubelet $kubelet_version (five minutes)"
+        (cd tests/runtimes/kubelet && "$go" build -o "$into/kubelet" k8s.io/kubernetes/cmd/kubelet) ||
+            fail "the kubelet cannot be built (go says why, above): is the Go module proxy reachable?"
+    fi
+    export CNI_REAPER_KUBELET=$into/kubelet CNI_REAPER_CRI=$build/cri-${cri_version#v} CNI_REAPER_PAUSE=$build/pause
+    if [[ ! -f $CNI_REAPER_CRI/api_pb2_grpc.py ]]; then
+        "$go" mod download "k8s.io/cri-api@$cri_version" || fail "is the Go module proxy reachable?"
+        mkdir -p "$CNI_REAPER_CRI"
+        "$venv/bin/python" -m grpc_tools.protoc -I "$GOMODCACHE/k8s.io/cri-api@$cri_version/pkg/apis/runtime/v1" \
+            --python_out="$CNI_REAPER_CRI" --grpc_python_out="$CNI_REAPER_CRI" api.proto
+    fi
+    if ! done_for pause tests/runtimes/pause.c || [[ ! -x $CNI_REAPER_PAUSE ]]; then
+        gcc -O2 -static -o "$CNI_REAPER_PAUSE" tests/runtimes/pause.c
+        mark_done
+    fi
+}
+
+e2e() {
+    runtimes
+    (($#)) || set -- tests/runtimes
+    exec "$venv/bin/python" -m pytest -n "$(nproc)" "$@"
+}
+
+demo_kubelet() {
+    runtimes
+    exec "$venv/bin/python" -m tests.runtimes.story
+}
+
 prove() { # the model and its mutations; without arguments the soak and the faults as well
     test_tools
     "$venv/bin/python" -m tests.prove "$@"
@@ -264,6 +316,11 @@ case ${1-} in
     test)
         shift
         run_tests "$@"
+        ;;
+    demo-kubelet) demo_kubelet ;;
+    e2e)
+        shift
+        e2e "$@"
         ;;
     prove)
         shift
