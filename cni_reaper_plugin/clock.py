@@ -19,10 +19,11 @@ class Budget:
     wall_s: seconds since the start of the call in which every wait must end; cpu_ms: CPU time of one sweep.
     """
 
-    __slots__ = ("_cpu_s", "_cpu_start", "_end")
+    __slots__ = ("_cpu_s", "_cpu_start", "_end", "_wall_s")
 
     def __init__(self, wall_s: float, cpu_ms: int) -> None:
         now = posix.times()
+        self._wall_s = wall_s
         self._end = now.elapsed + wall_s
         self._cpu_s = cpu_ms / 1000
         self._cpu_start = now.user + now.system
@@ -37,6 +38,7 @@ class Budget:
         return max(0.0, self._end - posix.times().elapsed)
 
     def spent(self, share: float = 1) -> bool:
-        """Tell whether the sweep has used up this share of its CPU time, or the call its wall time."""
+        """Tell whether the sweep has used up this share of its CPU time, or the call this share of its wall time."""
         now = posix.times()
-        return now.elapsed > self._end or now.user + now.system > self._cpu_start + share * self._cpu_s
+        late = now.elapsed > self._end - (1 - share) * self._wall_s
+        return late or now.user + now.system > self._cpu_start + share * self._cpu_s

@@ -103,7 +103,7 @@ def _judged_closely(
         judged += [
             (reservation, evidence, *judge(reservation, evidence)) for reservation, evidence in zip(part, gathered, strict=True)
         ]
-        if budget.spent():
+        if budget.spent(share=0.9):
             break
     if call.valid is None or untaken or len(judged) < len(reservations):
         return judged

@@ -47,13 +47,13 @@ class Look:
         self._call = call
         self._reservations = reservations
         self._neighbours = neighbours
+        self._end = posix.times().elapsed + limit_s
         self._kin: _Kin | None = None
         self._names: named.Names | None = None
         self._sightings: visible.Sightings = {}
-        end = posix.times().elapsed + limit_s
         try:
             self._sightings = visible.everywhere(limit_s)
-            self.surroundings.netns = _visible(self._sightings, call, end)
+            self.surroundings.netns = _visible(self._sightings, call, self._end)
             self.surroundings.peer_addresses = peers.addresses()
         except TimeoutError:
             raise
@@ -73,8 +73,12 @@ class Look:
         for reservation, evidence in pairs:
             evidence.packed = addresses.pack(reservation.address)
             evidence.suspect = _is_suspect(reservation, evidence)
+        suspects = [pair for pair in pairs if pair[1].suspect]
         try:
-            self._complete([pair for pair in pairs if pair[1].suspect])
+            self._complete(suspects)
+        except TimeoutError as e:  # the others need nothing of what there was no time for
+            for _, evidence in suspects:
+                evidence.trouble = "evidence of its container cannot be read: %s" % e
         except OSError as e:
             self._fail(e)
         return gathered
@@ -84,7 +88,7 @@ class Look:
         if not suspects:
             return
         if self._kin is None or self._names is None:
-            self._kin = _Kin(self._reservations + self._neighbours(), self._settings, self.surroundings.boot_id)
+            self._kin = _Kin(self._reservations + self._neighbours(), self._settings, self.surroundings.boot_id, self._end)
             self._kin.account(self.surroundings)
             self._names = named.Names()
         _map_cnitool(suspects, self._sightings)
@@ -148,14 +152,15 @@ def _map_cnitool(suspects: "Pairs", sightings: visible.Sightings) -> None:
 class _Kin:
     """Every attachment of the node that a record or a cache entry maps, by container ID, also those without a reservation."""
 
-    def __init__(self, everyone: list[Reservation], settings: Settings, boot_id: str) -> None:
-        """Read all records, and the cache entries of all owners without one. Raises OSError.
+    def __init__(self, everyone: list[Reservation], settings: Settings, boot_id: str, end: float) -> None:
+        """Read all records, and the cache entries of all owners without one. Raises OSError; TimeoutError after `end`.
 
         everyone: the reservations of all networks. A file of somebody that cannot be read is left out: it can only account
         for a netns, and one that nobody accounts for keeps its unmapped owners. Of its own container nothing is known then.
         """
         self._settings = settings
         self._boot_id = boot_id
+        self._end = end
         self._known: dict[str, Attachments] = {}
         self._reserved: dict[str, list[Reservation]] = {}
         self._unreadable: dict[str, OSError] = {}
@@ -174,6 +179,7 @@ class _Kin:
             self._networks.add(network)
             with records.Directory(self._settings.state_dir, network) as directory:
                 for container_id, ifname in directory.names():
+                    self._check_time()
                     try:
                         record = directory.read(container_id, ifname)
                     except OSError as e:
@@ -183,12 +189,17 @@ class _Kin:
                         self._known.setdefault(container_id, {})[network, ifname] = netns.locate(record.mapping, self._boot_id)
 
     def _read_cache(self, network: str, container_id: str, ifname: str) -> None:
+        self._check_time()
         try:
             cached = libcni_cache.read(self._settings.cache_dirs, network, container_id, ifname)
         except OSError:
             return
         if cached is not None:
             self._known.setdefault(container_id, {})[network, ifname] = netns.locate(cached)
+
+    def _check_time(self) -> None:
+        if posix.times().elapsed > self._end:
+            raise TimeoutError(errno.ETIMEDOUT, "there are too many records to read")
 
     def account(self, surroundings: Surroundings) -> None:
         """Note for which IDs each visible netns is named: by a recorded identity, or by a cache entry and an address.

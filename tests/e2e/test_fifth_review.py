@@ -8,7 +8,7 @@ import pytest
 from tests.e2e import strace
 from tests.e2e.pair import NETWORK, Pair, container_id, until
 from tests.e2e.test_past_lives import OWN_VIEW, SAME_BOOT
-from tests.node import BIN, Conf, Node
+from tests.node import BIN, STATE_DIR, Conf, Node
 
 BEHIND: Conf = {"prevResult": {"cniVersion": "1.0.0"}}
 
@@ -80,6 +80,26 @@ def test_many_routes(pair: Pair) -> None:
     tables = [call for call in strace.calls(node.read("/run/trace")) if "fib_trie" in call.text]
     processes = sum(name.name.isdecimal() for name in node.path("/proc").iterdir())
     assert len(tables) < processes, "each process of a netns is asked for the same long table"
+
+
+def test_a_store_so_slow_that_the_time_is_up(pair: Pair) -> None:
+    """Reading all of a network takes longer than a call may: what has been read is judged, and the dead of it are freed."""
+    node = pair.node
+    live = [pair.add(node.pod()) for _ in range(6)]
+    own = node.pod()  # before the dead one, whose netns' number it would have
+    pair.leak("dead")
+    record = node.records(NETWORK)[f"{container_id('dead')}:eth0"]
+    for number in range(256, 1056):
+        owner = container_id(f"dead {number}")
+        node.reserve(NETWORK, f"10.66.{number >> 8}.{number & 255}", owner)
+        node.write(f"{STATE_DIR}/{NETWORK}/{owner}:eth0", json.dumps(record))
+    before = len(pair.held())
+    add = node.plugin_command("ADD", pair.head, netns=own, container_id=container_id(own.name))
+    add["argv"] = [*strace.slow("read", 10_000), *add["argv"]]
+    ran = node.together([add])[0].check()
+    assert ran.seconds < 30
+    assert len(pair.held()) < before, node.log()[-1]["reason"]
+    assert set(live) <= pair.held()
 
 
 OPEN_MANY = """
