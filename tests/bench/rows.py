@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,17 @@ def _reaping(store: Store, count: int, like: Conf, own: str) -> Row:
     return row
 
 
+def _warmed(store: Store, prepare: Callable[[int], None], programs: Conf) -> Callable[[int], None]:
+    """Return what makes things ready and reads all files of a store, since another row has emptied the page cache."""
+
+    def warm(turn: int) -> None:
+        prepare(turn)
+        for directory in (store.reserved, store.records):
+            do(Command([programs["python"], "-I", "-S", "-c", READ_ALL, str(directory)]))
+
+    return warm
+
+
 def huge(programs: Conf) -> list[Row]:
     """A whole /16 on a disk, of which 1 % is stale; warm, and with nothing in the page cache."""
     netns = make_netns(BESIDE + 1, "live")
@@ -252,12 +264,7 @@ def huge(programs: Conf) -> list[Row]:
 
     def sweep() -> Row:
         row = store.add(f"ADD, {HUGE} reservations, 1 % stale", netns[-1])
-        def warm(turn: int) -> None:
-            leak(turn)
-            for directory in (store.reserved, store.records):  # another row has emptied the page cache
-                do(Command([programs["python"], "-I", "-S", "-c", READ_ALL, str(directory)]))
-
-        row.before = warm
+        row.before = _warmed(store, leak, programs)
         tidy = row.after
 
         def verify(turn: int) -> None:
