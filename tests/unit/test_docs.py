@@ -1,0 +1,35 @@
+"""What the documents point to is there."""
+
+import re
+
+import pytest
+
+from tests.neighbours import ROOT
+
+DOCUMENTS = sorted(
+    path.relative_to(ROOT)
+    for path in ROOT.rglob("*.md")
+    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_links_lead_somewhere(document: object) -> None:
+    """Every relative link of a document leads to a file of this tree."""
+    path = ROOT / str(document)
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text())]
+    missing = [link for link in links if link and "://" not in link and not (path.parent / link).exists()]
+    assert missing == []
+
+
+def test_every_row_of_runtimes_is_a_test() -> None:
+    """A row of docs/runtimes.md names a test that is there, or says that it was not run; and no test is without its row."""
+    text = (ROOT / "docs/runtimes.md").read_text()
+    sources = "\n".join(path.read_text() for path in (ROOT / "tests/runtimes").glob("test_*.py"))
+    there = set(re.findall(r"^def (test_\w+)", sources, re.MULTILINE))
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert rows
+    assert [row for row in rows if "::test_" not in row and "not run here, by source" not in row] == []
+    named = set(re.findall(r"::(test_\w+)", text))
+    assert named - there == set()
+    assert there - named == set()
