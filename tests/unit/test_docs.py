@@ -6,10 +6,9 @@ import pytest
 
 from tests.neighbours import ROOT
 
+PLACES = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
 DOCUMENTS = sorted(
-    path.relative_to(ROOT)
-    for path in ROOT.rglob("*.md")
-    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+    path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *(one for place in PLACES for one in place.rglob("*.md")))
 )
 
 
