@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]  # it ships no types
 
 from tests.e2e.pair import until
+from tests.inside import CGROUPS
 from tests.node import BASE_ENV, BIN, NET_D, Node
 from tests.runtimes import image, programs
 
@@ -176,12 +178,10 @@ def own_cgroups(node: Node) -> Iterator[None]:
 
 
 def _removed(name: str) -> bool:
-    """Remove the cgroups of a name; False when a process of them has not ended yet."""
-    for directory in sorted(Path("/sys/fs/cgroup").glob(f"**/{name}/**/"), key=lambda one: -len(str(one))):
-        try:
-            directory.rmdir()
-        except FileNotFoundError:
-            continue
-        except OSError:
-            return False
-    return True
+    """Remove the cgroups of a name in every hierarchy; False when a process of them has not ended yet."""
+    roots = [Path(CGROUPS, name), *(hierarchy / name for hierarchy in Path(CGROUPS).iterdir() if hierarchy.is_dir())]
+    for root in roots:
+        for directory, _, _ in os.walk(root, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
+    return not any(root.exists() for root in roots)
