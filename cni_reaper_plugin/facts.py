@@ -22,6 +22,7 @@ UNCLAIMED = "unclaimed"
 NOT_LISTED = "not in GC list"
 ADDED_AGAIN = "added again"
 LEFT_BY_DEL = "left by DEL"
+FORCED = "forced"  # by a person, over UNKNOWN
 NETNS_THERE = "netns there"  # the one reason to keep an address that can be noted for the next ADD
 
 OWNED = "owned"  # content is `id` or `id\r\nifname`
@@ -139,7 +140,8 @@ class VisibleNetns:
 
     def is_accounted(self, owner: str) -> bool:
         """Tell whether this netns is known to be somebody's other than the owner's (an ID)."""
-        return self.host or any(name != owner for name in self.names)
+        names = self.names  # asked for every netns beside every owner: no generator
+        return self.host or len(names) > (owner in names)
 
 
 class Surroundings:

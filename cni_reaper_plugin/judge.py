@@ -11,6 +11,7 @@ from cni_reaper_plugin.facts import (
     ADDED_AGAIN,
     BLANK,
     EMPTY,
+    FORCED,
     LEFT_BY_DEL,
     LIVE,
     NETNS_GONE,
@@ -41,6 +42,14 @@ def judge(reservation: Reservation, evidence: Evidence) -> Answer:
         if answer is not None:
             return _guarded(answer, number, reservation, evidence) if answer[0] == STALE else answer
     return UNKNOWN, "unexpected"
+
+
+def is_defenceless(reservation: Reservation, evidence: Evidence) -> bool:
+    """Tell whether all about an UNKNOWN owner could be read and no guard says that it lives: a person may have it freed."""
+    mappings = [*evidence.siblings, *([evidence.mapping] if evidence.mapping is not None else [])]
+    if evidence.trouble or any(one.state == UNREADABLE for one in mappings):
+        return False
+    return _guarded((STALE, FORCED), NAMED_ROWS[-1], reservation, evidence)[0] == STALE
 
 
 def _own_call(reservation: Reservation, evidence: Evidence) -> Answer | None:

@@ -4,29 +4,18 @@ The order is a safety property. Reservations are read first, netns are looked fo
 not, under host-local's lock, still exactly what was judged.
 """
 
-import posix
-
-from cni_reaper_plugin import files, report, store
+from cni_reaper_plugin import report, store
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import boot, closer, records, views
+from cni_reaper_plugin.evidence import boot, records, views
 from cni_reaper_plugin.evidence.unclaimed import Memory
-from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings
+from cni_reaper_plugin.facts import FORCED, LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings
 from cni_reaper_plugin.first_look import SLICE, SkippedError, from_cursor
-from cni_reaper_plugin.judge import judge
+from cni_reaper_plugin.judge import is_defenceless
+from cni_reaper_plugin.judging import Judged, Judging
 
 BATCH = 256  # reservations removed before host-local has its lock back: all of a /24 at once
-TOLERABLE_LOOK_S = 2.0  # CPU time of a look around the node: that of half a million open files
-LONG_LOOK_S = 20.0  # of DEL and GC, which are to end something
-PUT_OFF_S = 600
-_PUT_OFF = "put-off"  # in RUN_DIR: seconds since boot
 SUSPICIOUS = 3  # so many recorded attachments, all stale at once, are rather a wrong view
-
-Judged = tuple[Reservation, Evidence, str, str]
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def reap(
@@ -43,7 +32,7 @@ def reap(
     while taken < len(addresses) and not (taken and budget.spent(share=0.6)):
         reservations += directory.snapshot(addresses[taken : taken + SLICE])
         taken += SLICE
-    judged = _judged_closely(directory, reservations, addresses[taken:], call, settings, budget, memory)
+    judged = Judging(directory, reservations, addresses[taken:], call, settings, budget, memory).all()
     following = reservations[len(judged)].address if len(judged) < len(reservations) else "".join(addresses[taken : taken + 1])
     stale = [one for one in judged if one[2] == STALE and call.may_reap in ("all", one[3])]
     stale.sort(key=lambda one: one[1].packed)
@@ -68,86 +57,32 @@ def reap(
     return reservations if taken >= len(addresses) else None
 
 
+def force(directory: store.Network, asked: list[Reservation], call: Call, settings: Settings, budget: Budget, log: Log) -> None:
+    """Free reservations that a person says are dead, of those that are UNKNOWN still; what cannot be judged stays.
+
+    asked: as they were read when the person was asked. Raises OSError, SkippedError and LockTimeoutError.
+    """
+    memory = Memory(views.RUN_DIR, directory.name, boot.boot_id(), call.view)
+    reservations = directory.snapshot(directory.addresses())
+    judged = Judging(directory, reservations, [], call, settings, budget, memory).all()
+    wanted = {(one.address, one.ino, one.ctime) for one in asked}
+    forced = [
+        (reservation, evidence, verdict, FORCED)
+        for reservation, evidence, verdict, _ in judged
+        if (reservation.address, reservation.ino, reservation.ctime) in wanted and may_be_forced(reservation, evidence, verdict)
+    ]
+    for start in range(0, len(forced), BATCH):
+        _remove(directory, forced[start : start + BATCH], settings, budget, log)
+
+
+def may_be_forced(reservation: Reservation, evidence: Evidence, verdict: str) -> bool:
+    """Tell whether a person may say of an owner that it is dead: UNKNOWN, and nothing at all says that it lives."""
+    return verdict == UNKNOWN and is_defenceless(reservation, evidence)
+
+
 def _beginning_with(candidate: str, addresses: list[str]) -> list[str]:
     ordered = from_cursor(candidate, addresses)
     return ordered if len(ordered) > SLICE else sorted(ordered, key=lambda address: address != candidate)
-
-
-def _judged_closely(
-    directory: store.Network,
-    reservations: list[Reservation],
-    untaken: list[str],
-    call: Call,
-    settings: Settings,
-    budget: Budget,
-    memory: Memory,
-) -> list[Judged]:
-    """Judge on all facts, in order, as far as the budget goes. Raises SkippedError when something cannot be seen.
-
-    untaken: addresses of the network that are not among the reservations; their owners can only account for netns.
-    """
-
-    def neighbours() -> list[Reservation]:
-        """Return everybody else's reservations."""
-        return directory.snapshot(untaken) + _neighbours(directory.name, settings)
-
-    look = _look(directory.name, reservations, settings, call, memory, neighbours, budget)
-    judged: list[Judged] = []
-    for start in range(0, len(reservations), SLICE):
-        part = reservations[start : start + SLICE]
-        gathered = look.gather(part)
-        if look.surroundings.trouble:
-            raise SkippedError(look.surroundings.trouble)
-        if not start:
-            budget.next_sweep()  # what all owners have in common is gathered, and would have to be again at the next call
-        judged += [
-            (reservation, evidence, *judge(reservation, evidence)) for reservation, evidence in zip(part, gathered, strict=True)
-        ]
-        if budget.spent(share=0.9):
-            break
-    if call.valid is None or untaken or len(judged) < len(reservations):
-        return judged
-    look.surroundings.list_complete = not any(verdict == LIVE and call.misses(one) for one, _, verdict, _ in judged)
-    return [(reservation, evidence, *judge(reservation, evidence)) for reservation, evidence, _, _ in judged]
-
-
-def _look(
-    network: str,
-    reservations: list[Reservation],
-    settings: Settings,
-    call: Call,
-    memory: Memory,
-    neighbours: "Callable[[], list[Reservation]]",
-    budget: Budget,
-) -> closer.Look:
-    """Look around the node; note it when that takes longer than an ADD may. Raises TimeoutError."""
-    began = posix.times()
-    limit_s = budget.wall_left_s() if call.verb == "ADD" else LONG_LOOK_S
-    try:
-        return closer.Look(network, reservations, settings, call, memory, neighbours, limit_s)
-    finally:
-        now = posix.times()  # CPU time: on a machine that is merely busy the next look may be quicker
-        if now.user + now.system - began.user - began.system > TOLERABLE_LOOK_S:
-            _put_off_looks()
-
-
-def is_put_off(call: Call) -> bool:
-    """Tell whether an ADD is to leave looking around to DEL and GC, since that took too long not long ago."""
-    if call.verb != "ADD":
-        return False
-    try:
-        ago_s = boot.boottime_s() - float(files.read("%s/%s" % (views.RUN_DIR, _PUT_OFF), limit=64))
-    except (OSError, ValueError):
-        return False
-    return 0 <= ago_s < PUT_OFF_S
-
-
-def _put_off_looks() -> None:
-    fd = posix.open(views.RUN_DIR, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    try:
-        files.replace(_PUT_OFF, b"%d" % boot.boottime_s(), fd)
-    finally:
-        posix.close(fd)
 
 
 def _remember(judged: list[Judged], addresses: list[str], following: str, memory: Memory) -> None:
@@ -184,20 +119,6 @@ def _remove(directory: store.Network, batch: list[Judged], settings: Settings, b
         report.reaped(reservation, *about[id(reservation)], log)
     for reservation, error in refused:
         report.refused(reservation, error, log)
-
-
-def _neighbours(network: str, settings: Settings) -> list[Reservation]:
-    """Return the reservations of the other networks in the store. Raises OSError."""
-    found = []
-    for other in store.networks(settings.data_dir):
-        if other != network:
-            try:
-                directory = store.Network(settings.data_dir, other)
-            except FileNotFoundError:
-                continue
-            with directory:
-                found += directory.snapshot(directory.addresses())
-    return found
 
 
 def _refuse_a_wrong_view(judged: list[Judged], call: Call) -> None:

@@ -4,6 +4,7 @@ from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.facts import (
     ADDED_AGAIN,
     EMPTY,
+    FORCED,
     LEFT_BY_DEL,
     NETNS_GONE,
     NO_NETNS_LEFT,
@@ -23,6 +24,7 @@ CAUSES = {
     EMPTY: "host-local was killed, or the disk was full, between creating and writing the file",
     ADDED_AGAIN: "the runtime starts the same container again and never sent its DEL",
     LEFT_BY_DEL: "a plugin of the chain answered DEL with success and released nothing",
+    FORCED: "an operator said that the owner is dead",
 }
 
 

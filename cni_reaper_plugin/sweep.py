@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     Allow = Callable[[], None]
 
 
-def run(call: Call, settings: Settings, log: Log, allow: "Allow") -> None:
+def run(call: Call, settings: Settings, log: Log, allow: "Allow", wall_s: float = WALL_LIMIT_S) -> None:
     """Sweep every network of the settings. Raises nothing: trouble is logged, and everything in doubt stays.
 
-    allow: fills in call.may_reap, what this call's view allows, see facts.Call; asked before anything is called stale.
+    allow: fills in call.may_reap, what this call's view allows, see facts.Call; asked before anything is called stale;
+    wall_s: for the whole call.
     """
-    budget = Budget(WALL_LIMIT_S, settings.budget_ms)
+    budget = Budget(wall_s, settings.budget_ms)
     for number, network in enumerate(_networks(call, settings, log)):
         if number and not budget.wall_left_s():
             log.info(
@@ -82,7 +83,8 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
         if candidate is not None:
             if not call.may_reap:
                 raise SkippedError(UNSEEN)
-            from cni_reaper_plugin.reap import is_put_off, reap
+            from cni_reaper_plugin.judging import is_put_off
+            from cni_reaper_plugin.reap import reap
 
             if is_put_off(call):
                 raise SkippedError(PUT_OFF)

@@ -25,26 +25,40 @@ def read(cache_dirs: list[str], network: str, container_id: str, ifname: str) ->
             raw = files.read(path, limit=_LIMIT, flags=posix.O_NOFOLLOW)
         except (FileNotFoundError, NotADirectoryError, files.TooLargeError):
             continue
-        netns = _netns(raw, network, container_id, ifname)
+        entry = _entry(raw, network, container_id, ifname)
+        netns = _netns(entry)
         if netns:
-            return Mapping("cache", netns)
+            mapping = Mapping("cache", netns)
+            mapping.pod = _pod(entry)
+            return mapping
     return None
 
 
-def _netns(raw: bytes, network: str, container_id: str, ifname: str) -> str:
-    """Return the netns path of an entry: `netns`, else the first sandbox of its result; "" when it has none.
+def _entry(raw: bytes, network: str, container_id: str, ifname: str) -> dict[str, object]:
+    """Parse an entry; {} when it is none, or another attachment's.
 
     The parts of the file name may hold dashes themselves, so what the entry says of its own attachment must agree.
     """
     try:
         entry = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return ""
-    if not isinstance(entry, dict):
-        return ""
+        return {}
     names = {"networkName": network, "containerId": container_id, "ifName": ifname}
-    if any(entry.get(key, name) != name for key, name in names.items()):
-        return ""
+    if not isinstance(entry, dict) or any(entry.get(key, name) != name for key, name in names.items()):
+        return {}
+    return entry
+
+
+def _pod(entry: dict[str, object]) -> dict[str, object]:
+    """Return {namespace, name} as far as CNI_ARGS told: for people, never evidence."""
+    args = entry.get("cniArgs")
+    pairs = [pair for pair in args if isinstance(pair, list) and len(pair) == 2] if isinstance(args, list) else []
+    keys = {"K8S_POD_NAMESPACE": "namespace", "K8S_POD_NAME": "name"}
+    return {keys[name]: value for name, value in pairs if isinstance(name, str) and name in keys and isinstance(value, str)}
+
+
+def _netns(entry: dict[str, object]) -> str:
+    """Return the netns path of an entry: `netns`, else the first sandbox of its result; "" when it has none."""
     result = entry.get("result") if "kind" in entry else entry
     interfaces = result.get("interfaces") if isinstance(result, dict) else None
     paths = [entry.get("netns")]

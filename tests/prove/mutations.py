@@ -167,7 +167,7 @@ MUTATIONS = (
         "    while taken < len(addresses) and not (taken and budget.spent(share=0.6)):\n"
         "        reservations += directory.snapshot(addresses[taken : taken + SLICE])\n"
         "        taken += SLICE\n"
-        "    judged = _judged_closely(directory, reservations, addresses[taken:], call, settings, budget, memory)\n",
+        "    judged = Judging(directory, reservations, addresses[taken:], call, settings, budget, memory).all()\n",
         "    from cni_reaper_plugin.evidence import visible\n"
         "    early, late = visible.everywhere(8.0), visible.everywhere\n"
         "    addresses = _beginning_with(candidate, directory.addresses())\n"
@@ -178,7 +178,7 @@ MUTATIONS = (
         "        taken += SLICE\n"
         "    visible.everywhere = lambda _: early\n"
         "    try:\n"
-        "        judged = _judged_closely(directory, reservations, addresses[taken:], call, settings, budget, memory)\n"
+        "        judged = Judging(directory, reservations, addresses[taken:], call, settings, budget, memory).all()\n"
         "    finally:\n"
         "        visible.everywhere = late\n",
     ),
@@ -293,9 +293,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a source that fails is no trouble",
-        "reap.py",
-        "        if look.surroundings.trouble:\n            raise SkippedError(look.surroundings.trouble)\n",
-        '        look.surroundings.trouble = ""\n',
+        "judging.py",
+        "            if self.surroundings.trouble:\n                raise SkippedError(self.surroundings.trouble)\n",
+        '            self.surroundings.trouble = ""\n',
     ),
 )
 

@@ -22,6 +22,7 @@ FLOORS = (
     ("chain", "operator"),
     ("sweep",),
     ("reap",),
+    ("judging",),
     ("first_look",),
     ("report", "expiry"),
     ("judge", "evidence"),
@@ -42,6 +43,7 @@ COLD = (
     "evidence.peers",
     "evidence.unclaimed",
     "evidence.visible",
+    "judging",
     "operator",
     "reap",
     "report",
@@ -170,7 +172,7 @@ def test_evidence_knows_neither_judge_nor_store() -> None:
 
 
 def test_sources_of_evidence_do_not_know_each_other() -> None:
-    """One source of evidence a module; only `gather` and `closer` put them together, and only `reap` asks for closer.
+    """One source of evidence a module; only `gather` and `closer` put them together, and only `judging` asks for closer.
 
     One netns and all netns are one subject, in two modules since only the first is hot.
     """
@@ -181,7 +183,7 @@ def test_sources_of_evidence_do_not_know_each_other() -> None:
         return one.module.startswith("evidence.") and one.module not in PUT_TOGETHER and room(one.target) == "evidence"
 
     assert against(crosses) == []
-    assert {one.module for one in OURS if one.target == "evidence.closer"} == {"reap"}
+    assert {one.module for one in OURS if one.target == "evidence.closer"} == {"judging"}
     assert {one.module for one in OURS if one.target == "evidence.gather"} == {"first_look", "evidence.closer"}
 
 
@@ -193,7 +195,7 @@ def test_runtime_and_person_do_not_know_each_other() -> None:
 
 def test_only_the_sweep_judges() -> None:
     """There is one way from evidence to a removed file."""
-    assert {one.module for one in OURS if one.target == "judge"} == {"reap", "first_look"}
+    assert {one.module for one in OURS if one.target == "judge"} == {"reap", "judging", "first_look"}
 
 
 def test_nobody_imports_the_door() -> None:

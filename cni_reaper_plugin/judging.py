@@ -1,0 +1,127 @@
+"""A network judged on all facts: a look around the node, then one reservation after the other. Frees nothing.
+
+The reservations are read before the look. Whoever frees what is STALE here asks once more, under host-local's lock: see reap.
+"""
+
+import posix
+
+from cni_reaper_plugin import files, store
+from cni_reaper_plugin.clock import Budget
+from cni_reaper_plugin.evidence import boot, closer, views
+from cni_reaper_plugin.evidence.unclaimed import Memory
+from cni_reaper_plugin.facts import LIVE, Call, Evidence, Reservation, Settings, Surroundings
+from cni_reaper_plugin.first_look import SLICE, SkippedError
+from cni_reaper_plugin.judge import judge
+
+TOLERABLE_LOOK_S = 2.0  # CPU time of a look around the node: that of half a million open files
+LONG_LOOK_S = 20.0  # of DEL and GC, which are to end something
+PUT_OFF_S = 600
+_PUT_OFF = "put-off"  # in RUN_DIR: seconds since boot
+AUDIT = "AUDIT"  # the verb of a person's look, which leaves nothing behind
+
+Judged = tuple[Reservation, Evidence, str, str]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Judging:
+    """The judging of a network's reservations, slice by slice, as far as the budget goes.
+
+    surroundings: what was seen of the node.
+    """
+
+    def __init__(
+        self,
+        directory: store.Network,
+        reservations: list[Reservation],
+        untaken: list[str],
+        call: Call,
+        settings: Settings,
+        budget: Budget,
+        memory: Memory,
+    ) -> None:
+        """Look around the node. Raises TimeoutError when that takes too long.
+
+        reservations: the snapshot; untaken: addresses of the network that are not in it, whose owners can only account for
+        netns. A look of AUDIT leaves nothing behind.
+        """
+        self._reservations = reservations
+        self._complete = not untaken
+        self._call = call
+        self._budget = budget
+
+        def neighbours() -> list[Reservation]:
+            """Return everybody else's reservations."""
+            return directory.snapshot(untaken) + _neighbours(directory.name, settings)
+
+        began = posix.times()
+        limit_s = budget.wall_left_s() if call.verb == "ADD" else LONG_LOOK_S
+        try:
+            self._look = closer.Look(directory.name, reservations, settings, call, memory, neighbours, limit_s)
+        finally:
+            now = posix.times()  # CPU time: on a machine that is merely busy the next look may be quicker
+            if call.verb != AUDIT and now.user + now.system - began.user - began.system > TOLERABLE_LOOK_S:
+                _put_off_looks()
+        self.surroundings: Surroundings = self._look.surroundings
+
+    def parts(self) -> "Iterator[list[Judged]]":
+        """Judge slice by slice, in the snapshot's order. Raises OSError, and SkippedError when something cannot be seen."""
+        for start in range(0, len(self._reservations), SLICE):
+            part = self._reservations[start : start + SLICE]
+            gathered = self._look.gather(part)
+            if self.surroundings.trouble:
+                raise SkippedError(self.surroundings.trouble)
+            if not start:
+                self._budget.next_sweep()  # what all owners have in common is gathered, and would have to be at the next call
+            yield _judge(list(zip(part, gathered, strict=True)))
+            if self._budget.spent(share=0.9):
+                return
+
+    def all(self) -> list[Judged]:
+        """Judge them all, and for GC once more, if its list names everybody who is LIVE. Raises as `parts`."""
+        judged = [one for part in self.parts() for one in part]
+        if self._call.valid is None or not self._complete or len(judged) < len(self._reservations):
+            return judged
+        self.surroundings.list_complete = not any(
+            verdict == LIVE and self._call.misses(reservation) for reservation, _, verdict, _ in judged
+        )
+        return _judge([(reservation, evidence) for reservation, evidence, _, _ in judged])
+
+
+def _judge(pairs: list[tuple[Reservation, Evidence]]) -> list[Judged]:
+    return [(reservation, evidence, *judge(reservation, evidence)) for reservation, evidence in pairs]
+
+
+def is_put_off(call: Call) -> bool:
+    """Tell whether an ADD is to leave looking around to DEL and GC, since that took too long not long ago."""
+    if call.verb != "ADD":
+        return False
+    try:
+        ago_s = boot.boottime_s() - float(files.read("%s/%s" % (views.RUN_DIR, _PUT_OFF), limit=64))
+    except (OSError, ValueError):
+        return False
+    return 0 <= ago_s < PUT_OFF_S
+
+
+def _put_off_looks() -> None:
+    fd = posix.open(views.RUN_DIR, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        files.replace(_PUT_OFF, b"%d" % boot.boottime_s(), fd)
+    finally:
+        posix.close(fd)
+
+
+def _neighbours(network: str, settings: Settings) -> list[Reservation]:
+    """Return the reservations of the other networks in the store. Raises OSError."""
+    found = []
+    for other in store.networks(settings.data_dir):
+        if other != network:
+            try:
+                directory = store.Network(settings.data_dir, other)
+            except FileNotFoundError:
+                continue
+            with directory:
+                found += directory.snapshot(directory.addresses())
+    return found
