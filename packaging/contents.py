@@ -29,10 +29,30 @@ MODULES = {
     "collections": "functools",
     "collections.abc": "type checks of the library",
     "warnings": "the interpreter, when it has something to warn of",
+    "ipaddress": "the pool of a network, for the operator",
     "hashlib": "a cnitool-… ID is mapped to its netns by SHA-512",
     "ctypes": "a closer look: setns(2)",
     "ctypes._endian": "ctypes",
     "struct": "ctypes",
+}
+
+_OF_RICH = (
+    "_emoji_codes", "_emoji_replace", "_export_format", "_extension", "_fileno", "_log_render", "_loop", "_null_file",
+    "_palettes", "_pick", "_ratio", "_spinners", "_unicode_data", "_unicode_data._versions", "_unicode_data.unicode17-0-0",
+    "_wrap", "align", "ansi", "box", "cells", "color", "color_triplet", "console", "constrain", "containers", "control",
+    "default_styles", "emoji", "errors", "file_proxy", "filesize", "highlighter", "jupyter", "live", "live_render", "markup",
+    "measure", "padding", "pager", "palette", "progress", "progress_bar", "prompt", "protocol", "region", "repr", "screen",
+    "segment", "spinner", "style", "styled", "table", "terminal_theme", "text", "theme", "themes",
+)  # fmt: skip
+_UNDER_RICH = (
+    "__future__", "_compat_pickle", "_weakrefset", "ast", "bisect", "colorsys", "contextlib", "copy", "dataclasses", "datetime",
+    "decimal", "dis", "fractions", "importlib", "importlib.machinery", "inspect", "linecache", "numbers", "opcode", "pickle",
+    "random", "threading", "token", "tokenize", "typing", "weakref",
+)  # fmt: skip
+MODULES |= {
+    "rich": "the operator's tables, colours, progress and questions",
+    **dict.fromkeys((f"rich.{name}" for name in _OF_RICH), "rich, as far as these need it"),
+    **dict.fromkeys(_UNDER_RICH, "rich"),
 }
 
 EXTENSIONS = {
@@ -42,6 +62,15 @@ EXTENSIONS = {
     "select": "a stdin that is late",
     "_ctypes": "ctypes",
     "_struct": "ctypes",
+    "_bisect": "rich",
+    "_decimal": "rich: the fractions of its columns",
+    "_opcode": "rich",
+    "_pickle": "rich",
+    "_random": "rich",
+    "_typing": "rich",
+    "math": "rich",
+    "mmap": "rich",
+    "termios": "a question on the terminal",
     "_blake2": "hashlib wants all of its kind",
     "_md5": "the same",
     "_sha1": "the same",
@@ -59,4 +88,8 @@ LIBRARIES = {
 
 DATA = {
     "build.json": "cni-reaper version --verbose",
+    "completion.bash": "cni-reaper completion bash",
+    "completion.zsh": "cni-reaper completion zsh",
+    "completion.fish": "cni-reaper completion fish",
+    "cni-reaper.8": "the man page",
 }

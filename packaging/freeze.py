@@ -4,8 +4,9 @@
     2. the bootloader  from PyInstaller's own source package, with PATCHES, last_words.c and its own zlib inside
     3. PyInstaller     with cni-reaper.spec
     4. the libraries   lose what names directories of this machine
-    5. build.json      says what this is; CNI_REAPER_KIND and CNI_REAPER_COMMIT are from release.py
-    6. a first run     VERSION and --help
+    5. build.json      says what this is; CNI_REAPER_KIND, CNI_REAPER_COMMIT and SOURCE_DATE_EPOCH are from release.py
+    6. share/          the man page and the shells' completions, made from the commands' own parser
+    7. a first run     VERSION and --help
 
 The bundle is DIST/cni-reaper, put there by rename when it is whole.
 """
@@ -141,6 +142,28 @@ def say_what_it_is(bundle: Path) -> None:
     (bundle / "_internal" / "build.json").write_text(json.dumps(what, indent=2) + "\n")
 
 
+def share(bundle: Path) -> None:
+    """Write share/completion.<shell> and share/cni-reaper.8, from the parser that answers the commands."""
+    import shtab
+    from argparse_manpage.manpage import Manpage  # type: ignore[import-untyped]  # it has no stubs
+
+    from cni_reaper_plugin import __version__
+    from cni_reaper_plugin.operator import commandline
+
+    into = bundle / "_internal" / "share"
+    into.mkdir()
+    for shell in commandline.SHELLS:
+        (into / f"completion.{shell}").write_text(shtab.complete(commandline.parser(), shell))
+    about = {
+        "project_name": "cni-reaper",
+        "version": __version__,
+        "manual_title": "CNI plugins",
+        "manual_section": "8",
+        "description": "free host-local reservations whose container is gone",
+    }
+    (into / "cni-reaper.8").write_text(str(Manpage(commandline.parser(), about)))
+
+
 def first_run(bundle: Path) -> None:
     """See that the executable starts, hot and cold."""
     run(bundle / "cni-reaper", CNI_COMMAND="VERSION")
@@ -164,6 +187,7 @@ def main() -> None:
         bundle = work / "dist" / "cni-reaper"
         forget_this_machine(bundle)
         say_what_it_is(bundle)
+        share(bundle)
         first_run(bundle)
         dist.mkdir(parents=True, exist_ok=True)
         new, old = dist / ".cni-reaper.new", dist / "cni-reaper"

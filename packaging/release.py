@@ -108,6 +108,12 @@ def pip(verb: str, *arguments: str | Path) -> None:
     run(sys.executable, "-m", "pip", verb, *options, *arguments)
 
 
+def committed_s(commit: str) -> int:
+    """Return when a commit was made, in seconds since the epoch."""
+    git = ["git", "-C", str(ROOT), "show", "-s", "--format=%ct", commit]
+    return int(subprocess.run(git, capture_output=True, check=True, text=True).stdout)
+
+
 def frozen(root: Path, commit: str, number: int) -> Path:
     """Freeze the commit in the old root, in a directory of its own; return the bundle."""
     tree = f"/build/tree-{number}"
@@ -120,6 +126,7 @@ def frozen(root: Path, commit: str, number: int) -> Path:
     told = {
         "CNI_REAPER_COMMIT": commit,
         "CNI_REAPER_KIND": "release",
+        "SOURCE_DATE_EPOCH": str(committed_s(commit)),
         "CNI_REAPER_PYINSTALLER": f"/build/{BOOTLOADER}",
         "PYTHONPATH": SITE,
         "PATH": f"{SITE}/bin:{INSIDE['PATH']}",
@@ -154,8 +161,8 @@ def licences(root: Path, bundle: Path) -> None:
     """Put the licences of all that is inside beside the bundle: licences/<component>/…"""
     into = bundle / "licences"
     packages = root / SITE[1:]
-    (orjson,), (pyinstaller,) = packages.glob("orjson-*.dist-info/licenses"), packages.glob("pyinstaller-*.dist-info/licenses")
-    for name, source in (("orjson", orjson), ("pyinstaller", pyinstaller)):
+    for name in ("orjson", "pyinstaller", "rich"):
+        (source,) = packages.glob(f"{name}-*.dist-info/licenses")
         shutil.copytree(source, into / name)
     for name, file in (
         ("cni-reaper", ROOT / "LICENSE"),
@@ -219,7 +226,7 @@ def main() -> None:
     out = Path(sys.argv[1]).resolve()
     git = ["git", "-C", str(ROOT)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, check=True, text=True).stdout.strip()
-    made_s = int(subprocess.run([*git, "show", "-s", "--format=%ct", commit], capture_output=True, check=True, text=True).stdout)
+    made_s = committed_s(commit)
     if subprocess.run([*git, "status", "--porcelain"], capture_output=True, check=True).stdout:
         print("release: what is not committed is not in it", file=sys.stderr)
     cache = ROOT / ".build" / "release"

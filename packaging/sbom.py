@@ -67,6 +67,7 @@ def components(root: Path, site: Path, python: str) -> list[Component]:
             "the bootloader, with its zlib",
             framework,
         ),
+        _component("rich", versions["rich"], "MIT", pypi("rich"), "the operator's commands", library),
         _component("libffi", ffi, "MIT", debian("libffi", ffi, "bullseye"), "ctypes", library),
         _component("zlib", zlib, "Zlib", debian("zlib", zlib, "bullseye"), "headers the interpreter was built with", library),
     ]

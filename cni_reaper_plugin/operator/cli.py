@@ -1,4 +1,4 @@
-"""The command line: what cni-reaper says to a person who runs it by hand."""
+"""The door for a person: a command line comes in, an exit code goes out. Each command is loaded when it is asked for."""
 
 import argparse
 import posix
@@ -7,51 +7,83 @@ import sys
 import orjson
 
 from cni_reaper_plugin import __version__, files
+from cni_reaper_plugin.operator import commandline
 
-_DESCRIPTION = """\
-cni-reaper is a CNI plugin: a container runtime runs it, not a person. It stands at the head of a network's
-conflist as {"type": "cni-reaper"} and frees, on every ADD, host-local reservations whose container has no
-network namespace left."""
-
-_EPILOG = """\
-the runtime's protocol, by hand:
-  echo '{"cniVersion":"1.1.0"}' | CNI_COMMAND=VERSION cni-reaper
-  cnitool add|check|del|gc|status NETWORK /run/netns/NAME    (NETCONFPATH, CNI_PATH set)
-
-options of the conflist entry: dataDir networks stateDir cacheDirs reapOn dryRun graceSeconds budgetMs
-logFile logLevel; each is explained in the project's docs/options.md. What was reaped and why is in syslog
-(ident cni-reaper) and in logFile."""
+INTERRUPTED = 130  # as a shell says it of SIGINT
 
 
 def run(arguments: list[str]) -> int:
     """Answer a command line, without the program's name, and return the exit code; 2 for a wrong one."""
-    parser = argparse.ArgumentParser(
-        "cni-reaper", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--version", action="version", version="cni-reaper " + __version__)
-    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
-    version = commands.add_parser("version", help="print the version; --verbose: also commit, interpreter and kind of build")
-    version.add_argument("--verbose", action="store_true", help="what this executable was made of")
+    parser = commandline.parser()
     try:
         given = parser.parse_args(arguments)
     except SystemExit as e:
         return e.code if isinstance(e.code, int) else 2
-    if given.command == "version":
-        _print_version(given.verbose)
-    else:
+    if given.command is None:
         parser.print_help()
+        return 0
+    try:
+        return COMMANDS[given.command](given)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _audit(given: argparse.Namespace) -> int:
+    from cni_reaper_plugin.operator import audit
+
+    return audit.run(_scope(given), audit.Wanted(given.json, given.map, given.all, given.watch))
+
+
+def _reap(given: argparse.Namespace) -> int:
+    from cni_reaper_plugin.operator import reaping
+
+    return reaping.run(_scope(given), dry_run=given.dry_run, force=given.force, yes=given.yes)
+
+
+def _explain(given: argparse.Namespace) -> int:
+    from cni_reaper_plugin.operator import explain
+
+    return explain.run(given.what, _scope(given))
+
+
+def _scope(given: argparse.Namespace) -> "Scope":
+    from cni_reaper_plugin.operator.scope import Scope
+
+    return Scope(given.network, given.data_dir, given.state_dir, getattr(given, "subnet", []))
+
+
+def _completion(given: argparse.Namespace) -> int:
+    """Print the script that the freeze has made (packaging/freeze.py)."""
+    try:
+        sys.stdout.write(files.read("%s/share/completion.%s" % (_bundle(), given.shell)).decode())
+    except OSError as e:
+        sys.stderr.write("cni-reaper completion: it comes with the frozen executable: %s\n" % e)
+        return 1
     return 0
 
 
-def _print_version(verbose: bool) -> None:
+def _version(given: argparse.Namespace) -> int:
     """Print the version, and on demand what the freeze has written down about itself in build.json."""
     lines = ["cni-reaper " + __version__]
-    if verbose:
+    if given.verbose:
         try:
-            noted = orjson.loads(files.read(getattr(sys, "_MEIPASS", "") + "/build.json"))
+            noted = orjson.loads(files.read(_bundle() + "/build.json"))
         except (OSError, ValueError):
             noted = {"commit": "unknown", "kind": "from source", "python": sys.version.replace("\n", "")}
         lines += ["%-7s %s" % (name, noted.get(name, "unknown")) for name in ("commit", "kind", "python")]
         system = posix.uname()
         lines.append("%-7s %s %s %s" % ("system", system.sysname, system.release, system.machine))
     sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def _bundle() -> str:
+    """Return the directory of what is frozen with us, "" when we are not frozen."""
+    return str(getattr(sys, "_MEIPASS", ""))
+
+
+COMMANDS = {"audit": _audit, "completion": _completion, "explain": _explain, "reap": _reap, "version": _version}
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_reaper_plugin.operator.scope import Scope

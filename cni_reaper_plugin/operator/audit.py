@@ -1,0 +1,232 @@
+"""`cni-reaper audit`: every reservation of a node, whose it is, and what a sweep would make of it. Changes nothing."""
+
+import sys
+import time
+from dataclasses import dataclass, field
+
+import orjson
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from cni_reaper_plugin.facts import LIVE, STALE
+from cni_reaper_plugin.first_look import SkippedError
+from cni_reaper_plugin.operator import terminal
+from cni_reaper_plugin.operator.inspection import UNPROVEN, VERDICTS, Holder, Inspected, inspect, own_call
+from cni_reaper_plugin.operator.picture import around, pictures
+from cni_reaper_plugin.operator.pool import PoolError
+from cni_reaper_plugin.operator.scope import Scope
+
+CLEAN, FOUND, WRONG = 0, 1, 2
+"""Exit codes: nothing is stale; something is; the store or the evidence could not be read, or the store is wrong."""
+MOST_SHOWN = 512
+COLUMNS = ("ADDRESS", "VERDICT", "REASON", "POD", "CONTAINER", "IFNAME", "AGE")
+LEGEND = "L live  S stale  ? unknown  . free  - never given"
+_SHORT_ID = 13  # so much of an ID as tells containers apart for a person
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How to show it. everything: also the LIVE ones of a large network; interval_s: look again so often, 0 for once."""
+
+    as_json: bool
+    draw: bool
+    everything: bool
+    interval_s: float
+
+
+@dataclass
+class Report:
+    """One look at all networks. problems: why something could not be looked at, a sentence each."""
+
+    networks: list[Inspected] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """CLEAN, FOUND or WRONG."""
+        if self.problems or any(one.unreserved or one.doubles or one.outside for one in self.networks):
+            return WRONG
+        return FOUND if any(one.count(STALE) for one in self.networks) else CLEAN
+
+
+def run(scope: Scope, wanted: Wanted) -> int:
+    """Print the audit, again and again if that is wanted, and return the exit code of the last one."""
+    if not wanted.interval_s:
+        report = look(scope)
+        _print(report, wanted)
+        return report.exit_code
+    return _watch(scope, wanted)
+
+
+def look(scope: Scope) -> Report:
+    """Look at every network once."""
+    report = Report()
+    try:
+        call, targets = own_call(), scope.targets()
+    except (OSError, PoolError) as e:
+        report.problems.append(str(e))
+        return report
+    with terminal.progress() as progress:
+        for target in targets:
+            task = progress.add_task(target.network, total=None)
+            try:
+                report.networks.append(
+                    inspect(target.network, target.pool, call, target.settings, lambda n, task=task: progress.advance(task, n))  # type: ignore[misc]
+                )
+            except FileNotFoundError:
+                report.problems.append("network %s has no directory in %s" % (target.network, target.settings.data_dir))
+            except (OSError, SkippedError) as e:
+                report.problems.append("network %s: %s" % (target.network, e))
+    if any(row.unproven for one in report.networks for row in one.rows):
+        report.problems.append(UNPROVEN)
+    return report
+
+
+def _watch(scope: Scope, wanted: Wanted) -> int:
+    """Look again and again until the terminal's ^C; return the last exit code."""
+    code = CLEAN
+    console = terminal.console()
+    try:
+        if wanted.as_json or not sys.stdout.isatty():
+            while True:
+                report = look(scope)
+                code = report.exit_code
+                _print(report, wanted)
+                sys.stdout.flush()
+                time.sleep(wanted.interval_s)
+        with Live(console=console, auto_refresh=False, screen=True) as live:
+            while True:
+                report = look(scope)
+                code = report.exit_code
+                live.update(Group(*_renderables(report, wanted, console)), refresh=True)
+                time.sleep(wanted.interval_s)
+    except KeyboardInterrupt:
+        return code
+
+
+def _print(report: Report, wanted: Wanted) -> None:
+    if wanted.as_json:
+        option = orjson.OPT_APPEND_NEWLINE | (0 if wanted.interval_s else orjson.OPT_INDENT_2)
+        sys.stdout.write(orjson.dumps(as_json(report), option=option).decode())
+        return
+    console = terminal.console()
+    for one in _renderables(report, wanted, console):
+        console.print(one)
+    errors = terminal.console(errors=True)
+    for problem in report.problems:
+        errors.print("cni-reaper audit: %s" % terminal.printable(problem))
+
+
+def as_json(report: Report) -> dict[str, object]:
+    """Return the report as docs/audit.schema.json describes it."""
+    return {
+        "networks": [
+            {
+                "name": one.name,
+                **{verdict.lower(): one.count(verdict) for verdict in VERDICTS},
+                "pool": None if one.pool is None else {"size": one.pool.size, "used": len(one.rows) - len(one.outside)},
+                "reservations": [
+                    {
+                        "address": row.reservation.address,
+                        "container": row.reservation.container_id,
+                        "ifname": row.reservation.ifname,
+                        "pod": row.pod,
+                        "ageSeconds": row.age_s,
+                        "verdict": row.verdict,
+                        "reason": row.reason,
+                    }
+                    for row in one.rows
+                ],
+                "outside": one.outside,
+                "unreserved": _held(one.unreserved),
+                "doubles": _held(one.doubles),
+            }
+            for one in report.networks
+        ],
+        "problems": report.problems,
+    }
+
+
+def _held(found: dict[str, list[Holder]]) -> list[dict[str, object]]:
+    return [
+        {"address": address, "holders": [{"netns": holder.place, "containers": list(holder.names)} for holder in holders]}
+        for address, holders in found.items()
+    ]
+
+
+def _renderables(report: Report, wanted: Wanted, console: Console) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    for one in report.networks:
+        parts += _network(one, wanted, console)
+    if not report.networks and not report.problems:
+        parts.append(Text("no network has a reservation here"))
+    return parts
+
+
+def _network(one: Inspected, wanted: Wanted, console: Console) -> list[RenderableType]:
+    rows = [row for row in one.rows if wanted.everything or len(one.rows) <= MOST_SHOWN or row.verdict != LIVE]
+    parts: list[RenderableType] = []
+    if rows and not (wanted.draw and not wanted.everything):
+        shown = [
+            (
+                row.reservation.address,
+                row.verdict,
+                row.reason,
+                row.pod or "-",
+                row.reservation.container_id[: None if wanted.everything else _SHORT_ID] or "-",
+                row.reservation.ifname or "-",
+                terminal.age(row.age_s),
+            )
+            for row in rows
+        ]
+        parts += [terminal.table(COLUMNS, shown, COLUMNS.index("VERDICT")), Text()]
+    if wanted.draw:
+        parts += _drawn(one, console)
+    if not wanted.draw and len(rows) < len(one.rows):
+        parts.append(Text("%d LIVE ones are not shown: --all shows them" % (len(one.rows) - len(rows))))
+    parts += [Text(line) for line in _summary(one)]
+    return [*parts, Text()]
+
+
+def _drawn(one: Inspected, console: Console) -> list[RenderableType]:
+    verdicts = {row.evidence.packed: row.verdict for row in one.rows if row.evidence.packed}
+    pool = one.pool or around(list(verdicts))
+    parts: list[RenderableType] = []
+    for picture in pictures(pool, verdicts):
+        widest = max(len(first) for first, _ in picture.lines)
+        step = 64 if console.width >= widest + 66 else 32
+        for first, letters in picture.lines:
+            for start in range(0, len(letters), step):
+                label = first if not start else ""
+                parts.append(Text(label.rjust(widest) + "  ").append_text(terminal.letters(letters[start : start + step])))
+        parts.append(
+            Text("%s%s" % (LEGEND, "" if picture.each == 1 else "  (each letter: %d addresses, the worst)" % picture.each))
+        )
+    if one.pool is None and verdicts:
+        parts.append(Text("which addresses the network can give is not known: --conf FILE or --subnet CIDR tells"))
+    return [*parts, Text()] if parts else parts
+
+
+def _summary(one: Inspected) -> list[str]:
+    told = ", ".join("%d %s" % (one.count(verdict), verdict) for verdict in VERDICTS)
+    use = ""
+    if one.pool is not None:
+        use = "; %d of %d addresses in use" % (len(one.rows) - len(one.outside), one.pool.size)
+    lines = ["%s: %d reservations: %s%s" % (one.name, len(one.rows), told, use)]
+    if one.outside:
+        lines.append("%s: reserved, but outside the network's range: %s" % (one.name, ", ".join(one.outside)))
+    for address, holders in one.unreserved.items():
+        lines.append(
+            "%s: %s is in use without a reservation, host-local can give it again: %s" % (one.name, address, _told(holders))
+        )
+    for address, holders in one.doubles.items():
+        lines.append("%s: %s is in use by another than its owner: %s" % (one.name, address, _told(holders)))
+    return lines
+
+
+def _told(holders: list[Holder]) -> str:
+    return "; ".join(
+        terminal.printable("%s%s" % (holder.place or "a netns", " (%s)" % ", ".join(holder.names) if holder.names else ""))
+        for holder in holders
+    )

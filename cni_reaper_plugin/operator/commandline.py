@@ -1,0 +1,169 @@
+"""The commands and their options: what a person may write, and what --help, the man page and the completions say of it."""
+
+import argparse
+
+from cni_reaper_plugin import __version__
+from cni_reaper_plugin.attachment import valid_name
+from cni_reaper_plugin.facts import Settings
+
+SHELLS = ("bash", "zsh", "fish")
+WATCH_S = 2.0
+
+_DESCRIPTION = """\
+cni-reaper is a CNI plugin: a container runtime runs it, not a person. It stands at the head of a network's
+conflist as {"type": "cni-reaper"} and frees, on every ADD, host-local reservations whose container has no
+network namespace left. These commands are for the person who looks after the node; run them as root on the host."""
+
+_EPILOG = """\
+the runtime's protocol, by hand:
+  echo '{"cniVersion":"1.1.0"}' | CNI_COMMAND=VERSION cni-reaper
+  cnitool add|check|del|gc|status NETWORK /run/netns/NAME    (NETCONFPATH, CNI_PATH set)
+
+options of the conflist entry: dataDir networks stateDir cacheDirs reapOn dryRun graceSeconds budgetMs
+logFile logLevel; each is explained in the project's docs/options.md. What was reaped and why is in syslog
+(ident cni-reaper) and in logFile."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line; the command is in `command`, None without one."""
+    made = argparse.ArgumentParser("cni-reaper", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=_Formatter)
+    made.add_argument("--version", action="version", version="cni-reaper " + __version__)
+    commands = made.add_subparsers(metavar="COMMAND", dest="command")
+    _add_audit(commands)
+    _add_explain(commands)
+    _add_reap(commands)
+    _add_completion(commands)
+    version = commands.add_parser("version", help="print the version", description="Print the version.")
+    version.add_argument("--verbose", action="store_true", help="also commit, kind of build, interpreter and system")
+    return made
+
+
+def _add(commands: "Commands", name: str, summary: str, more: str, epilog: str) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description="%s%s. %s" % (summary[0].upper(), summary[1:], more),
+        epilog=epilog,
+        formatter_class=_Formatter,
+    )
+
+
+def _add_scope(command: argparse.ArgumentParser) -> None:
+    defaults = Settings()
+    command.add_argument(
+        "--network", action="append", default=[], type=_network, metavar="NAME", help="only this one (repeatable; default: all)"
+    )
+    command.add_argument(
+        "--data-dir",
+        default=defaults.data_dir,
+        type=_directory,
+        metavar="DIR",
+        help="host-local's dataDir (default: %(default)s)",
+    )
+    command.add_argument(
+        "--state-dir", default=defaults.state_dir, type=_directory, metavar="DIR", help="our stateDir (default: %(default)s)"
+    )
+
+
+def _add_audit(commands: "Commands") -> None:
+    audit = _add(
+        commands,
+        "audit",
+        "show every reservation, whose it is and whether it lives",
+        "Changes nothing.",
+        "exit code:\n  0  nothing is stale\n  1  something is: the next ADD frees it\n"
+        "  2  the store is wrong (an address without a reservation, with two holders, outside the range),\n"
+        "     or could not be judged; stderr says why",
+    )
+    _add_scope(audit)
+    audit.add_argument(
+        "--subnet", action="append", default=[], metavar="CIDR", help="which addresses the network gives (repeatable)"
+    )
+    audit.add_argument("--map", action="store_true", help="draw the pool instead of the table")
+    audit.add_argument("--all", action="store_true", help="all rows, also the LIVE ones of a large network, and whole IDs")
+    audit.add_argument("--json", action="store_true", help="print JSON, as docs/audit.schema.json describes it")
+    audit.add_argument(
+        "--watch",
+        nargs="?",
+        const=WATCH_S,
+        default=0.0,
+        type=_interval,
+        metavar="SECONDS",
+        help="look again so often until ^C (default: 2)",
+    )
+
+
+def _add_reap(commands: "Commands") -> None:
+    reap = _add(
+        commands,
+        "reap",
+        "sweep now, as an ADD would, and say what was freed and why",
+        "An owner that is LIVE is never touched.",
+        "exit code:\n  0  swept\n  1  something could not be swept or freed; the lines before say what and why\n"
+        "  2  refused: --force without an answer",
+    )
+    _add_scope(reap)
+    reap.add_argument("--dry-run", action="store_true", help="say what would be freed, free nothing")
+    reap.add_argument(
+        "--force", action="store_true", help="free UNKNOWN owners too: you know that they are dead; asks for each network"
+    )
+    reap.add_argument("--yes", action="store_true", help="do not ask; for --force where no terminal is")
+
+
+def _add_explain(commands: "Commands") -> None:
+    explain = _add(
+        commands,
+        "explain",
+        "tell why a reservation is kept or freed",
+        "Every piece of evidence, the rule that decided, and what would change the verdict.",
+        "exit code:\n  0  told\n  1  no such reservation\n  2  it could not be judged; stderr says why",
+    )
+    explain.add_argument("what", metavar="ADDRESS|ID", help="an address, or the beginning of a container ID")
+    _add_scope(explain)
+
+
+def _add_completion(commands: "Commands") -> None:
+    completion = _add(
+        commands,
+        "completion",
+        "print a script that completes these commands",
+        "",
+        "  cni-reaper completion bash >/etc/bash_completion.d/cni-reaper\n"
+        "  cni-reaper completion zsh >/usr/share/zsh/site-functions/_cni-reaper\n"
+        "  cni-reaper completion fish >/usr/share/fish/vendor_completions.d/cni-reaper.fish",
+    )
+    completion.add_argument("shell", choices=SHELLS)
+
+
+def _network(name: str) -> str:
+    if not valid_name(name):
+        msg = "%r is no name of a network" % name
+        raise argparse.ArgumentTypeError(msg)
+    return name
+
+
+def _directory(path: str) -> str:
+    if not path.startswith("/"):
+        msg = "%r is no absolute path" % path
+        raise argparse.ArgumentTypeError(msg)
+    return path.rstrip("/") or "/"
+
+
+def _interval(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 86400:
+        msg = "%r is no number of seconds from 0.1 to 86400" % text
+        raise argparse.ArgumentTypeError(msg)
+    return seconds

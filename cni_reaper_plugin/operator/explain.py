@@ -1,0 +1,151 @@
+"""`cni-reaper explain`: all that is known of one reservation, which rule decided, and what would change the verdict."""
+
+import time
+
+from rich.table import Table
+from rich.text import Text
+
+from cni_reaper_plugin.first_look import SkippedError
+from cni_reaper_plugin.operator import terminal
+from cni_reaper_plugin.operator.inspection import Row, inspect, own_call
+from cni_reaper_plugin.operator.pool import PoolError
+from cni_reaper_plugin.operator.rules import rule
+from cni_reaper_plugin.operator.scope import Scope
+
+TOLD, NOT_THERE, WRONG = 0, 1, 2
+"""Exit codes."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_reaper_plugin.facts import Mapping, Netns
+
+    Lines = list[tuple[str, str]]
+
+
+def run(what: str, scope: Scope) -> int:
+    """Explain every reservation of an address, or of container IDs that begin so."""
+    rows: list[tuple[str, Row]] = []
+    problems = []
+    try:
+        call, targets = own_call(), scope.targets()
+        for target in targets:
+            try:
+                found = inspect(target.network, None, call, target.settings, lambda _: None)
+            except (OSError, SkippedError) as e:
+                problems.append("network %s: %s" % (target.network, e))
+                continue
+            rows += [
+                (target.settings.data_dir, row)
+                for row in found.rows
+                if what == row.reservation.address
+                or (row.reservation.container_id and row.reservation.container_id.startswith(what))
+            ]
+    except (OSError, PoolError) as e:
+        problems.append(str(e))
+    console, errors = terminal.console(), terminal.console(errors=True)
+    for data_dir, row in rows:
+        console.print(_table(data_dir, row))
+    for problem in problems:
+        errors.print("cni-reaper explain: %s" % terminal.printable(problem))
+    if problems:
+        return WRONG
+    if not rows:
+        errors.print("cni-reaper explain: no reservation of %s in %s" % (terminal.printable(what), scope.data_dir))
+        return NOT_THERE
+    return TOLD
+
+
+def _table(data_dir: str, row: Row) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for name, value in (*_reservation(data_dir, row), *_mapping(row), *_others(row), *_answer(row)):
+        colour = terminal.COLOURS.get(row.verdict, "") if name == "verdict" else ""
+        table.add_row(name, Text(terminal.printable(value), colour))
+    table.add_row("", "")
+    return table
+
+
+def _reservation(data_dir: str, row: Row) -> "Lines":
+    reservation = row.reservation
+    owner = "%s %s" % (reservation.container_id, reservation.ifname) if reservation.container_id else "none that can be read"
+    written = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(reservation.mtime_s))
+    return [
+        ("reservation", "%s/%s/%s" % (data_dir, reservation.network, reservation.address)),
+        ("owner", owner.strip()),
+        ("pod", row.pod or "not told"),
+        ("written", "%s UTC, %s ago (never evidence)" % (written, terminal.age(row.age_s))),
+    ]
+
+
+def _mapping(row: Row) -> "Lines":
+    mapping = row.evidence.mapping
+    if mapping is None:
+        return [("netns", "none known: no record of ours, and no entry in libcni's cache")]
+    boot_id = row.evidence.surroundings.boot_id
+    lines = [("netns", "%s, says the %s" % (mapping.path, _source(mapping)))]
+    if mapping.recorded is not None:
+        boot = "this boot" if mapping.boot_id == boot_id else "another boot, %s" % mapping.boot_id
+        lines.append(("recorded", "%s, in %s" % (_identity(mapping.recorded), boot)))
+        lines.append(("by", "ADD at the head of the chain" if mapping.head else "ADD behind other plugins"))
+        if mapping.deleted:
+            lines.append(("DEL", "has been here since"))
+    lines.append(("there now", _now(mapping, boot_id)))
+    return lines
+
+
+def _source(mapping: "Mapping") -> str:
+    return {"record": "record of our own", "cache": "entry in libcni's cache", "cnitool": "ID, which is the path's hash"}.get(
+        mapping.source, mapping.source
+    )
+
+
+def _now(mapping: "Mapping", boot_id: str) -> str:
+    if mapping.now is None:
+        return "nothing" if mapping.state == "gone" else mapping.state
+    if mapping.recorded is None:
+        return _identity(mapping.now) + (", the host's own" if mapping.of_host else "")
+    same = "what was recorded" if mapping.stands(boot_id) else "another than was recorded"
+    return "%s: %s" % (_identity(mapping.now), same)
+
+
+def _identity(netns: "Netns") -> str:
+    return "netns %d:%d" % (netns.dev, netns.ino) + (", number %d" % netns.ns_id if netns.ns_id else "")
+
+
+def _others(row: Row) -> "Lines":
+    evidence = row.evidence
+    surroundings = evidence.surroundings
+    visible = list(surroundings.visible())
+    holders = [seen for seen in visible if evidence.packed and seen.addresses is not None and evidence.packed in seen.addresses]
+    blind = sum(seen.addresses is None for seen in visible)
+    lines = [
+        (
+            "visible",
+            "%d network namespaces on this node%s" % (len(visible), ", %d cannot be looked into" % blind if blind else ""),
+        ),
+        ("address in", ", ".join(seen.place or "a netns" for seen in holders) or "none of them"),
+        ("of nobody", "%d of them may be this owner's" % len(surroundings.unaccounted(row.reservation.container_id))),
+    ]
+    lines += [
+        ("sibling", "%s, says the %s: %s" % (sibling.path, _source(sibling), _now(sibling, surroundings.boot_id)))
+        for sibling in evidence.siblings
+    ]
+    if evidence.suspect:
+        lines.append(("runtime", "names this container" if evidence.named else "does not name this container"))
+    remembered = evidence.unclaimed
+    if remembered is not None:
+        lines.append(("waited for", "%s; graceSeconds is %d" % (terminal.age(int(remembered.age_s)), surroundings.grace_s)))
+    if evidence.trouble:
+        lines.append(("trouble", evidence.trouble))
+    return lines
+
+
+def _answer(row: Row) -> "Lines":
+    decided = rule(row.reason, row.evidence.trouble)
+    verdict = row.verdict + (": looks STALE, but from a view that no ADD has proven" if row.unproven else "")
+    return [
+        ("verdict", "%s, %s" % (verdict, row.reason)),
+        ("rule", "%s of docs/evidence.md" % decided.where),
+        ("would change", decided.change),
+    ]

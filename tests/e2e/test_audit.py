@@ -1,0 +1,296 @@
+"""`cni-reaper audit` on real nodes: what it shows, what it exits with, and that it changes nothing."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tests.e2e.halt import halted
+from tests.e2e.pair import Pair, container_id
+from tests.neighbours import ROOT
+from tests.node import BIN, DATA_DIR, STATE_DIR, Node, Ran, bridge, host_local, reaper
+
+EXECUTABLE = f"{BIN}/cni-reaper"
+SCHEMA = json.loads((ROOT / "docs" / "audit.schema.json").read_bytes())
+DEAD = "d" * 64
+ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+def audit(node: Node, *arguments: str, **environment: str) -> Ran:
+    """Run the command."""
+    return node.run([EXECUTABLE, "audit", *arguments], env=environment)
+
+
+def found(node: Node, *arguments: str, rc: int) -> Any:
+    """Run it with --json, see that the schema holds, and return its one network."""
+    ran = audit(node, "--json", *arguments)
+    assert ran.rc == rc, str(ran)
+    report = ran.json()
+    jsonschema.validate(report, SCHEMA)
+    assert bool(report["problems"]) <= (rc == 2)
+    (network,) = report["networks"]
+    return network
+
+
+def verdicts(network: Any) -> dict[str, tuple[str, str]]:
+    """Return address -> (verdict, reason)."""
+    return {one["address"]: (one["verdict"], one["reason"]) for one in network["reservations"]}
+
+
+@pytest.fixture
+def pair(node: Node) -> Pair:
+    """A network whose view was proven by a live pod's ADD: 10.66.0.2."""
+    pair = Pair(node)
+    living = node.pod()
+    assert pair.add(living) == "10.66.0.2"
+    return pair
+
+
+def files(node: Node, *places: str) -> dict[str, tuple[int, int, bytes]]:
+    """Return (inode, mtime, content) of every file below some places."""
+    return {
+        str(file): (file.stat().st_ino, file.stat().st_mtime_ns, file.read_bytes())
+        for place in places
+        for file in node.path(place).rglob("*")
+        if file.is_file()
+    }
+
+
+def test_a_healthy_node(pair: Pair) -> None:
+    """Everybody lives: exit code 0, a row for the pod with its reason."""
+    assert verdicts(found(pair.node, rc=0)) == {"10.66.0.2": ("LIVE", "netns there")}
+    table = audit(pair.node).check().out.decode().splitlines()
+    assert table[0].split() == ["ADDRESS", "VERDICT", "REASON", "POD", "CONTAINER", "IFNAME", "AGE"]
+    assert table[1].split()[:4] == ["10.66.0.2", "LIVE", "netns", "there"]
+    assert "net: 1 reservations: 1 LIVE, 0 STALE, 0 UNKNOWN" in [line.strip() for line in table]
+
+
+def test_leaks_and_what_nobody_knows(pair: Pair) -> None:
+    """A leak is STALE and makes the exit code 1; a person's note is UNKNOWN and does not; nothing is written anywhere."""
+    node = pair.node
+    node.reserve("net", "10.66.0.9", "reserved")
+    assert found(node, rc=0)["unknown"] == 1
+    node.reserve("net", "10.66.0.7", DEAD)
+    gone = node.pod()
+    address = pair.add(gone)
+    gone.delete()
+    node.reserve("net", "10.66.0.7", DEAD)  # the ADD has freed it
+    before = files(node, "/var/lib/cni", "/run/cni-reaper", "/var/log")
+    network = found(node, rc=1)
+    assert verdicts(network) == {
+        "10.66.0.2": ("LIVE", "netns there"),
+        address: ("STALE", "netns gone"),
+        "10.66.0.7": ("STALE", "no netns left"),
+        "10.66.0.9": ("UNKNOWN", "no runtime's ID"),
+    }
+    assert (network["live"], network["stale"], network["unknown"]) == (1, 2, 1)
+    assert audit(node, "--map").rc == 1
+    assert files(node, "/var/lib/cni", "/run/cni-reaper", "/var/log") == before
+
+
+def test_a_view_that_nobody_has_proven(node: Node) -> None:
+    """Before any ADD of this boot a leak is not called stale; the exit code is 2, and stderr says why."""
+    node.reserve("net", "10.66.0.7", DEAD)
+    assert verdicts(found(node, rc=2)) == {"10.66.0.7": ("UNKNOWN", "no netns left")}
+    assert b"no ADD of this boot" in audit(node).err
+
+
+def test_a_store_that_cannot_be_read(pair: Pair) -> None:
+    """A network that is no directory is a problem that is named, the others are shown all the same."""
+    pair.node.path(f"{DATA_DIR}/other").symlink_to("/nowhere")
+    assert audit(pair.node, "--network", "other").rc == 2
+    ran = audit(pair.node, "--json", "--network", "other", "--network", "net")
+    assert ran.rc == 2
+    assert [one["name"] for one in ran.json()["networks"]] == ["net"]
+    assert "other" in ran.json()["problems"][0]
+
+
+def test_no_store_at_all(node: Node) -> None:
+    """A node that host-local has never run on is clean."""
+    assert audit(node).check().out.strip() == b"no network has a reservation here"
+    assert audit(node, "--network", "net").rc == 2
+
+
+def test_the_pool(pair: Pair) -> None:
+    """With the range known: its use, and a picture that has a letter for each address."""
+    node = pair.node
+    node.reserve("net", "10.66.0.7", DEAD)
+    node.reserve("net", "10.66.0.9", "reserved")
+    network = found(node, "--subnet", "10.66.0.0/24", rc=1)
+    assert network["pool"] == {"size": 253, "used": 3}
+    lines = audit(node, "--map", "--subnet", "10.66.0.0/24").out.decode().splitlines()
+    drawn = "".join(line.split()[1] for line in lines[:4])
+    assert drawn == "--L....S.?" + "." * 245 + "-"
+    assert lines[1].split()[0] == "10.66.0.64"
+
+
+def test_a_reservation_outside_the_range(pair: Pair) -> None:
+    """host-local will never give it, and nobody looks at it: the store is wrong."""
+    assert found(pair.node, "--subnet", "10.66.0.0/24", rc=0)["outside"] == []
+    pair.node.reserve("net", "10.67.0.9", container_id("pod-1"))
+    assert found(pair.node, "--subnet", "10.66.0.0/24", rc=2)["outside"] == ["10.67.0.9"]
+
+
+@pytest.fixture
+def bridged(node: Node) -> Node:
+    """A node with a bridge network, so that pods have their address on an interface."""
+    node.conflist("net", [reaper(), bridge(host_local("10.55.0.0/26"))])
+    return node
+
+
+def test_a_live_address_without_a_reservation(bridged: Node) -> None:
+    """Somebody ran rm in /var/lib/cni: the address can be given twice, and audit names the netns."""
+    pod = bridged.pod()
+    bridged.cnitool("add", "net", pod).check()
+    bridged.cnitool("add", "net", bridged.pod()).check()
+    assert found(bridged, "--subnet", "10.55.0.0/26", rc=0)["unreserved"] == []
+    bridged.path(f"{DATA_DIR}/net/10.55.0.2").unlink()
+    (one,) = found(bridged, "--subnet", "10.55.0.0/26", rc=2)["unreserved"]
+    assert (one["address"], one["holders"][0]["netns"]) == ("10.55.0.2", pod.path)
+    assert b"10.55.0.2 is in use without a reservation" in audit(bridged, "--subnet", "10.55.0.0/26").out
+
+
+def test_two_holders_of_one_address(bridged: Node) -> None:
+    """An address that another netns has as well."""
+    pod, other = bridged.pod(), bridged.pod()
+    bridged.cnitool("add", "net", pod).check()
+    assert found(bridged, rc=0)["doubles"] == []
+    bridged.add_link("eth0", "veth", other.path, peer="far")
+    bridged.add_address("eth0", "10.55.0.2/32", other.path)
+    (one,) = found(bridged, rc=2)["doubles"]
+    assert {holder["netns"] for holder in one["holders"]} == {pod.path, other.path}
+    bridged.delete_address("eth0", "10.55.0.2/26", pod.path)
+    (one,) = found(bridged, rc=2)["doubles"]
+    assert [holder["netns"] for holder in one["holders"]] == [other.path]
+
+
+def test_a_moment_is_no_finding(bridged: Node) -> None:
+    """A DEL gives the address back before it removes the interface: what is so at one look only is not reported."""
+    bridged.cnitool("add", "net", bridged.pod()).check()
+    reservation = bridged.path(f"{DATA_DIR}/net/10.55.0.2")
+    owner = reservation.read_bytes()
+    reservation.unlink()
+    look = bridged.plugin_command("ADD", {})
+    look["argv"] = [EXECUTABLE, "audit", "--json", "--subnet", "10.55.0.0/26"]
+    look["env"] = {name: value for name, value in look["env"].items() if not name.startswith("CNI_")}
+    between = halted(bridged, look, "clock_nanosleep")  # the first look is done, and it waits for the second
+    reservation.write_bytes(owner)
+    (network,) = between.go_on()["networks"]
+    assert network["unreserved"] == []
+
+
+def test_large_networks_show_what_is_not_live(pair: Pair) -> None:
+    """Above 512 reservations the LIVE ones are left out, and said to be; --all has them and whole IDs."""
+    node = pair.node
+    for number in range(600):
+        node.reserve("net", f"10.66.{1 + number // 200}.{number % 200}", f"{number:064x}")
+    lines = audit(node).out.decode().splitlines()
+    assert not [line for line in lines if " LIVE " in line and line.startswith("10.")]
+    assert any("1 LIVE ones are not shown" in line for line in lines)
+    assert len([line for line in lines if " STALE " in line and line.startswith("10.")]) == 600
+    assert f"{7:064x}" in audit(node, "--all").out.decode()
+    folded = audit(node, "--map", "--subnet", "10.66.0.0/16").out.decode()
+    assert "each letter: 64 addresses" in folded
+
+
+def on_a_terminal(node: Node, command: str, answer: str = "", **environment: str) -> Ran:
+    """Run a command under a terminal of its own, a hundred columns wide."""
+    line = f"stty cols 100 rows 40; {command}"
+    return node.run(["script", "-qec", line, "/dev/null"], env={"TERM": "xterm-256color", **environment}, stdin=answer.encode())
+
+
+def test_colours(pair: Pair) -> None:
+    """Colours on a terminal, none with NO_COLOR, none in a pipe."""
+    pair.node.reserve("net", "10.66.0.7", DEAD)
+    assert not ESCAPE.search(audit(pair.node, TERM="xterm-256color").out)
+    coloured = on_a_terminal(pair.node, f"{EXECUTABLE} audit")
+    assert b"\x1b[1;31mSTALE" in coloured.out
+    plain = on_a_terminal(pair.node, f"{EXECUTABLE} audit", NO_COLOR="1")
+    assert b"STALE" in plain.out
+    assert not re.search(rb"\x1b\[[0-9;]*3[0-9]m", plain.out)
+
+
+def test_what_others_have_written_moves_no_cursor(pair: Pair) -> None:
+    """A pod's name is whatever CNI_ARGS said."""
+    node = pair.node
+    pod = node.pod()
+    args = "K8S_POD_NAMESPACE=n;K8S_POD_NAME=\x1b[2Jx"
+    node.plugin("ADD", pair.head, netns=pod, container_id=container_id("evil"), args=args).check()
+    pair.take(pod, container_id("evil"))
+    assert list(node.path(f"{STATE_DIR}/net").glob(container_id("evil") + "*"))
+    ran = audit(node).check()
+    assert b"\x1b" not in ran.out
+    assert b"n/\\x1b[2Jx" in ran.out
+
+
+def test_the_pod_of_an_owner_without_a_record_is_in_libcnis_cache(pair: Pair) -> None:
+    """On the day of the installation nobody has a record: the names come from libcni's own notes."""
+    node = pair.node
+    node.reserve("net", "10.66.0.7", DEAD)
+    node.path("/var/lib/cni/results").mkdir(parents=True, exist_ok=True)
+    entry = {
+        "kind": "cniCacheV1",
+        "containerId": DEAD,
+        "ifName": "eth0",
+        "networkName": "net",
+        "netns": "/run/netns/gone",
+        "cniArgs": [["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "shop"], ["K8S_POD_NAME", "cart-0"]],
+        "result": {},
+    }
+    node.write(f"/var/lib/cni/results/net-{DEAD}-eth0", json.dumps(entry))
+    (row,) = [one for one in found(node, rc=1)["reservations"] if one["address"] == "10.66.0.7"]
+    assert row["pod"] == "shop/cart-0"
+
+
+def test_watch(pair: Pair) -> None:
+    """It looks again and again, a JSON document a line, until SIGINT; then it exits with what it saw last."""
+    pair.node.reserve("net", "10.66.0.7", DEAD)
+    argv = ["timeout", "--preserve-status", "-s", "INT", "3", EXECUTABLE, "audit", "--json", "--watch", "0.2"]
+    ran = pair.node.run(argv)
+    reports = [json.loads(line) for line in ran.out.splitlines()]
+    assert ran.rc == 1
+    assert len(reports) > 2
+    for report in reports:
+        jsonschema.validate(report, SCHEMA)
+    shown = on_a_terminal(pair.node, f"timeout -s INT 2 {EXECUTABLE} audit --watch 0.2")
+    assert shown.out.count(b"10.66.0.7") > 2
+    assert b"Traceback" not in shown.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--network", "a/b"), "is no name of a network"),
+        (("--data-dir", "relative"), "is no absolute path"),
+        (("--watch", "0"), "is no number of seconds"),
+        (("--subnet", "usePodCidr"), "a range cannot be read"),
+    ],
+)
+def test_wrong_arguments(node: Node, arguments: tuple[str, ...], says: str) -> None:
+    """One sentence, exit code 2, no traceback."""
+    ran = audit(node, *arguments)
+    assert ran.rc == 2
+    assert says in ran.err.decode()
+    assert "Traceback" not in ran.text
+
+
+def test_the_reader_may_go(pair: Pair) -> None:
+    """`audit | head` ends without a traceback."""
+    for number in range(100):
+        pair.node.reserve("net", f"10.66.1.{number}", f"{number:064x}")
+    ran = pair.node.run(["bash", "-c", f"{EXECUTABLE} audit --all | head -1"]).check()
+    assert ran.err == b""
+
+
+def test_not_root(pair: Pair, tmp_path: Path) -> None:
+    """Who may not look into the pods' namespaces is told so, and nothing is called stale."""
+    pair.node.reserve("net", "10.66.0.7", DEAD)
+    os.chmod(tmp_path, 0o755)
+    ran = pair.node.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", EXECUTABLE, "audit", "--json"])
+    assert ran.rc == 2, str(ran)
+    assert all(one["stale"] == 0 for one in ran.json()["networks"])
+    assert ran.json()["problems"]
