@@ -1,0 +1,95 @@
+"""The shell blocks of README.md and docs/, run on a private node as a reader would, one document after the other.
+
+A line with `# exit code N` at its end must exit with N, every other with 0.
+"""
+
+import re
+import textwrap
+
+from tests.neighbours import ROOT
+from tests.node import Node
+
+NOT_RUN = {
+    "./build.sh demo     #": "CI runs these verbs themselves; whether they are there: test_the_verbs_of_build_sh",
+}
+DEAD = "d" * 64
+
+
+def blocks(document: str, kind: str = "sh") -> list[str]:
+    """Return the blocks of a kind of a document, in order."""
+    found = re.findall(rf"^( *)```{kind}\n(.*?)^ *```$", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(text) for _, text in found]
+
+
+def run(node: Node, block: str) -> str:
+    """Run a block line by line in one shell; return what it printed."""
+    script = re.sub(
+        r"^(?P<line>[^#\n]+?)\s*#(?P<said>.*)exit code (?P<code>\d+).*$",
+        r"code=0; \g<line> || code=$?; [ $code = \g<code> ] || { echo 'exit code' $code 'of' '\g<line>' >&2; exit 99; }",
+        block,
+        flags=re.MULTILINE,
+    )
+    environment = {"NETCONFPATH": "/etc/cni/net.d", "CNI_PATH": "/opt/cni/bin"}
+    path = f"{node.neighbours.cnitool.parent}:/opt/cni/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    ran = node.run(["bash", "-euo", "pipefail", "-c", f"cd {ROOT}\n{script}"], env={"PATH": path, **environment}, timeout=120)
+    assert ran.rc == 0, f"{block}\n{ran}"
+    return ran.text
+
+
+def test_every_block_is_run() -> None:
+    """A document with a shell block is read below, or the block says why it is not."""
+    documents = {path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")) if blocks(str(path.relative_to(ROOT)))}
+    assert {str(path.relative_to(ROOT)) for path in documents} == {
+        "README.md",
+        "docs/commands.md",
+        "docs/operations.md",
+        "docs/runtimes.md",
+    }
+
+
+def test_the_verbs_of_build_sh() -> None:
+    """What the documents tell to run with build.sh is a verb of it."""
+    usage = (ROOT / "build.sh").read_text()
+    documents = [
+        ROOT / "README.md",
+        *(ROOT / "docs").glob("*.md"),
+        *ROOT.glob("*/README.md"),
+        *(ROOT / "tests").glob("*/README.md"),
+    ]
+    verbs = {verb for path in documents for verb in re.findall(r"\./build\.sh ([a-z][a-z-]+)", path.read_text())}
+    assert {"demo", "test", "release"} <= verbs
+    for verb in verbs:
+        assert re.search(rf"^  {verb} ", usage, re.MULTILINE), verb
+
+
+def test_from_the_installation_to_the_uninstallation(node: Node) -> None:
+    """README, commands and operations on one node: leaks that the text speaks of are there, and go when it says so."""
+    node.path("/opt/cni/bin/cni-reaper").unlink()
+    two_commands, install, by_hand = blocks("README.md")
+    assert two_commands.startswith(tuple(NOT_RUN))
+    run(node, install)
+    (conflist,) = blocks("README.md", "json")
+    node.write("/etc/cni/net.d/10-cbr0.conflist", conflist)
+    assert "event=reaped" in run(node, by_hand)
+    node.path("/run/cni-reaper/views").unlink()  # as on a node on which it has never run
+    node.reserve("cbr0", "10.42.0.40", DEAD)
+    look, dry, see, wet, full, upgrade, out = blocks("docs/operations.md")
+    assert "no ADD of this boot" in run(node, look)
+    run(node, dry)
+    assert "would-reap" in run(node, see)
+    assert "1 LIVE, 1 STALE" in run(node, "cni-reaper audit || true")
+    run(node, wet)
+    assert len(node.reservations("cbr0")) == 2
+    live = node.reservations("cbr0")
+    (commands,) = blocks("docs/commands.md")
+    address = min(live)
+    run(node, commands.replace("10.42.0.2", address))
+    (sentinel,) = blocks("docs/runtimes.md")
+    run(node, sentinel)
+    assert "10.42.0.250" in node.reservations("cbr0")
+    assert "address=10.42.0.250" in run(node, full)
+    assert node.reservations("cbr0") == live
+    assert "cni-reaper " in run(node, upgrade)
+    run(node, out)
+    assert node.reservations("cbr0") == {}
+    assert not node.path("/var/lib/cni/reaper").exists()
