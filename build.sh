@@ -185,7 +185,7 @@ demo() {
 
 test_tools() {
     ((EUID == 0)) || fail "the tests make private nodes (mount, network and PID namespaces): run as root"
-    node_tools jq=jq strace=strace setpriv=util-linux flock=util-linux pkill=procps "/usr/lib/$(uname -m)-linux-gnu/libseccomp.so.2=libseccomp2" /usr/lib/cni/host-local=containernetworking-plugins
+    node_tools jq=jq strace=strace setpriv=util-linux flock=util-linux pkill=procps script=bsdutils zsh=zsh fish=fish groff=groff-base "/usr/lib/$(uname -m)-linux-gnu/libseccomp.so.2=libseccomp2" /usr/lib/cni/host-local=containernetworking-plugins
     freeze
     python_env requirements/dev.txt
     go_tools
