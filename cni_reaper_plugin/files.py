@@ -80,7 +80,7 @@ def make_directory(path: str, mode: int) -> None:
 
 
 def _new_file(dir_fd: int) -> tuple[int, str]:
-    """Create a file under a fresh temporary name; processes of other PID namespaces may have our number."""
+    """Create a file under a fresh temporary name, mode 0600; processes of other PID namespaces may have our number."""
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC | posix.O_NOFOLLOW
     for attempt in range(100):
         name = "%s%d-%d" % (TEMPORARY, posix.getpid(), attempt)
@@ -91,14 +91,16 @@ def _new_file(dir_fd: int) -> tuple[int, str]:
     raise FileExistsError(errno.EEXIST, "100 temporary files of dead processes are in the way")
 
 
-def replace(name: str, data: bytes, dir_fd: int) -> None:
-    """Write a file by temporary file and rename(2), mode 0600, so that a reader sees the old or the new, never a part.
+def replace(name: str, data: bytes, dir_fd: int, mode: int = 0o600) -> None:
+    """Write a file by temporary file and rename(2), so that a reader sees the old or the new, never a part.
 
-    Raises OSError, and leaves no temporary file then.
+    mode: whatever the umask is. Raises OSError, and leaves no temporary file then.
     """
     fd, temporary = _new_file(dir_fd)
     try:
         try:
+            if mode != 0o600:
+                posix.fchmod(fd, mode)
             rest = data
             while rest:
                 rest = rest[posix.write(fd, rest) :]
@@ -108,3 +110,8 @@ def replace(name: str, data: bytes, dir_fd: int) -> None:
     except OSError:
         posix.unlink(temporary, dir_fd=dir_fd)
         raise
+
+
+def drop(name: str, dir_fd: int) -> None:
+    """Remove a file that has been read, and whose content is kept elsewhere from now on. Raises OSError."""
+    posix.unlink(name, dir_fd=dir_fd)

@@ -57,13 +57,14 @@ def usable(data_dir: str) -> None:
 
 
 class Network:
-    """The directory of one network. Holds a directory descriptor; a context manager."""
+    """The directory of one network. Holds a directory descriptor; a context manager. listed: how many `addresses` found last."""
 
-    __slots__ = ("_fd", "name")
+    __slots__ = ("_fd", "listed", "name")
 
     def __init__(self, data_dir: str, name: str) -> None:
         """Open the directory; `name` is a valid network name. Raises OSError: ENOTDIR or ELOOP for a symlink."""
         self.name = name
+        self.listed = 0
         self._fd = posix.open(data_dir + "/" + name, _DIRECTORY)
 
     def __enter__(self) -> "Network":
@@ -75,7 +76,9 @@ class Network:
     def addresses(self) -> list[str]:
         """Return the names of the regular files that look like addresses. Raises OSError."""
         with posix.scandir(self._fd) as entries:
-            return [entry.name for entry in entries if is_address_like(entry.name) and entry.is_file(follow_symlinks=False)]
+            found = [entry.name for entry in entries if is_address_like(entry.name) and entry.is_file(follow_symlinks=False)]
+        self.listed = len(found)
+        return found
 
     def identity(self, address: str) -> tuple[int, int]:
         """Return the inode number and the ctime of a reservation's file; (0, 0) when it is gone. Raises OSError."""
