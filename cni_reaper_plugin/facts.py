@@ -353,6 +353,7 @@ class Settings:
         "grace_s",
         "log_file",
         "log_level",
+        "metrics_file",
         "networks",
         "reap_on",
         "state_dir",
@@ -369,3 +370,4 @@ class Settings:
         self.budget_ms = 500
         self.log_file = ""
         self.log_level = "info"
+        self.metrics_file = ""

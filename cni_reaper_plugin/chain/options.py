@@ -9,6 +9,7 @@ from cni_reaper_plugin.facts import Settings
 
 VERBS_THAT_REAP = ("ADD", "DEL", "GC", "STATUS")
 LEAST_GRACE_S = 300
+METRICS_END = ".prom"  # node_exporter reads no other; and no slip of the pen has us write over a file of another kind
 KEYS = {
     "datadir": "dataDir",
     "networks": "networks",
@@ -20,6 +21,7 @@ KEYS = {
     "budgetms": "budgetMs",
     "logfile": "logFile",
     "loglevel": "logLevel",
+    "metricsfile": "metricsFile",
 }
 """The options, by their letters alone."""
 
@@ -35,6 +37,7 @@ def read(config: dict[str, object], name: str) -> tuple[Settings, list[str]]:
     settings.data_dir = options.path("dataDir", settings.data_dir)
     settings.state_dir = options.path("stateDir", settings.state_dir)
     settings.log_file = options.path("logFile", settings.log_file)
+    settings.metrics_file = options.path("metricsFile", settings.metrics_file, METRICS_END)
     settings.cache_dirs = options.strings("cacheDirs", settings.cache_dirs, _is_path, "absolute paths")
     settings.networks = options.strings(
         "networks", settings.networks, lambda one: one == "*" or valid_name(one), 'network names, or ["*"]'
@@ -68,12 +71,12 @@ class _Options:
     def _refuse(self, key: str, wanted: str) -> None:
         self.problems.append("%s must be %s" % (key, wanted))
 
-    def path(self, key: str, default: str) -> str:
-        """Read an absolute path, without the slash at its end."""
+    def path(self, key: str, default: str, end: str = "") -> str:
+        """Read an absolute path, without the slash at its end; `end`: how its name must end."""
         value = self._config.get(key, default)
-        if isinstance(value, str) and (_is_path(value) or value == default):
+        if isinstance(value, str) and ((_is_path(value) and value.endswith(end)) or value == default):
             return value.rstrip("/") or value[:1]
-        self._refuse(key, "an absolute path")
+        self._refuse(key, "an absolute path" + (" that ends in " + end if end else ""))
         return default
 
     def strings(self, key: str, default: list[str], fits: "Callable[[str], bool]", wanted: str) -> list[str]:

@@ -20,8 +20,8 @@ the runtime's protocol, by hand:
   cnitool add|check|del|gc|status NETWORK /run/netns/NAME    (NETCONFPATH, CNI_PATH set)
 
 options of the conflist entry: dataDir networks stateDir cacheDirs reapOn dryRun graceSeconds budgetMs
-logFile logLevel; each is explained in the project's docs/options.md. What was reaped and why is in syslog
-(ident cni-reaper) and in logFile."""
+logFile logLevel metricsFile; each is explained in the project's docs/options.md. What was reaped and why is
+in syslog (ident cni-reaper) and in logFile."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ RIGHT: dict[str, tuple[str, Any]] = {
     "budgetMs": ("budget_ms", 1),
     "logFile": ("log_file", "/log"),
     "logLevel": ("log_level", "debug"),
+    "metricsFile": ("metrics_file", "/m/cni-reaper.prom"),
 }
 WRONG: dict[str, tuple[Any, ...]] = {
     "dataDir": (7, None, "", "a", [], "/a\0b"),
@@ -31,6 +32,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "budgetMs": (0, -1, 0.5, "500", None, True),
     "logFile": (7, None, "a.log", "/a\0b", []),
     "logLevel": ("INFO", "", None, 7, ["info"], {}),
+    "metricsFile": (7, None, "a.prom", "/a", "/a.prom/", "/a.prom.bak", "/a\0.prom", ["/a.prom"]),
 }
 ONE_BY_ONE = [(key, value) for key, wrong in WRONG.items() for value in wrong]
 
@@ -55,6 +57,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "budget_ms": 500,
         "log_file": "",
         "log_level": "info",
+        "metrics_file": "",
     }
 
 
