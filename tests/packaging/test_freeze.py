@@ -2,6 +2,7 @@
 
 import marshal
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -134,6 +135,46 @@ def test_hot_modules_run_and_find_their_cold_ones(tmp_path: Path) -> None:
     done = subprocess.run(argv, capture_output=True, check=True, text=True)
     room = "cni_reaper_plugin.room"
     assert done.stdout.split() == [f"{room}.cold", "cni_reaper_plugin.other", room, "cni_reaper_plugin/room/hot.py"]
+
+
+def test_cold_modules_are_read_from_their_files(tmp_path: Path) -> None:
+    """A package reads a cold module itself; what it cannot read or understand is importlib's, with importlib's words for it."""
+    sources = {"__init__.py": "", "__main__.py": "", "good.py": "from . import also", "also.py": "", "broken.py": "1 / 0"}
+    root = made(tmp_path, {**sources, "old.py": "", "cut.py": "", "room/__init__.py": "", "room/cold.py": ""})
+    package = root / "cni_reaper_plugin"
+    for file in package.rglob("*.py"):
+        py_compile.compile(str(file), str(file.with_suffix(".pyc")), doraise=True)
+        file.unlink()
+    (package / "old.pyc").write_bytes(b"\0" * 4 + (package / "old.pyc").read_bytes()[4:])
+    (package / "cut.pyc").write_bytes((package / "cut.pyc").read_bytes()[:40])
+    script = """if True:
+        import marshal, sys
+        scope = {"__name__": "bootstrap"}
+        exec(marshal.load(open(sys.argv[1], "rb")), scope)
+        scope["run_modules"]([("cni_reaper_plugin", True, compile("", "", "exec"))], sys.argv[2])
+        for name in ("good", "also", "broken", "old", "cut", "missing", "room"):
+            try:
+                exec("from cni_reaper_plugin import " + name)
+                module = sys.modules["cni_reaper_plugin." + name]
+                said = "itself" if module.__spec__ is None else "importlib"
+            except Exception as e:
+                said = type(e).__name__
+                assert "cni_reaper_plugin." + name not in sys.modules
+            print(name, said)
+    """
+    made_without_it = modules.bootstrap_with(ROOT / "packaging" / "bootstrap.py", ROOT)
+    (tmp_path / "bootstrap").write_bytes(marshal.dumps(made_without_it))
+    argv = [sys.executable, "-I", "-S", "-c", script, str(tmp_path / "bootstrap"), str(root)]
+    done = subprocess.run(argv, capture_output=True, check=True, text=True)
+    assert dict(line.split() for line in done.stdout.splitlines()) == {
+        "good": "itself",
+        "also": "itself",
+        "broken": "ZeroDivisionError",
+        "old": "ImportError",
+        "cut": "EOFError",
+        "missing": "ImportError",
+        "room": "importlib",
+    }
 
 
 def test_holds_nothing_it_does_not_use(bundle: Path) -> None:
