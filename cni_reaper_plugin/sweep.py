@@ -24,6 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cni_reaper_plugin.metrics import Tally
+
     Allow = Callable[[], None]
 
 
@@ -33,25 +35,46 @@ def run(call: Call, settings: Settings, log: Log, allow: "Allow", wall_s: float 
     allow: fills in call.may_reap, what this call's view allows, see facts.Call; asked before anything is called stale;
     wall_s: for the whole call.
     """
+    tally = _tally(log) if settings.metrics_file else None
+    log = tally or log
     budget = Budget(wall_s, settings.budget_ms)
     for number, network in enumerate(_networks(call, settings, log)):
         if number and not budget.wall_left_s():
             log.info(
                 "sweep-cut", network=network, reason="this call has taken all its time; the next one begins at another network"
             )
-            return
+            break
         budget.next_sweep()
+        if tally is not None:
+            tally.begin()
+        listed = None
         try:
-            _sweep(network, call, settings, budget, log, allow)
+            listed = _sweep(network, call, settings, budget, log, allow)
         except store.LockTimeoutError:
             log.warning("sweep-skipped", network=network, reason="host-local's lock was held by others all the time")
         except (SkippedError, OSError) as e:
             log.warning("sweep-skipped", network=network, reason=str(e))
         except StrandedError as e:
             log.error("sweep-skipped", network=network, reason=str(e))
-            return
+            break
         except Exception as e:  # noqa: BLE001  the reaper is never the cause of a failed pod
             log.error("sweep-skipped", network=network, reason=DEFECT % e)
+        finally:
+            if tally is not None:
+                tally.end(network, listed, judged=call.may_reap != "rebooted")
+    if tally is not None:
+        tally.save(settings.metrics_file)
+
+
+def _tally(log: Log) -> "Tally | None":
+    """Return a log that counts for metricsFile; None where a damaged bundle has lost it, which is no reason not to reap."""
+    try:
+        from cni_reaper_plugin import metrics
+
+        return metrics.Tally(log)
+    except Exception as e:  # noqa: BLE001  a file that is not there, or not what it was
+        log.debug("not-counted", reason=DEFECT % e)
+        return None
 
 
 def _networks(call: Call, settings: Settings, log: Log) -> list[str]:
@@ -68,17 +91,20 @@ def _networks(call: Call, settings: Settings, log: Log) -> list[str]:
     return sorted(found[turn:] + found[:turn], key=lambda name: name != own)
 
 
-def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Log, allow: "Allow") -> None:
-    """Sweep one network. Raises OSError, SkippedError and LockTimeoutError; then nothing, or not all, was reaped."""
+def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Log, allow: "Allow") -> int:
+    """Sweep one network; return how many reservations it had.
+
+    Raises OSError, SkippedError and LockTimeoutError; then nothing, or not all, was reaped.
+    """
     try:
         directory = store.Network(settings.data_dir, network)
     except FileNotFoundError:
         log.info("sweep-skipped", network=network, reason="no reservations here yet: no %s/%s" % (settings.data_dir, network))
-        return
+        return 0
     with directory:
         candidate, reservations = first_look.candidate(directory, call, settings, budget, log)
         if candidate is None and call.verb == "ADD":
-            return  # what else there is to do can wait for a call that nobody waits for
+            return directory.listed  # what else there is to do can wait for a call that nobody waits for
         allow()
         if candidate is not None:
             if not call.may_reap:
@@ -95,6 +121,7 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
                 posix.close(gate)
     if reservations is not None and call.may_reap == "all" and not settings.dry_run:
         expiry.drop_records(network, reservations, settings)
+    return directory.listed
 
 
 def _one_at_a_time(network: str, budget: Budget) -> int:

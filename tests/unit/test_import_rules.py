@@ -24,7 +24,7 @@ FLOORS = (
     ("reap",),
     ("judging",),
     ("first_look",),
-    ("report", "expiry"),
+    ("report", "expiry", "metrics"),
     ("judge", "evidence"),
     ("store",),
     ("rtnetlink",),
@@ -44,6 +44,7 @@ COLD = (
     "evidence.unclaimed",
     "evidence.visible",
     "judging",
+    "metrics",
     "operator",
     "reap",
     "report",
@@ -161,6 +162,12 @@ def test_there_are_no_circles() -> None:
     assert known == {}
 
 
+def test_only_the_sweep_counts() -> None:
+    """What is counted is what a sweep says in its log; nobody else knows of it, and it knows neither store nor verdict."""
+    assert {one.module for one in OURS if one.target == "metrics"} == {"sweep"}
+    assert {one.target for one in OURS if one.module == "metrics"} == {"", "events", "facts", "files", "flock"}
+
+
 def test_judge_imports_facts_only() -> None:
     """The judge reads no file and no clock: it knows the facts, and nothing else in the world."""
     assert {one.target for one in IMPORTS if one.module == "judge"} == {"facts"}
@@ -220,14 +227,14 @@ def test_who_can_delete_a_file() -> None:
 
 
 def test_who_can_ask_for_it() -> None:
-    """Only `reap` has reservations removed; records are replaced by the verbs and dropped when they are over."""
+    """Only `reap` has reservations removed; records are dropped when they are over, late counts when they have been added."""
     asking = {
         (module, node.attr)
         for module, tree in TREES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in (*DELETING, "drop") and not of_system(node, DELETING)
     }
-    assert asking == {("reap", "remove"), ("chain.recording", "remove"), ("expiry", "drop")}
+    assert asking == {("reap", "remove"), ("chain.recording", "remove"), ("expiry", "drop"), ("metrics", "drop")}
 
 
 def test_who_can_rename_a_file() -> None:
@@ -289,10 +296,10 @@ class Watched:
     loaded: set[str]
 
 
-def watched(node: Node, command: str, container_id: str = "", pod: Pod | None = None) -> Watched:
+def watched(node: Node, command: str, container_id: str = "", pod: Pod | None = None, **options: str) -> Watched:
     """Run a command in a bare interpreter (-I -S) of the node, and return what it imported."""
     script = WATCH.format(path=[str(ROOT), str(Path(orjson.__file__).parent.parent)], package=PACKAGE)
-    conf = {"cniVersion": "1.1.0", "name": "net", "logLevel": "debug", "logFile": LOG_FILE}
+    conf = {"cniVersion": "1.1.0", "name": "net", "logLevel": "debug", "logFile": LOG_FILE, **options}
     command_of = node.plugin_command(command, conf, container_id=container_id, netns=pod)
     command_of["argv"] = [sys.executable, "-I", "-S", "-c", script]
     ran = node.together([command_of])[0].check()
@@ -333,6 +340,18 @@ def test_add_and_del_of_a_healthy_node_are_hot(node: Node) -> None:
     assert_hot(watched(node, "DEL", OWN, own))
     assert node.reservations("net") == {"10.9.0.2": (LIVING, "eth0")}
     assert node.log() == []
+
+
+def test_metrics_are_cold(node: Node) -> None:
+    """With metricsFile an ADD loads one module more, and the clock."""
+    living = node.pod()
+    node.path(f"{DATA_DIR}/net").mkdir(parents=True)
+    watched(node, "ADD", LIVING, living)
+    bare, counted = (watched(node, "ADD", LIVING, living, **more) for more in ({}, {"metricsFile": "/run/own.prom"}))
+    assert_hot(bare)
+    assert {name for name in counted.loaded - bare.loaded if room(name) == PACKAGE} == {f"{PACKAGE}.metrics"}
+    assert {name for name in counted.asked if room(name) != PACKAGE} <= HOT_STDLIB | {"time"}
+    assert node.path("/run/own.prom").exists()
 
 
 def test_the_watch_sees_a_cold_path(node: Node) -> None:

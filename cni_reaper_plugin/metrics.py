@@ -1,0 +1,252 @@
+"""What sweeps do, counted over all calls: a Prometheus textfile (docs/metrics.md), for node_exporter to read.
+
+    <metricsFile>         the text format; its last line is a comment, `# state` and Samples as JSON: all that is read back
+    <metricsFile>.lock    flock: one process at a time reads, adds and writes
+    <metricsFile>.late/   counts of calls that did not get the lock in time, a file each; whoever has it next adds them
+
+A call ends with its process, so the file is all that remembers. One that is missing, or not as we write it, is begun anew.
+Imported when `metricsFile` is set. Nothing here may fail or delay the call: what cannot be counted is not.
+"""
+
+import fcntl
+import posix
+import time
+
+import orjson
+
+from cni_reaper_plugin import __version__, files, flock
+from cni_reaper_plugin.events import Log
+from cni_reaper_plugin.facts import (
+    ADDED_AGAIN,
+    EMPTY,
+    LEFT_BY_DEL,
+    NETNS_GONE,
+    NO_NETNS_LEFT,
+    NOT_LISTED,
+    REBOOTED,
+    UNCLAIMED,
+)
+
+WAIT_S = 0.02  # for the lock: on a busy machine its holder may not be running just now
+MOST_LATE = 1024  # files; when there are as many, nobody has had the lock for long
+LATE_AT_ONCE = 64
+BUCKETS_S = ("0.001", "0.002", "0.005", "0.02", "0.1", "0.5", "5", "+Inf")
+OUTCOMES = ("clean", "reaped", "cut", "skipped", "failed")  # of a sweep to which several apply, the last of them
+REASONS = (REBOOTED, NETNS_GONE, EMPTY, NO_NETNS_LEFT, UNCLAIMED, NOT_LISTED, ADDED_AGAIN, LEFT_BY_DEL)
+FAMILIES = (
+    ("cni_reaper_reaped_total", "counter", "reason", "Reservations that were freed."),
+    ("cni_reaper_would_reap_total", "counter", "reason", "Reservations that were kept for dryRun only, again in each sweep."),
+    ("cni_reaper_sweeps_total", "counter", "outcome", "Sweeps of the network."),
+    ("cni_reaper_sweep_duration_seconds", "histogram", "le", "Wall time of a sweep, waiting for locks included."),
+    (
+        "cni_reaper_kept_unknown",
+        "gauge",
+        "",
+        "Reservations whose owner nobody knew, at the last whole sweep.",
+    ),
+    ("cni_reaper_reservations", "gauge", "verdict", "Reservations that were left by the last whole sweep."),
+    ("cni_reaper_pool_used", "gauge", "", "Addresses that were reserved after the last sweep."),
+    ("cni_reaper_last_sweep_timestamp_seconds", "gauge", "", "When the last sweep was that was neither skipped nor failed."),
+)
+"""Name, type, label besides `network`, and help, in the order of the file."""
+
+Samples = dict[str, dict[str, dict[str, float]]]
+"""Network -> name of a family -> value of its label, "" where it has none -> number. A histogram's sum is under `sum`."""
+
+_STATE = b"\n# state "
+_MODE = 0o644  # node_exporter runs as somebody else
+_LIMIT = 1 << 22
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+_MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
+
+
+class Tally(Log):
+    """A log that counts what it is told of each sweep, passes it on, and brings the file up to date when the call ends."""
+
+    __slots__ = ("_began_s", "_counts", "_freed", "_gauges", "_log", "_outcome", "_stale", "_unknown")
+
+    def __init__(self, log: Log) -> None:
+        """log: to which every event goes on."""
+        self._log = log
+        self._counts: Samples = {}
+        self._gauges: Samples = {}
+        self.begin()
+        self._outcome = -1  # no sweep has begun
+
+    def begin(self) -> None:
+        """Note that the sweep of a network begins."""
+        self._unknown: set[object] = set()
+        self._freed = self._stale = self._outcome = 0
+        self._began_s = time.monotonic()
+
+    def end(self, network: str, listed: int | None, judged: bool) -> None:
+        """Note that the sweep of a network has ended.
+
+        listed: how many reservations there were, None when it was skipped or has failed; judged: it might have freed all that
+        it found stale, so that its verdicts are all there are.
+        """
+        took_s = time.monotonic() - self._began_s
+        outcome, self._outcome = OUTCOMES[self._outcome], -1
+        self._count(network, "cni_reaper_sweeps_total", outcome)
+        for bound in BUCKETS_S:
+            self._count(network, "cni_reaper_sweep_duration_seconds", bound, int(took_s <= float(bound)))
+        self._count(network, "cni_reaper_sweep_duration_seconds", "sum", took_s)
+        if listed is None:
+            return
+        left, unknown = listed - self._freed, len(self._unknown)
+        gauges = self._gauges[network] = {
+            "cni_reaper_last_sweep_timestamp_seconds": {"": time.time()},
+            "cni_reaper_pool_used": {"": left},
+        }
+        if outcome in ("clean", "reaped"):
+            gauges["cni_reaper_kept_unknown"] = {"": unknown}
+            if judged:
+                live = max(0, left - unknown - self._stale)
+                gauges["cni_reaper_reservations"] = {"live": live, "stale": self._stale, "unknown": unknown}
+
+    def save(self, path: str) -> None:
+        """Add the counts to a file, or leave them beside it. Raises nothing: what cannot be counted is logged at `debug`."""
+        try:
+            if self._counts:
+                _update(path, self._counts, self._gauges)
+        except Exception as e:  # noqa: BLE001  whatever it is, no pod fails for its being counted
+            self._log.debug("not-counted", reason=str(e))
+
+    def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
+        """Count an event, then pass it on."""
+        network, reason = str(fields.get("network")), str(fields.get("reason"))
+        if event == "kept":
+            self._unknown.add(fields.get("address"))
+        elif event == "not-reaped":
+            self._stale += 1
+        elif event == "would-reap":
+            self._stale += 1
+            self._count(network, "cni_reaper_would_reap_total", reason)
+        elif event == "reaped":
+            self._freed += 1
+            self._count(network, "cni_reaper_reaped_total", reason)
+            self._ends(network, 1)
+        elif event == "sweep-cut":
+            self._ends(network, 2)
+        elif event == "sweep-skipped" and level != "info":  # a network without reservations yet has nothing to sweep
+            self._ends(network, 3 if level == "warning" else 4)
+        self._log._write(level, event, fields)
+
+    def _ends(self, network: str, outcome: int) -> None:
+        """Note how a sweep ends, or that a network has none: no time is left, or the networks cannot be listed."""
+        if self._outcome < 0:
+            self._count(network, "cni_reaper_sweeps_total", OUTCOMES[outcome])
+        else:
+            self._outcome = max(self._outcome, outcome)
+
+    def _count(self, network: str, family: str, key: str, more: float = 1) -> None:
+        values = self._counts.setdefault(network, {}).setdefault(family, {})
+        values[key] = values.get(key, 0) + more
+
+
+def render(samples: Samples) -> bytes:
+    """Return a file's content: Prometheus' text format, and what `parse` reads. Raises TypeError for numbers that are none."""
+    networks = [(_escaped(network), families) for network, families in samples.items()]
+    lines = []
+    for name, kind, label, about in FAMILIES:
+        lines.append("# HELP %s %s\n# TYPE %s %s" % (name, about, name, kind))
+        for network, families in networks:
+            values = families.get(name, {})
+            if kind == "histogram" and values:
+                lines += ['%s_bucket{network="%s",le="%s"} %d' % (name, network, key, values[key]) for key in BUCKETS_S]
+                lines.append('%s_sum{network="%s"} %.9g' % (name, network, values["sum"]))
+                lines.append('%s_count{network="%s"} %d' % (name, network, values["+Inf"]))
+            elif label:
+                for key, value in values.items():
+                    lines.append('%s{network="%s",%s="%s"} %d' % (name, network, label, _escaped(key), value))
+            elif values:
+                lines.append('%s{network="%s"} %.15g' % (name, network, values[""]))
+    lines.append("# HELP cni_reaper_build_info 1, of the version that has written this.\n# TYPE cni_reaper_build_info gauge")
+    lines.append('cni_reaper_build_info{version="%s"} 1' % _escaped(__version__))
+    return "\n".join(lines).encode("utf-8", "replace") + _STATE + orjson.dumps(samples) + b"\n"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def parse(data: bytes) -> Samples:
+    """Return the samples of what `render` has written. Raises ValueError when that is not the end of it."""
+    samples: Samples = orjson.loads(data.rpartition(_STATE)[2])
+    return samples
+
+
+def add(samples: Samples, counts: Samples) -> None:
+    """Add counts to samples. Raises AttributeError or TypeError when either is something else."""
+    for network, families in counts.items():
+        if network not in samples:  # Prometheus sees an increase from 0 to 1, but none from nothing to 1
+            samples[network] = {
+                "cni_reaper_reaped_total": dict.fromkeys(REASONS, 0),
+                "cni_reaper_sweeps_total": dict.fromkeys(OUTCOMES, 0),
+            }
+        for family, values in families.items():
+            known = samples[network].setdefault(family, {})
+            for key, more in values.items():
+                known[key] = known.get(key, 0) + more
+
+
+def _update(path: str, counts: Samples, gauges: Samples) -> None:
+    """Add counts to a file and set its gauges; without the lock, leave the counts for whoever has it next. Raises OSError."""
+    parent, _, name = path.rpartition("/")
+    directory = posix.open(parent or "/", _DIRECTORY)
+    try:
+        lock = flock.open_lock(name + ".lock", 0o600, directory)
+        try:
+            if not flock.take(lock, fcntl.LOCK_EX, WAIT_S):
+                _leave(path + ".late", counts)
+                return
+            for late in _late(path + ".late"):
+                add(counts, late)
+            try:
+                content = _content(parse(files.read(name, directory, _LIMIT, posix.O_NOFOLLOW)), counts, gauges)
+            except (OSError, *_MALFORMED):
+                content = _content({}, counts, gauges)
+            files.replace(name, content, directory, _MODE)
+        finally:
+            posix.close(lock)
+    finally:
+        posix.close(directory)
+
+
+def _content(samples: Samples, counts: Samples, gauges: Samples) -> bytes:
+    add(samples, counts)
+    for network, families in gauges.items():
+        samples[network].update(families)
+    return render(samples)
+
+
+def _leave(late: str, counts: Samples) -> None:
+    """Leave counts for a later call. The gauges are not left: they would be older than what the file has by then."""
+    files.make_directory(late, 0o700)
+    fd = posix.open(late, _DIRECTORY | posix.O_NOFOLLOW)
+    try:
+        if len(posix.listdir(fd)) < MOST_LATE:
+            files.replace(posix.urandom(8).hex(), orjson.dumps(counts), fd)
+    finally:
+        posix.close(fd)
+
+
+def _late(late: str) -> list[Samples]:
+    """Take away what late calls have left, and return it. What cannot be removed is not counted: it would be in each call."""
+    try:
+        fd = posix.open(late, _DIRECTORY | posix.O_NOFOLLOW)
+    except OSError:
+        return []
+    found: list[Samples] = []
+    try:
+        for name in [one for one in posix.listdir(fd) if not one.startswith(files.TEMPORARY)][:LATE_AT_ONCE]:
+            try:
+                counts: Samples = {}
+                add(counts, orjson.loads(files.read(name, fd, _LIMIT, posix.O_NOFOLLOW)))
+                files.drop(name, fd)
+            except (OSError, *_MALFORMED):
+                continue
+            found.append(counts)
+    finally:
+        posix.close(fd)
+    return found

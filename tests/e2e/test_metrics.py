@@ -1,0 +1,266 @@
+"""The frozen executable keeps its metricsFile: what it frees is counted, no count is lost, nothing at the path fails a pod."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from cni_reaper_plugin import metrics
+from cni_reaper_plugin.facts import EMPTY, NETNS_GONE, NO_NETNS_LEFT
+from tests.e2e.pair import NETWORK, Pair, container_id, until
+from tests.node import DATA_DIR, LOG_FILE, Node, bridge, host_local, reaper
+
+DIRECTORY = "/var/lib/textfiles"
+FILE = f"{DIRECTORY}/cni-reaper.prom"
+MANY = 60
+SOON_S = 1.0
+MS_RDONLY = 1
+
+
+@pytest.fixture
+def pair(node: Node) -> Pair:
+    """A network whose entry has a metricsFile."""
+    node.path(DIRECTORY).mkdir()
+    return Pair(node, metricsFile=FILE, logLevel="debug")
+
+
+def exported(node: Node, file: str = FILE) -> dict[str, float]:
+    """Return what Prometheus' own parser reads: `reaped_total empty` -> value, without the network, which is NETWORK."""
+    found = {}
+    for family in text_string_to_metric_families(node.read(file)):
+        for one in family.samples:
+            labels = dict(one.labels)
+            assert labels.pop("network", NETWORK) == NETWORK
+            found[" ".join((one.name.removeprefix("cni_reaper_"), *labels.values()))] = one.value
+    return found
+
+
+def test_freed_addresses_are_counted_by_reason(pair: Pair) -> None:
+    """Two leaks and an empty file go with one ADD; what lives stays; each process adds to what the last one has left."""
+    node = pair.node
+    live = node.pod("live")
+    node.add_address("lo", pair.add(live) + "/32", live.path)
+    dead = [node.pod(name) for name in ("one", "two")]
+    for pod in dead:
+        pair.add(pod)
+    for pod in dead:
+        pod.delete()
+    node.path(f"{DATA_DIR}/{NETWORK}/10.66.0.77").write_bytes(b"")
+    before = exported(node)
+    assert (before["sweeps_total clean"], before["reaped_total netns gone"]) == (3, 0)
+    pair.reap()
+    after = exported(node)
+    assert after[f"reaped_total {NETNS_GONE}"] == 2
+    assert after[f"reaped_total {EMPTY}"] == after["sweeps_total reaped"] == 1
+    assert [after[f"reservations {one}"] for one in ("live", "stale", "unknown")] == [1, 0, 0]
+    assert after["pool_used"] == 1
+    assert after["sweeps_total clean"] == 3
+    assert after["sweep_duration_seconds_count"] == after["sweep_duration_seconds_bucket +Inf"] == 4
+    assert 0 < after["sweep_duration_seconds_sum"] < 4 * SOON_S
+    pair.give_back(live)
+    assert exported(node)["pool_used"] == 0
+    assert node.path(FILE).stat().st_mode & 0o777 == 0o644
+    assert node.log("not-counted") == []
+
+
+def test_dry_run_is_counted_apart(pair: Pair) -> None:
+    """Under dryRun a leak is counted with each sweep, and stays stale."""
+    pair.leak()
+    for _ in range(2):
+        pair.reap(dryRun=True)
+    after = exported(pair.node)
+    assert (after[f"would_reap_total {NETNS_GONE}"], after[f"reaped_total {NETNS_GONE}"]) == (2, 0)
+    assert (after["reservations stale"], after["reservations live"], after["pool_used"]) == (1, 0, 1)
+
+
+def test_an_owner_that_nobody_knows(pair: Pair) -> None:
+    """A file that a person wrote is unknown in each sweep, of ADD and of DEL, though it is reported once."""
+    node = pair.node
+    path = node.path(f"{DATA_DIR}/{NETWORK}")
+    path.mkdir(parents=True)
+    (path / "10.66.0.9").write_bytes(b"reserved")
+    for verb in ("ADD", "ADD", "DEL"):
+        pair.reap(verb)
+        after = exported(node)
+        assert (after["kept_unknown"], after["reservations unknown"], after["reservations live"]) == (1, 1, 0), verb
+
+
+def test_a_full_pool_is_healed_and_counted(node: Node) -> None:
+    """Under cnitool: the ADD that a full pool would have refused counts what it has freed."""
+    node.path(DIRECTORY).mkdir()
+    node.conflist(NETWORK, [bridge(host_local("10.66.0.0/29"))])
+    dead = [node.pod() for _ in range(5)]
+    for pod in dead:
+        node.cnitool("add", NETWORK, pod).check()
+    for pod in dead:
+        pod.delete()
+    node.conflist(NETWORK, [reaper(metricsFile=FILE), bridge(host_local("10.66.0.0/29"))])
+    node.cnitool("add", NETWORK, node.pod()).check()
+    after = exported(node)
+    assert (after[f"reaped_total {NO_NETNS_LEFT}"], after["sweeps_total reaped"], after["pool_used"]) == (5, 1, 0)
+
+
+def test_parallel_adds_lose_no_count(pair: Pair) -> None:
+    """Sixty ADDs at once, then calls one after the other, which add what was late: each sweep and each leak is counted once."""
+    node = pair.node
+    leaks = [node.pod(f"leak-{number}") for number in range(8)]
+    for pod in leaks:
+        pair.add(pod)
+    for pod in leaks:
+        pod.delete()
+    own = node.pod("own")
+    commands = [
+        node.plugin_command("ADD", pair.head, netns=own, container_id=container_id(f"pod-{number}")) for number in range(MANY)
+    ]
+    for ran in node.together(commands):
+        ran.check()
+    late = node.path(f"{FILE}.late")
+    for _ in range(1 + MANY // metrics.LATE_AT_ONCE):
+        pair.reap()
+    assert not late.exists() or list(late.iterdir()) == []
+    after = exported(node)
+    sweeps = sum(after[f"sweeps_total {outcome}"] for outcome in metrics.OUTCOMES)
+    assert sweeps == after["sweep_duration_seconds_count"] == len(leaks) + MANY + 1 + MANY // metrics.LATE_AT_ONCE
+    assert after[f"reaped_total {NETNS_GONE}"] == len(leaks) == len(node.log("reaped"))
+    assert [one.name for one in node.path(DIRECTORY).iterdir() if one.name.startswith(".new-")] == []
+
+
+def test_a_lock_that_is_held_delays_nothing(pair: Pair) -> None:
+    """Somebody sits on the lock: an ADD goes on soon, and its count is added later."""
+    node = pair.node
+    pair.reap()
+    holder = node.start(["flock", f"{FILE}.lock", "sleep", "infinity"])
+    until(lambda: b"sleep" in node.run(["sh", "-c", "cat /proc/[0-9]*/comm"]).out, "the lock is held")
+    assert min(pair.reap().seconds for _ in range(3)) < SOON_S
+    assert exported(node)["sweeps_total clean"] == 1
+    node.run(["pkill", "-P", str(holder)])
+    node.stop(holder)
+    pair.reap()
+    assert exported(node)["sweeps_total clean"] == 5
+
+
+def directory_at(path: Path) -> None:
+    """Make a directory with something in it."""
+    (path / "in").mkdir(parents=True)
+
+
+def fifo_at(path: Path) -> None:
+    """Make a FIFO that nobody opens."""
+    os.mkfifo(path)
+
+
+def loop_at(path: Path) -> None:
+    """Make a symlink to itself."""
+    path.symlink_to(path.name)
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], None], str, bool]] = {
+    "a directory": (directory_at, "", False),
+    "a FIFO": (fifo_at, "", True),
+    "a symlink loop": (loop_at, "", True),
+    "a symlink to another file": (lambda path: path.symlink_to("/etc/hostname"), "", True),
+    "the lock is a symlink loop": (loop_at, ".lock", False),
+    "the lock is a directory": (directory_at, ".lock", False),
+    "the lock is a FIFO": (fifo_at, ".lock", True),
+    "the late ones are a FIFO": (fifo_at, ".late", True),
+    "the late ones are a symlink": (lambda path: path.symlink_to("/etc"), ".late", True),
+}
+
+
+@pytest.mark.parametrize(("make", "suffix", "is_written"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_nothing_at_the_path_fails_a_pod(pair: Pair, make: Callable[[Path], None], suffix: str, is_written: bool) -> None:
+    """Whatever stands there, ADD and DEL succeed soon and free what is leaked; what it pointed to is as it was."""
+    node = pair.node
+    pair.leak()
+    for entry in node.path(DIRECTORY).iterdir():
+        entry.unlink()
+    before = node.read("/etc/hostname"), node.run(["ls", "/etc"]).out
+    make(node.path(FILE + suffix))
+    ran = pair.reap()
+    assert ran.json() == {"cniVersion": "1.0.0"}
+    assert min(ran.seconds, pair.reap().seconds, pair.reap("DEL").seconds) < SOON_S
+    assert pair.held() == set()
+    assert (node.read("/etc/hostname"), node.run(["ls", "/etc"]).out) == before
+    if is_written:
+        assert exported(node)["sweeps_total reaped"] == 1
+        assert not node.path(FILE).is_symlink()
+    else:
+        assert len(node.log("not-counted")) == 3
+
+
+@pytest.mark.parametrize("trouble", ["read-only", "full", "missing", "a file", "a symlink loop"])
+def test_no_directory_fails_a_pod(pair: Pair, trouble: str) -> None:
+    """The directory cannot be written: the same, and one line at debug for each call."""
+    node = pair.node
+    pair.leak()
+    directory = node.path(DIRECTORY)
+    for entry in directory.iterdir():
+        entry.unlink()
+    if trouble in ("read-only", "full"):
+        node.mount("tmpfs", DIRECTORY, "tmpfs", MS_RDONLY if trouble == "read-only" else 0, "size=4k")
+        if trouble == "full":
+            (directory / "ballast").write_bytes(b"x" * 4096)
+    else:
+        directory.rmdir()
+        if trouble == "a file":
+            directory.write_bytes(b"")
+        elif trouble == "a symlink loop":
+            loop_at(directory)
+    pair.reap()
+    pair.reap("DEL")
+    assert pair.held() == set()
+    assert len(node.log("not-counted")) == 2
+    if trouble == "full":
+        assert {one.name for one in directory.iterdir()} <= {"ballast", "cni-reaper.prom.lock"}
+
+
+def test_a_wrong_name_is_a_wrong_option(pair: Pair) -> None:
+    """A file of another kind is never written over."""
+    node = pair.node
+    pair.leak()
+    before = node.read("/etc/hostname")
+    pair.reap(metricsFile="/etc/hostname")
+    assert "metricsFile must be an absolute path that ends in .prom" in node.log("bad-options")[-1]["reason"]
+    assert (len(pair.held()), node.read("/etc/hostname")) == (1, before)
+
+
+def test_skipped_and_cut_sweeps_are_counted(pair: Pair) -> None:
+    """What cannot be reaped just now is no clean sweep."""
+    node = pair.node
+    pair.leak()
+    node.path(f"{DATA_DIR}/{NETWORK}/lock").unlink()
+    node.path(f"{DATA_DIR}/{NETWORK}/lock").symlink_to("lock")
+    pair.reap()
+    after = exported(node)
+    assert (after["sweeps_total skipped"], after[f"reaped_total {NETNS_GONE}"]) == (1, 0)
+    assert re.search(r"Too many levels|symbolic", node.log("sweep-skipped")[-1]["reason"])
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b""), lambda file: file.write_bytes(b"x" * 99)]
+)
+def test_a_damaged_bundle_counts_nothing_and_reaps(pair: Pair, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    """Without the module that counts, leaks are freed all the same."""
+    node = pair.node
+    pair.leak()
+    shutil.copytree(node.neighbours.reaper.parent, tmp_path / "bundle")
+    damage(tmp_path / "bundle/_internal/cni_reaper_plugin/metrics.pyc")
+    own = node.pod()
+    binary = str(tmp_path / "bundle/cni-reaper")
+    node.plugin("ADD", pair.head, netns=own, container_id=container_id(own.name), binary=binary).check()
+    assert pair.held() == set()
+    assert "bundle is damaged" in node.log("not-counted")[-1]["reason"]
+
+
+def test_without_it_nothing_is_written(node: Node) -> None:
+    """By default there is no such file anywhere beside the log."""
+    pair = Pair(node)
+    pair.leak()
+    pair.reap()
+    found = node.run(["find", "/var/lib", "/var/log", "/run", "-xdev", "-name", "*.prom*"]).out
+    assert found == b""
+    assert node.path(LOG_FILE).exists()
