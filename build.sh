@@ -214,7 +214,13 @@ runtimes() {
         mkdir -p "$old"
         (cd "$old" && apt-get -qq update && apt-get -qq download containerd && dpkg -x containerd_*.deb .)
     fi
-    export CNI_REAPER_CONTAINERD_OLD=$old/usr/bin
+    export CNI_REAPER_CONTAINERD_OLD=$old/usr/bin CNI_REAPER_PROMETHEUS=$build/prometheus-debian/usr/bin
+    if [[ ! -x $CNI_REAPER_PROMETHEUS/promtool ]]; then
+        say "unpacking Debian's Prometheus and node_exporter"
+        mkdir -p "$build/prometheus-debian"
+        (cd "$build/prometheus-debian" && apt-get -qq download prometheus prometheus-node-exporter &&
+            for package in *.deb; do dpkg -x "$package" .; done)
+    fi
     into=$go_dir/bin-kubelet-${kubelet_version#v}
     if [[ ! -x $into/kubelet ]]; then
         say "building the kubelet $kubelet_version (five minutes)"

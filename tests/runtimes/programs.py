@@ -6,8 +6,16 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-PLACES = ("CNI_REAPER_CONTAINERD", "CNI_REAPER_CONTAINERD_OLD", "CNI_REAPER_KUBELET", "CNI_REAPER_CRI", "CNI_REAPER_PAUSE")
-"""Environment variables: directories of containerd 2 and of Debian's, the kubelet, the compiled api.proto, the pause program."""
+PLACES = (
+    "CNI_REAPER_CONTAINERD",
+    "CNI_REAPER_CONTAINERD_OLD",
+    "CNI_REAPER_KUBELET",
+    "CNI_REAPER_CRI",
+    "CNI_REAPER_PAUSE",
+    "CNI_REAPER_PROMETHEUS",
+)
+"""Environment variables: directories of containerd 2 and of Debian's, the kubelet, the compiled api.proto, the pause program,
+Prometheus and its tools."""
 
 
 def given() -> bool:
