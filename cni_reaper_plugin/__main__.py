@@ -3,7 +3,7 @@
 import posix
 
 from cni_reaper_plugin.chain import verbs
-from cni_reaper_plugin.chain.request import SUPPORTED_VERSIONS
+from cni_reaper_plugin.options import SUPPORTED_VERSIONS
 
 ABOUT = "cni-reaper: a CNI plugin that frees host-local reservations whose network namespace is gone; try cni-reaper --help"
 

@@ -17,8 +17,8 @@ from cni_reaper_plugin.chain.errors import (
     IO_FAILURE,
     CNIError,
 )
+from cni_reaper_plugin.options import SUPPORTED_VERSIONS
 
-SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 LATEST_VERSION = SUPPORTED_VERSIONS[-1]
 DEFAULT_VERSION = "0.1.0"  # a config without cniVersion; pkg/types/create (3f51e88)
 

@@ -5,9 +5,9 @@ import posix
 
 import orjson
 
-from cni_reaper_plugin import store, sweep
+from cni_reaper_plugin import options, store, sweep
 from cni_reaper_plugin.attachment import Attachment
-from cni_reaper_plugin.chain import options, recording, result
+from cni_reaper_plugin.chain import recording, result
 from cni_reaper_plugin.chain.errors import (
     BAD_ENVIRONMENT,
     FOREIGN_RESERVATION,
@@ -21,7 +21,6 @@ from cni_reaper_plugin.chain.errors import (
 from cni_reaper_plugin.chain.request import (
     LATEST_VERSION,
     REQUIRED,
-    SUPPORTED_VERSIONS,
     Environment,
     Request,
     read_stdin,
@@ -30,6 +29,7 @@ from cni_reaper_plugin.chain.request import (
 from cni_reaper_plugin.events import DEFECT, Log
 from cni_reaper_plugin.evidence import boot, netns, views
 from cni_reaper_plugin.facts import Call, Netns, Settings
+from cni_reaper_plugin.options import SUPPORTED_VERSIONS
 
 STDIN_WAIT_MS = 100  # VERSION needs nothing from stdin, so an open and silent one must not hold it up
 _FIONREAD = 0x541B  # ioctl_tty(2)

@@ -27,7 +27,7 @@ FLOORS = (
     ("report", "expiry", "metrics"),
     ("judge", "evidence"),
     ("store",),
-    ("rtnetlink",),
+    ("rtnetlink", "options"),
     ("facts",),
     ("attachment", "events", "flock", "files", "clock"),
 )

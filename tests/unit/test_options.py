@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cni_reaper_plugin.chain import options
+from cni_reaper_plugin import options
 from cni_reaper_plugin.facts import Settings
 
 RIGHT: dict[str, tuple[str, Any]] = {
