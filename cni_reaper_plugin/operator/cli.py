@@ -34,6 +34,12 @@ def _audit(given: argparse.Namespace) -> int:
     return audit.run(_scope(given), audit.Wanted(given.json, given.map, given.all, given.watch))
 
 
+def _doctor(given: argparse.Namespace) -> int:
+    from cni_reaper_plugin.operator import doctor
+
+    return doctor.run(given.conf_dir, given.bin_dir, given.json)
+
+
 def _reap(given: argparse.Namespace) -> int:
     from cni_reaper_plugin.operator import reaping
 
@@ -82,7 +88,14 @@ def _bundle() -> str:
     return str(getattr(sys, "_MEIPASS", ""))
 
 
-COMMANDS = {"audit": _audit, "completion": _completion, "explain": _explain, "reap": _reap, "version": _version}
+COMMANDS = {
+    "audit": _audit,
+    "completion": _completion,
+    "doctor": _doctor,
+    "explain": _explain,
+    "reap": _reap,
+    "version": _version,
+}
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     _add_audit(commands)
     _add_explain(commands)
     _add_reap(commands)
+    _add_doctor(commands)
     _add_completion(commands)
     version = commands.add_parser("version", help="print the version", description="Print the version.")
     version.add_argument("--verbose", action="store_true", help="also commit, kind of build, interpreter and system")
@@ -129,6 +130,26 @@ def _add_explain(commands: "Commands") -> None:
     )
     explain.add_argument("what", metavar="ADDRESS|ID", help="an address, or the beginning of a container ID")
     _add_scope(explain)
+
+
+def _add_doctor(commands: "Commands") -> None:
+    doctor = _add(
+        commands,
+        "doctor",
+        "look whether this node is set up so that leaks are freed",
+        "Conflists, our place in the chain, executables, and whether we see what the runtime sees. Changes nothing.",
+        "exit code:\n  0  nothing to do\n  1  there are warnings\n  2  there are errors",
+    )
+    for option, what in (("--conf-dir", "conflists"), ("--bin-dir", "the plugins' executables")):
+        doctor.add_argument(
+            option,
+            action="append",
+            default=[],
+            type=_directory,
+            metavar="DIR",
+            help="where %s are (repeatable; default: where the runtimes of this node look)" % what,
+        )
+    doctor.add_argument("--json", action="store_true", help="print JSON, as docs/doctor.md has it")
 
 
 def _add_completion(commands: "Commands") -> None:

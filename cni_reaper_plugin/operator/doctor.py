@@ -1,0 +1,73 @@
+"""`cni-reaper doctor`: is this node set up so that leaks are freed? Changes nothing. docs/doctor.md has every finding."""
+
+import sys
+
+import orjson
+from rich.text import Text
+
+from cni_reaper_plugin.facts import Settings
+from cni_reaper_plugin.operator import conflist, installed, node, placement, terminal
+from cni_reaper_plugin.operator.conflist import Conflist
+from cni_reaper_plugin.operator.finding import ERROR, LEVELS, NOTE, OK, WARNING, Finding
+from cni_reaper_plugin.operator.places import ETC, places
+
+COLOURS = {OK: "green", NOTE: "cyan", WARNING: "yellow", ERROR: "bold red"}
+MEMBERS = ("level", "key", "subject", "finding", "advice")
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def run(directories: list[str], bin_dirs: list[str], as_json: bool) -> int:
+    """Look at the node, print what is found, and return the exit code: 0 nothing to do, 1 warnings, 2 errors.
+
+    directories, bin_dirs: where conflists and executables are; [] for where the runtimes of this node look.
+    """
+    findings = list(examine(directories, bin_dirs))
+    _print_json(findings) if as_json else _print(findings)
+    return max((LEVELS.index(one.level) - LEVELS.index(NOTE) for one in findings if one.level in (WARNING, ERROR)), default=0)
+
+
+def examine(directories: list[str], bin_dirs: list[str]) -> "Iterator[Finding]":
+    """Yield every finding about the node."""
+    looked_at, unread = places(directories, bin_dirs)
+    for text in unread:
+        what = "A runtime's configuration cannot be read, so its directories are not known: %s" % text
+        yield Finding(
+            "config-unreadable", text.partition(": ")[0], what, "Correct it, or name the directories: --conf-dir, --bin-dir."
+        )
+    entries: conflist.Found = []
+    for place in looked_at:
+        here = conflist.found([place.conf_dir])
+        entries += here
+        yield from placement.check(here)
+        used = placement.master(here)
+        chain = here[used][1] if used >= 0 else None
+        if here or len(looked_at) == 1:
+            yield from installed.check(chain.types if isinstance(chain, Conflist) else [], place.bin_dirs)
+    if not entries:
+        where = ", ".join(place.conf_dir for place in looked_at) or ETC
+        advice = "Let the network plugin of the cluster write it first, then put our entry in; or name its directory: --conf-dir."
+        yield Finding("no-conflist", where, "There is no conflist: no pod gets a network here.", advice)
+    yield from node.check(placement.settings_of(entries) or [("", Settings())])
+
+
+def _print_json(findings: list[Finding]) -> None:
+    told = [{key: terminal.printable(getattr(one, key)) for key in MEMBERS} for one in findings]
+    sys.stdout.write(orjson.dumps({"findings": told}, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def _print(findings: list[Finding]) -> None:
+    """Print the findings by their subject: one line each, and below it what to do."""
+    told = Text()
+    for subject in dict.fromkeys(one.subject for one in findings):
+        told.append(terminal.printable(subject) + "\n", "bold")
+        for one in findings:
+            if one.subject == subject:
+                told.append("  %-8s" % one.level, COLOURS[one.level])
+                told.append("%s  [%s]\n" % (terminal.printable(one.finding), one.key))
+                told.append("          -> %s\n" % terminal.printable(one.advice) if one.advice else "")
+    counts = ["%d %s" % (sum(one.level == level for one in findings), level) for level in reversed(LEVELS)]
+    told.append(", ".join(counts))
+    terminal.console().print(told, soft_wrap=True)

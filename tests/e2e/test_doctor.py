@@ -1,0 +1,462 @@
+"""`cni-reaper doctor`, the frozen executable on real nodes: each finding is found where it is so, and not where it is not."""
+
+import json
+import shutil
+from typing import Any
+
+import pytest
+
+from tests import inside
+from tests.conftest import MakeNode
+from tests.e2e.pair import container_id, until
+from tests.e2e.test_past_lives import OWN_VIEW, RUN, SAME_BOOT
+from tests.e2e.test_views import HIDE, MS_REMOUNT
+from tests.node import BIN, NET_D, Conf, Node, Ran, bridge, host_local, ptp, reaper
+
+EXECUTABLE = f"{BIN}/cni-reaper"
+NETWORK = "net"
+FILE = f"{NET_D}/{NETWORK}.conflist"
+POOL = host_local("10.55.0.0/29")
+MS_RDONLY = 1
+LEVELS = ("ok", "note", "warning", "error")
+
+
+def doctor(node: Node, *arguments: str, within: tuple[str, ...] = ()) -> Ran:
+    """Run the command; what follows `--conf-dir` and `--bin-dir` is the node's own unless given."""
+    given = [*arguments]
+    for option, directory in (("--conf-dir", NET_D), ("--bin-dir", BIN)):
+        given += [] if option in given else [option, directory]
+    return node.run([*within, EXECUTABLE, "doctor", *given])
+
+
+def found(node: Node, *arguments: str, within: tuple[str, ...] = ()) -> dict[str, list[dict[str, str]]]:
+    """Run it with --json, see that the exit code is that of the gravest finding, and return the findings by key."""
+    ran = doctor(node, "--json", *arguments, within=within)
+    told = json.loads(ran.out)
+    assert set(told) == {"findings"}
+    by_key: dict[str, list[dict[str, str]]] = {}
+    for one in told["findings"]:
+        assert set(one) == {"level", "key", "subject", "finding", "advice"}
+        assert one["level"] in ("ok", "note") or one["advice"], one
+        by_key.setdefault(one["key"], []).append(one)
+    gravest = max(LEVELS.index(one["level"]) for one in told["findings"])
+    assert ran.rc == max(0, gravest - 1), str(ran)
+    assert ran.err == b""
+    return by_key
+
+
+def wrong(findings: dict[str, list[dict[str, str]]]) -> set[str]:
+    """Return the keys of what is more than a note."""
+    return {key for key, ones in findings.items() if ones[0]["level"] in ("warning", "error")}
+
+
+def chain(node: Node, *plugins: Conf, **more: Any) -> None:
+    """Write the conflist of the node."""
+    node.conflist(NETWORK, plugins, **more)
+
+
+@pytest.fixture
+def healthy(node: Node) -> Node:
+    """A node with us at the head, which has started a pod."""
+    chain(node, reaper(), bridge(POOL), {"type": "portmap", "capabilities": {"portMappings": True}})
+    node.cnitool("add", NETWORK, node.pod()).check()
+    return node
+
+
+def test_a_healthy_node(healthy: Node) -> None:
+    """Nothing to do, exit code 0, and what is right is said."""
+    findings = found(healthy)
+    assert wrong(findings) == set()
+    assert {"in-place", "same-store", "executable", "bundle-whole", "writable", "view-proven"} <= set(findings)
+    assert {"store-in-memory", "link-leaves"} <= set(findings), "of this node: a tmpfs, and a link to dist/"
+    assert findings["in-place"][0]["subject"] == FILE
+
+
+def test_changes_nothing(healthy: Node) -> None:
+    """It reads, and that is all."""
+    places = ("/etc/cni", "/var/lib/cni", "/run/cni-reaper", "/var/log")
+
+    def state() -> dict[str, tuple[int, int]]:
+        files = [file for place in places for file in healthy.path(place).rglob("*")]
+        return {str(file): (file.lstat().st_ino, file.lstat().st_mtime_ns) for file in files}
+
+    before = state()
+    doctor(healthy)
+    assert state() == before
+
+
+def test_what_a_person_reads(healthy: Node) -> None:
+    """Subjects, below them a line each, and below that what to do; no colour in a pipe, and no control character of others."""
+    chain(healthy, bridge(POOL), reaper())
+    healthy.path(f"{NET_D}/\x1b[31mx.conflist").write_text("{")
+    ran = doctor(healthy)
+    lines = ran.out.decode().splitlines()
+    assert FILE in lines
+    at = next(number for number, line in enumerate(lines) if "[not-first]" in line)
+    assert lines[at].startswith("  warning ")
+    assert lines[at + 1].strip() == '-> Move {"type": "cni-reaper"} to the head of `plugins`.'
+    assert b"\x1b" not in ran.out
+    assert lines[-1].endswith(" ok")
+
+
+CHAINS: dict[str, tuple[list[Conf], str, tuple[str, ...]]] = {
+    "not in it": ([bridge(POOL)], "not-in-chain", ("cni-reaper",)),
+    "at the tail": ([bridge(POOL), reaper()], "not-first", ("number 2 of 2",)),
+    "twice": ([reaper(), bridge(POOL), reaper()], "twice", ("2 times",)),
+    "before an ipvlan without master": ([reaper(), {"type": "ipvlan", "ipam": POOL}], "must-be-second", ("ipvlan",)),
+    "another dataDir": (
+        [reaper(), bridge({**POOL, "dataDir": "/run/x"})],
+        "data-dir-differs",
+        ("/run/x", "/var/lib/cni/networks"),
+    ),
+    "another dataDir of ours": ([reaper(dataDir="/run/y"), ptp(POOL)], "data-dir-differs", ("/run/y",)),
+    "a dataDir that a delegate has": (
+        [reaper(), {"type": "flannel", "delegate": {"ipam": {"dataDir": "/run/x"}}}],
+        "data-dir-differs",
+        ("/run/x",),
+    ),
+    "other networks": ([reaper(networks=["another"]), bridge(POOL)], "network-left-out", ("another", NETWORK)),
+    "options": (
+        [reaper(budgetMs=0, dryrun=True, reapOn="ADD"), bridge(POOL)],
+        "bad-options",
+        ("budgetMs must be", "reapOn must be", "dryrun is spelled dryRun"),
+    ),
+    "whereabouts": ([bridge({"type": "whereabouts"})], "not-host-local", ("whereabouts",)),
+    "us, and no ipam": ([reaper(), {"type": "loopback"}], "not-host-local", ("no ipam",)),
+    "dryRun": ([reaper(dryRun=True), bridge(POOL)], "dry-run", ("frees nothing",)),
+    "kindnet's": ([reaper(), {"type": "calico", "ipam": POOL}], "rewritten", ("canal's", "calico's")),
+    "cilium": ([{"type": "cilium-cni"}], "cilium", ("renames",)),
+    "a plugin that is not there": ([reaper(), {**bridge(POOL), "type": "nowhere"}], "plugin-missing", ("nowhere", BIN)),
+    "a plugin that is a path": ([reaper(), {**bridge(POOL), "type": "../bin/bridge"}], "plugin-missing", ("../bin/bridge",)),
+}
+
+
+@pytest.mark.parametrize(("plugins", "key", "says"), CHAINS.values(), ids=CHAINS.keys())
+def test_a_chain(node: Node, plugins: list[Conf], key: str, says: tuple[str, ...]) -> None:
+    """What is wrong with a list is said of its file, or of the directory where a plugin is missing; and not of a right one."""
+    chain(node, reaper(), bridge(POOL))
+    assert key not in found(node)
+    chain(node, *plugins)
+    findings = found(node)
+    (one,) = findings[key]
+    assert one["subject"] in (FILE, BIN)
+    texts = [one["finding"] + one["advice"]]
+    assert [text for text in says if text in texts[0]], texts
+
+
+def test_all_wrong_options_are_listed(node: Node) -> None:
+    """All at once, each with what it must be."""
+    chain(node, reaper(budgetMs=0, dryrun=True, reapOn="ADD", stateDir="x"), bridge(POOL))
+    (one,) = found(node)["bad-options"]
+    for text in ("stateDir must be an absolute path", "reapOn must be", "budgetMs must be", "dryrun is spelled dryRun"):
+        assert text in one["finding"]
+
+
+@pytest.mark.parametrize(
+    ("version", "key"), [("7.0.0", "version-unknown"), ("0.2.0", "version-old"), ("0.3.1", ""), ("1.1.0", "")]
+)
+def test_versions(node: Node, version: str, key: str) -> None:
+    """One that we do not speak stops every pod; one before lists were is old."""
+    chain(node, reaper(), bridge(POOL), cni_version=version)
+    assert {one for one in found(node) if one.startswith("version")} == ({key} if key else set())
+
+
+def test_no_conflist_at_all(node: Node) -> None:
+    """No pod gets a network; and what else there is, is looked at all the same."""
+    findings = found(node)
+    assert findings["no-conflist"][0]["subject"] == NET_D
+    assert "executable" in findings
+
+
+def test_conflists_that_cannot_be_loaded(healthy: Node) -> None:
+    """Sorted first it stops the node; behind another one it waits to."""
+    healthy.write(f"{NET_D}/zz.conflist", "{")
+    findings = found(healthy)
+    assert findings["unreadable-unused"][0]["subject"] == f"{NET_D}/zz.conflist"
+    assert "unreadable" not in findings
+    healthy.write(f"{NET_D}/00.conflist", "[]")
+    assert found(healthy)["unreadable"][0]["subject"] == f"{NET_D}/00.conflist"
+    healthy.write(f"{NET_D}/00.conflist", "")
+    healthy.path(f"{NET_D}/00.conflist").unlink()
+    healthy.run(["mkfifo", f"{NET_D}/00.conflist"]).check()
+    assert "no regular file" in found(healthy)["unreadable"][0]["advice"]
+
+
+def test_two_conflists(healthy: Node) -> None:
+    """The first by name is used: ours in another one is of no use; another one without us is no more than a note."""
+    healthy.conflist("other", [bridge(POOL)])
+    findings = found(healthy)
+    assert findings["not-in-unused"][0]["subject"] == f"{NET_D}/other.conflist"
+    assert wrong(findings) == set()
+    healthy.conflist("aa", [bridge(POOL)])
+    findings = found(healthy)
+    assert findings["only-in-unused"][0]["subject"] == f"{NET_D}/aa.conflist"
+    assert FILE in findings["only-in-unused"][0]["finding"]
+
+
+def test_a_conf_is_no_chain(node: Node) -> None:
+    """One plugin in a .conf: there is no chain to be in."""
+    node.write(f"{NET_D}/10-net.conf", json.dumps({"cniVersion": "1.0.0", "name": NETWORK, **bridge(POOL)}))
+    findings = found(node)
+    assert findings["single-plugin"][0]["subject"] == f"{NET_D}/10-net.conf"
+    assert "not-in-chain" not in findings
+
+
+def test_a_directory_of_plugins(node: Node) -> None:
+    """What libcni 1.3 would append is named; an entry of ours that is only there is no good place."""
+    chain(node, bridge(POOL))
+    node.write(f"{NET_D}/{NETWORK}/10-reaper.conf", json.dumps({"type": "cni-reaper"}))
+    findings = found(node)
+    assert {"drop-in", "drop-in-ours"} <= set(findings)
+    assert "not-in-chain" not in findings
+    chain(node, bridge(POOL), loadOnlyInlinedPlugins=True)
+    findings = found(node)
+    assert not {"drop-in", "drop-in-ours"} & set(findings)
+    assert "not-in-chain" in findings
+
+
+def multus(node: Node, master: list[Conf], copy: list[Conf], **more: Any) -> None:
+    """Let there be multus, thin: a master conflist, and its own file with a copy."""
+    chain(node, *master)
+    inlined = {"cniVersion": "0.3.1", "name": NETWORK, "plugins": copy}
+    own = {"cniVersion": "0.3.1", "name": "multus-cni-network", "type": "multus", "delegates": [inlined], **more}
+    node.write(f"{NET_D}/00-multus.conf", json.dumps(own))
+
+
+@pytest.mark.parametrize(
+    ("master", "copy", "keys"),
+    [
+        ([reaper(), bridge(POOL)], [reaper(), bridge(POOL)], {"multus-copy", "in-place"}),
+        ([reaper(), bridge(POOL)], [bridge(POOL)], {"multus-copy", "multus-behind", "in-place"}),
+        ([bridge(POOL)], [reaper(), bridge(POOL)], {"multus-copy", "multus-edited", "not-in-chain"}),
+        ([bridge(POOL)], [bridge(POOL)], {"multus-copy", "not-in-chain"}),
+    ],
+)
+def test_multus_thin(node: Node, master: list[Conf], copy: list[Conf], keys: set[str]) -> None:
+    """Its file is a copy: the master is to be edited, and whether the copy has followed is said."""
+    multus(node, master, copy)
+    findings = found(node)
+    told = {"multus-copy", "multus-behind", "multus-edited", "in-place", "not-in-chain"} & set(findings)
+    assert told == keys
+    assert f"Edit {FILE}" in findings["multus-copy"][0]["advice"]
+    assert "single-plugin" not in findings
+
+
+def test_multus_thin_without_its_master(node: Node) -> None:
+    """Where the copy alone is there, that is what is looked at."""
+    multus(node, [], [reaper(dataDir="/run/y"), bridge(POOL)])
+    node.path(FILE).unlink()
+    assert "data-dir-differs" in found(node)
+
+
+def test_multus_thick(node: Node) -> None:
+    """What its daemon sees is what counts; the conflist it names by path is looked at wherever it is."""
+    shim = {"cniVersion": "0.3.1", "name": "m", "type": "multus-shim", "clusterNetwork": "/run/x/10.conflist"}
+    node.write(f"{NET_D}/00-multus.conf", json.dumps(shim))
+    findings = found(node)
+    assert {"multus-thick", "multus-master"} <= set(findings)
+    node.write("/run/x/10.conflist", json.dumps({"cniVersion": "1.0.0", "name": "x", "plugins": [bridge(POOL)]}))
+    findings = found(node)
+    assert findings["not-in-chain"][0]["subject"] == "/run/x/10.conflist"
+    assert "multus-master" not in findings
+
+
+def test_cilium_renames(healthy: Node) -> None:
+    """What it has renamed is still there."""
+    healthy.write(f"{NET_D}/10-old.conflist.cilium_bak", "{}")
+    assert "cilium-renames" in found(healthy)
+
+
+def test_k3s_is_looked_for(node: Node) -> None:
+    """Without options the directories of the runtimes that are there count, and what their configuration says of them."""
+    home = "/var/lib/rancher/k3s"
+    node.path(f"{home}/agent/etc/cni/net.d").mkdir(parents=True)
+    node.path(f"{home}/data/cni").mkdir(parents=True)
+    conf = {"cniVersion": "1.0.0", "name": "cbr0", "plugins": [reaper(), {"type": "flannel"}]}
+    node.write(f"{home}/agent/etc/cni/net.d/10-flannel.conflist", json.dumps(conf))
+    told = json.loads(node.run([EXECUTABLE, "doctor", "--json"]).out)["findings"]
+    by_key = {one["key"]: one for one in told}
+    assert by_key["in-place"]["subject"] == f"{home}/agent/etc/cni/net.d/10-flannel.conflist"
+    assert by_key["executable-missing"]["subject"] == f"{home}/data/cni"
+    node.write(
+        f"{home}/agent/etc/containerd/config.toml", f'[plugins."io.containerd.cri.v1.runtime".cni]\nbin_dirs = ["{BIN}"]\n'
+    )
+    told = json.loads(node.run([EXECUTABLE, "doctor", "--json"]).out)["findings"]
+    assert EXECUTABLE in {one["subject"] for one in told if one["key"] == "executable"}
+    node.write(f"{home}/agent/etc/containerd/config.toml", "[")
+    told = json.loads(node.run([EXECUTABLE, "doctor", "--json"]).out)["findings"]
+    assert [one["subject"] for one in told if one["key"] == "config-unreadable"] == [f"{home}/agent/etc/containerd/config.toml"]
+
+
+class TestExecutable:
+    """Ours, where the runtime looks for it: here in a directory of its own, while the one in /opt/cni/bin is asked."""
+
+    PLACE = "/run/bin"
+
+    @pytest.fixture
+    def bundle(self, healthy: Node) -> str:
+        """A copy of the bundle inside of a bin directory, and the link to it; return its directory."""
+        shutil.copytree(healthy.neighbours.reaper.parent, healthy.path(f"{self.PLACE}/.cni-reaper/1"))
+        healthy.path(f"{self.PLACE}/cni-reaper").symlink_to(".cni-reaper/1/cni-reaper")
+        return f"{self.PLACE}/.cni-reaper/1"
+
+    def keys(self, node: Node) -> set[str]:
+        """Return what is found of the executable."""
+        ours = {
+            "plugin-missing",
+            "executable",
+            "executable-missing",
+            "not-executable",
+            "noexec",
+            "link-leaves",
+            "executable-alone",
+        }
+        return {key for key in found(node, "--bin-dir", self.PLACE) if key in ours or key.startswith("bundle")} - {
+            "plugin-missing"
+        }
+
+    def test_installed(self, healthy: Node, bundle: str) -> None:
+        """As README.md has it: a relative link inside of the directory."""
+        assert bundle
+        assert self.keys(healthy) == {"executable", "bundle-whole"}
+
+    def test_missing(self, healthy: Node) -> None:
+        """Nothing there, or a link to nothing, or a directory of that name."""
+        assert self.keys(healthy) == {"executable-missing"}
+        healthy.path(self.PLACE).mkdir()
+        healthy.path(f"{self.PLACE}/cni-reaper").symlink_to(".cni-reaper/0/cni-reaper")
+        assert "a link to .cni-reaper/0" in found(healthy, "--bin-dir", self.PLACE)["executable-missing"][0]["finding"]
+        healthy.path(f"{self.PLACE}/cni-reaper").unlink()
+        healthy.path(f"{self.PLACE}/cni-reaper").mkdir()
+        assert self.keys(healthy) == {"executable-missing"}
+
+    def test_not_executable(self, healthy: Node, bundle: str) -> None:
+        """Its mode has no x."""
+        healthy.path(f"{bundle}/cni-reaper").chmod(0o644)
+        assert self.keys(healthy) == {"not-executable", "bundle-whole"}
+
+    def test_noexec(self, healthy: Node, bundle: str) -> None:
+        """Its file system is mounted noexec."""
+        healthy.mount(self.PLACE, self.PLACE, flags=inside.MS_BIND)
+        healthy.mount("none", self.PLACE, flags=inside.MS_BIND | MS_REMOUNT | inside.MS_NOEXEC)
+        assert bundle
+        assert self.keys(healthy) == {"noexec", "bundle-whole"}
+
+    def test_alone(self, healthy: Node, bundle: str) -> None:
+        """The executable was copied, and what belongs beside it was not."""
+        healthy.path(f"{self.PLACE}/cni-reaper").unlink()
+        shutil.copy(healthy.path(f"{bundle}/cni-reaper"), healthy.path(f"{self.PLACE}/cni-reaper"))
+        assert self.keys(healthy) == {"executable", "executable-alone"}
+
+    def test_damaged(self, healthy: Node, bundle: str) -> None:
+        """A part is missing."""
+        healthy.path(f"{bundle}/_internal/orjson.so").unlink()
+        assert self.keys(healthy) == {"executable", "bundle-damaged"}
+
+    @pytest.mark.parametrize("damage", ["", "changed", "gone", "a hostile line"])
+    def test_sums(self, healthy: Node, bundle: str, damage: str) -> None:
+        """With SHA256SUMS each file of the list is compared."""
+        made = healthy.run(["sh", "-c", "find . -type f -printf '%P\\0' | xargs -0 sha256sum"], cwd=bundle).check()
+        healthy.write(f"{bundle}/SHA256SUMS", made.out.decode() + ("0  ../../../etc/shadow\n" if "hostile" in damage else ""))
+        if damage == "changed":
+            healthy.write(f"{bundle}/_internal/build.json", "{}")
+        if damage == "gone":
+            healthy.path(f"{bundle}/_internal/build.json").rename(healthy.path(f"{bundle}/_internal/build.json.x"))
+        assert self.keys(healthy) == {"executable", "bundle-damaged" if damage else "bundle-whole"}
+
+
+def test_directories_that_cannot_be_written(healthy: Node) -> None:
+    """Our own two; of one that is not there yet the nearest that is."""
+    healthy.mount("tmpfs", "/run/cni-reaper", "tmpfs", MS_RDONLY)
+    assert ["/run/cni-reaper" in one["finding"] for one in found(healthy)["not-writable"]] == [True]
+    healthy.path("/run/ro").mkdir()
+    healthy.mount("tmpfs", "/run/ro", "tmpfs", MS_RDONLY)
+    chain(healthy, reaper(stateDir="/run/ro/a/b"), bridge(POOL))
+    assert len(found(healthy)["not-writable"]) == 2
+
+
+def test_a_store_that_is_none(healthy: Node) -> None:
+    """A file at dataDir."""
+    healthy.write("/run/store", "")
+    chain(healthy, reaper(dataDir="/run/store"), bridge({**POOL, "dataDir": "/run/store"}))
+    assert wrong(found(healthy)) == {"store-unreadable"}
+
+
+def test_nobody_is_told(healthy: Node) -> None:
+    """Without syslog and without logFile; with either it is fine; a logFile that cannot be written is named."""
+    if healthy.path("/dev/log").exists():  # of the machine; what stands there in a node is no socket
+        assert not healthy.path("/dev/log").is_socket()
+    assert {"no-syslog"} == {"no-syslog", "nobody-told", "syslog"} & set(found(healthy))
+    chain(healthy, {"type": "cni-reaper"}, bridge(POOL))
+    assert wrong(found(healthy)) == {"nobody-told"}
+    chain(healthy, reaper(logFile="/var/log/none/x.log"), bridge(POOL))
+    assert wrong(found(healthy)) == {"log-file"}
+
+
+def test_syslog_is_there(healthy: Node) -> None:
+    """With a socket at /dev/log no logFile is asked for; the node is given a /dev of its own for it."""
+    listen = "import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind('/dev/log')"
+    chain(healthy, {"type": "cni-reaper"}, bridge(POOL))
+    asked = f"exec {EXECUTABLE} doctor --json --conf-dir {NET_D} --bin-dir {BIN}"
+    script = f'mount -t tmpfs tmpfs /dev && python3 -c "{listen}" && {asked}'
+    told = json.loads(healthy.run(["unshare", "--mount", "sh", "-c", script]).out)["findings"]
+    keys = {one["key"] for one in told}
+    assert "syslog" in keys
+    assert "nobody-told" not in keys
+
+
+class TestView:
+    """Whether we see what the runtime sees."""
+
+    def keys(self, node: Node, *within: str) -> set[str]:
+        """Return what is found of the view."""
+        ours = {"blind", "runtime-elsewhere", "rootless", "hidepid", "not-root", "strict-snap"}
+        return {key for key in found(node, within=within) if key in ours or key.startswith("view")}
+
+    def test_proven_by_an_add_only(self, node: Node) -> None:
+        """Before the first ADD it is not proven; after it, it is, but not in another mount namespace, nor after a reboot."""
+        chain(node, reaper(), bridge(POOL))
+        assert self.keys(node) == {"view-unproven"}
+        node.cnitool("add", NETWORK, node.pod()).check()
+        assert self.keys(node) == {"view-proven"}
+        assert self.keys(node, "unshare", "--mount") == {"view-other"}
+        node.reboot()
+        assert self.keys(node) == {"view-unproven"}
+
+    def test_blind(self, node: Node) -> None:
+        """The ADDs of this boot run where no pod's netns is seen."""
+        chain(node, reaper(), bridge(POOL))
+        pod = node.pod()
+        conf = {"cniVersion": "1.0.0", "name": NETWORK, **reaper()}
+        one = node.plugin_command("ADD", conf, netns=pod, container_id=container_id(pod.name))
+        one["argv"] = [*OWN_VIEW, f"{SAME_BOOT} && {HIDE} && {RUN}"]
+        node.together([one])[0].check()
+        assert node.records(NETWORK)
+        assert self.keys(node) == {"blind"}
+
+    def test_a_runtime_in_another_mount_namespace(self, healthy: Node) -> None:
+        """It may see other files and other pods."""
+        shutil.copy("/bin/sleep", healthy.path("/run/containerd"))
+        for within, keys in (([], {"view-proven"}), (["unshare", "--mount"], {"view-proven", "runtime-elsewhere"})):
+            pid = healthy.start([*within, "/run/containerd", "1000"])
+            until(lambda pid=pid: healthy.read(f"/proc/{pid}/comm") == "containerd\n", "it runs")  # type: ignore[misc]
+            assert self.keys(healthy) == keys
+            healthy.stop(pid)
+
+    def test_hidepid(self, healthy: Node) -> None:
+        """With all capabilities it hides nothing; without CAP_SYS_PTRACE it does."""
+        healthy.mount("proc", "/proc", "proc", MS_REMOUNT, "hidepid=2")
+        assert self.keys(healthy) == {"view-proven"}
+        assert "hidepid" in self.keys(healthy, "setpriv", "--bounding-set", "-sys_ptrace")
+        healthy.mount("proc", "/proc", "proc", MS_REMOUNT, "hidepid=0")
+
+    def test_rootless(self, make_node: MakeNode) -> None:
+        """A user namespace sees its own alone; that is no fault."""
+        node = make_node(rootless=True)
+        chain(node, reaper(), ptp(POOL))
+        assert "rootless" in self.keys(node)
+
+    def test_not_root(self, healthy: Node) -> None:
+        """What cannot be read must not pass for right."""
+        findings = found(healthy, within=("setpriv", "--reuid", "1000", "--clear-groups"))
+        assert {"not-root", "view-unreadable"} <= set(findings)

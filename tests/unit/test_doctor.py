@@ -1,0 +1,181 @@
+"""The doctor's parts without a node: where runtimes look, the place in a chain; each finding is documented and tested."""
+
+import ast
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni_reaper_plugin.evidence import views
+from cni_reaper_plugin.facts import Settings
+from cni_reaper_plugin.operator import conflist, finding, node, placement, places
+from cni_reaper_plugin.operator.finding import ERROR, KEYS, WARNING
+from tests.neighbours import ROOT
+from tests.unit.test_conflist import BRIDGE, of, written
+
+EXAMPLES = sorted((ROOT / "conflist-examples").glob("*.conflist"))
+OPERATOR = ROOT / "cni_reaper_plugin" / "operator"
+CONTAINERD_1 = '[plugins."io.containerd.grpc.v1.cri".cni]\nbin_dir = "/b/"\nconf_dir = "/c/"\n'
+CONTAINERD_2 = "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.cni]\nbin_dirs = ['/b', 7, 'x', '/d']\n"
+CRIO = '[crio.network]\nnetwork_dir = "/c"\nplugin_dirs = ["/b"]\n'
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_examples_are_in_place(tmp_path: Path, example: Path) -> None:
+    """Of no file of conflist-examples/ the doctor says anything that is a warning."""
+    written(tmp_path, example.read_bytes(), example.name)
+    found = list(placement.check(conflist.found([str(tmp_path)])))
+    assert [one for one in found if one.level in (WARNING, ERROR)] == []
+    assert {"in-place", "same-store"} <= {one.key for one in found}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_examples_without_us(tmp_path: Path, example: Path) -> None:
+    """And each of them without our entry is one that it wants changed."""
+    read = conflist.load(str(example))
+    others = [plugin for plugin in read.plugins if plugin["type"] != "cni-reaper"]
+    written(tmp_path, of(*others, name=read.name), example.name)
+    assert "not-in-chain" in {one.key for one in placement.check(conflist.found([str(tmp_path)]))}
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (CONTAINERD_1, places.Place("/c", ["/b"])),
+        (CONTAINERD_2, places.Place(places.ETC, ["/b", "/d"])),
+        (CRIO, places.Place("/c", ["/b"])),
+    ],
+)
+def test_what_runtimes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, place: places.Place) -> None:
+    """The directories in a runtime's configuration count; without them its defaults."""
+    told(tmp_path, monkeypatch, text)
+    assert places.places([place.conf_dir], []) == ([place], [])
+    assert places.places([place.conf_dir], ["/own"]) == ([places.Place(place.conf_dir, ["/own"])], [])
+    assert places.places(["/elsewhere"], [])[0][0].bin_dirs == ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["plugins = 7", "crio = []", "[crio]\nnetwork = 1", "[plugins]\na = 1", "[plugins.a]\ncni = ''", CRIO.replace('"/c"', "{}"),
+     'crio.network.network_dir = "/\\u0000"']
+)  # fmt: skip
+def test_hostile_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Whatever stands in a runtime's configuration, there is an answer."""
+    told(tmp_path, monkeypatch, text)
+    found, unread = places.places([], [])
+    assert unread == []
+    assert all(one.bin_dirs for one in found)
+
+
+@pytest.mark.parametrize("text", ["", "[", "a = 1979-99-99", "\0"])
+def test_a_configuration_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """It is named, and the defaults count."""
+    config = told(tmp_path, monkeypatch, text)
+    found, unread = places.places(["/c"], [])
+    assert [one.partition(": ")[0] for one in unread] == ([str(config)] if text else [])
+    assert found[0].bin_dirs
+
+
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Path:
+    """Let there be one runtime with a configuration; return its path."""
+    config = tmp_path / "config.toml"
+    config.write_text(text)
+    runtime = places.RUNTIMES[0]._replace(configs=(str(config),))
+    monkeypatch.setattr(places, "RUNTIMES", (runtime, *(one._replace(configs=()) for one in places.RUNTIMES[1:])))
+    return config
+
+
+def test_directories_given_or_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those given count; else those that exist, each once."""
+    told(tmp_path, monkeypatch, f'[crio.network]\nnetwork_dir = "{tmp_path}/"\n')
+    assert places.directories(["/a", "/b"]) == ["/a", "/b"]
+    assert str(tmp_path) in places.directories([])
+    assert [one for one in places.directories([]) if not Path(one).is_dir()] == []
+
+
+def test_syslog_is_a_socket(tmp_path: Path) -> None:
+    """A file at /dev/log is no syslog."""
+    path = tmp_path / "log"
+    assert not node.has_syslog(str(path))
+    path.touch()
+    assert not node.has_syslog(str(path))
+    path.unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(str(path))
+        assert node.has_syslog(str(path))
+
+
+def test_the_kind_of_a_file_system() -> None:
+    """The mount that a path is below of says it, whether the path is there or not."""
+    assert node.file_system("/proc/self/nowhere") == "proc"
+    assert node.file_system("/processes") == node.file_system("/")
+
+
+def test_a_host_before_its_first_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's own namespaces, which no test has: what an ADD of a boot allows before there was one is no warning."""
+    monkeypatch.setattr(views, "own_view", lambda: [1, 2, 3])
+    monkeypatch.setattr(views, "proven", lambda _: [])
+    monkeypatch.setattr(views, "allowance", lambda *_: "rebooted")
+    assert "view-not-yet" in {one.key for one in node.check([("", Settings())])}
+
+
+@pytest.mark.parametrize(
+    ("profile", "confined"), [("snap.microk8s.daemon-containerd (enforce)", True), ("unconfined", False), ("", False)]
+)
+def test_a_strict_snap(monkeypatch: pytest.MonkeyPatch, profile: str, confined: bool) -> None:
+    """The runtime's AppArmor profile, which the kernel of the tests has not, tells a strict snap."""
+    own_name = Path("/proc/self/comm").read_text().strip()
+    monkeypatch.setattr(node, "RUNTIMES", (own_name,))
+    monkeypatch.setattr(node, "_confinement", lambda _: profile)
+    assert ("strict-snap" in {one.key for one in node.check([("", Settings())])}) is confined
+
+
+@pytest.mark.parametrize(
+    ("plugins", "key"),
+    [
+        ([{"type": "ipvlan", "ipam": BRIDGE["ipam"]}, {"type": "cni-reaper"}], "in-place"),
+        ([{"type": "ipvlan", "master": "eth0", "ipam": BRIDGE["ipam"]}, {"type": "cni-reaper"}], "in-place"),
+        ([{"type": "cni-reaper"}, {"type": "ipvlan", "master": "eth0", "ipam": BRIDGE["ipam"]}], "in-place"),
+        ([{"type": "cni-reaper"}, {"type": "ipvlan", "ipam": BRIDGE["ipam"]}], "must-be-second"),
+        ([{"type": "ipvlan", "ipam": BRIDGE["ipam"]}, {"type": "tuning"}, {"type": "cni-reaper"}], "must-be-second"),
+        ([{"type": "cni-reaper"}, {"type": "cilium-cni", "ipam": BRIDGE["ipam"]}], "must-be-second"),
+        ([{"type": "cni-reaper"}, {"type": "cilium-cni", "chaining-mode": "x", "ipam": BRIDGE["ipam"]}], "in-place"),
+        ([{"type": "cni-reaper"}, {"type": "loopback"}], "must-be-second"),
+        ([{"type": "cni-reaper"}], "in-place"),
+        ([BRIDGE, {"type": "cni-reaper"}], "not-first"),
+        ([{"type": "tuning"}, {"type": "cni-reaper"}, BRIDGE], "not-first"),
+    ],
+)  # fmt: skip
+def test_the_place(tmp_path: Path, plugins: list[Any], key: str) -> None:
+    """The head, but second behind what takes a head's answer for more than it is."""
+    written(tmp_path, of(*plugins))
+    keys = [one.key for one in placement.check(conflist.found([str(tmp_path)]))]
+    assert [one for one in keys if one in ("in-place", "must-be-second", "not-first")] == [key]
+
+
+def test_every_finding_is_documented() -> None:
+    """docs/doctor.md has a row with the level of each finding, and no other."""
+    text = (ROOT / "docs" / "doctor.md").read_text()
+    assert dict(re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", text, re.MULTILINE)) == KEYS
+
+
+def test_every_finding_is_found_somewhere() -> None:
+    """Each key is used in the code, and there is no other; and a test waits for each."""
+    used = {
+        argument.value
+        for file in OPERATOR.glob("*.py")
+        for call in ast.walk(ast.parse(file.read_text()))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Finding"
+        for argument in ast.walk(call.args[0])
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    }
+    assert used == set(KEYS)
+    tests = (ROOT / "tests/e2e/test_doctor.py").read_text() + Path(__file__).read_text()
+    assert [key for key in KEYS if f'"{key}"' not in tests] == []
+
+
+def test_levels_are_known() -> None:
+    """Each finding has one of four levels."""
+    assert set(KEYS.values()) == set(finding.LEVELS)
