@@ -37,15 +37,16 @@ def examine(directories: list[str], bin_dirs: list[str]) -> "Iterator[Finding]":
         yield Finding(
             "config-unreadable", text.partition(": ")[0], what, "Correct it, or name the directories: --conf-dir, --bin-dir."
         )
-    entries: conflist.Found = []
-    for place in looked_at:
-        here = conflist.found([place.conf_dir])
-        entries += here
-        yield from placement.check(here)
+    by_place = [(place, conflist.found([place.conf_dir])) for place in looked_at]
+    known = any(place.sure and here for place, here in by_place)
+    for place, here in by_place:
+        in_use = place.sure or not known  # podman's /etc/cni/net.d on a node of k3s is not
+        yield from placement.check(here, in_use)
         used = placement.master(here)
         chain = here[used][1] if used >= 0 else None
-        if here or len(looked_at) == 1:
+        if in_use and (here or len(by_place) == 1):
             yield from installed.check(chain.types if isinstance(chain, Conflist) else [], place.bin_dirs)
+    entries = [one for _, here in by_place for one in here]
     if not entries:
         where = ", ".join(place.conf_dir for place in looked_at) or ETC
         advice = "Let the network plugin of the cluster write it first, then put our entry in; or name its directory: --conf-dir."

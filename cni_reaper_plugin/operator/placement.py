@@ -25,14 +25,20 @@ if TYPE_CHECKING:
     from cni_reaper_plugin.facts import Settings
 
 
-def check(entries: "conflist.Found") -> "Iterator[Finding]":
-    """Yield what is to be said of the files of one directory, in the order in which the runtime sorts them."""
-    used = master(entries)
+def check(entries: "conflist.Found", in_use: bool = True) -> "Iterator[Finding]":
+    """Yield what is to be said of the files of one directory, in the order in which the runtime sorts them.
+
+    in_use: the runtime of pods reads this directory; else it is podman's, or of the past.
+    """
+    used = master(entries) if in_use else -1
     present = [one for _, one in entries if isinstance(one, Conflist) and one.ours and not one.is_multus]
     for number, (path, one) in enumerate(entries):
         if isinstance(one, ConflistError):
             yield Finding(
-                "unreadable" if number in (0, used) else "unreadable-unused", path, "The runtime cannot load it.", _up(one)
+                "unreadable" if in_use and number in (0, used) else "unreadable-unused",
+                path,
+                "The runtime cannot load it.",
+                _up(one),
             )
         elif one.is_multus:
             yield from _multus(one, entries)
@@ -41,7 +47,7 @@ def check(entries: "conflist.Found") -> "Iterator[Finding]":
         elif number == used:
             yield from _without_us(one, present)
         elif conflist.host_local(one):
-            what = "It uses host-local, has no entry of ours, and a kubelet's runtime does not use it: another file comes first."
+            what = "It uses host-local, has no entry of ours, and a kubelet's runtime uses another one."
             yield Finding("not-in-unused", path, what, "If podman, nerdctl or multus does use it, put %s at its head." % ENTRY)
         if isinstance(one, Conflist) and number == used:
             yield from _platform(one)

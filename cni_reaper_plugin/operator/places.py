@@ -26,10 +26,14 @@ class Runtime(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A directory of conflists, and the directories in which the runtime that reads it looks for executables."""
+    """A directory of conflists, and the directories in which the runtime that reads it looks for executables.
+
+    sure: the person or a runtime's configuration has named it; else it is one that some runtime would look into by default.
+    """
 
     conf_dir: str
     bin_dirs: list[str]
+    sure: bool = True
 
 
 _K3S, _RKE2, _SNAP = "/var/lib/rancher/k3s", "/var/lib/rancher/rke2", "/var/snap/microk8s/current"
@@ -54,7 +58,8 @@ def places(conf_dirs: list[str], bin_dirs: list[str]) -> tuple[list[Place], list
     """
     told, unread = _configured()
     wanted = conf_dirs or _unique(one for one in [*(place.conf_dir for place in told), *_defaults()] if _is_there(one))
-    return [Place(one, bin_dirs or _bin_dirs(one, told)) for one in wanted], unread
+    named = [*conf_dirs, *(place.conf_dir for place in told)]
+    return [Place(one, bin_dirs or _bin_dirs(one, told), one in named) for one in wanted], unread
 
 
 def directories(given: list[str]) -> list[str]:

@@ -283,6 +283,12 @@ def test_k3s_is_looked_for(node: Node) -> None:
     )
     told = json.loads(node.run([EXECUTABLE, "doctor", "--json"]).out)["findings"]
     assert EXECUTABLE in {one["subject"] for one in told if one["key"] == "executable"}
+    node.conflist("podman", [bridge(POOL)])  # of which nobody has said that the runtime of pods uses it
+    told = json.loads(node.run([EXECUTABLE, "doctor", "--json"]).out)["findings"]
+    assert {"in-place", "not-in-unused"} <= {one["key"] for one in told}
+    node.path(f"{home}/agent/etc/containerd/config.toml").unlink()
+    told = json.loads(node.run([EXECUTABLE, "doctor", "--json"]).out)["findings"]
+    assert {"in-place", "not-in-chain"} <= {one["key"] for one in told}
     node.write(f"{home}/agent/etc/containerd/config.toml", "[")
     told = json.loads(node.run([EXECUTABLE, "doctor", "--json"]).out)["findings"]
     assert [one["subject"] for one in told if one["key"] == "config-unreadable"] == [f"{home}/agent/etc/containerd/config.toml"]
