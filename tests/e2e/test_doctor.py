@@ -369,6 +369,8 @@ class TestExecutable:
         if damage == "gone":
             healthy.path(f"{bundle}/_internal/build.json").rename(healthy.path(f"{bundle}/_internal/build.json.x"))
         assert self.keys(healthy) == {"executable", "bundle-damaged" if damage else "bundle-whole"}
+        told = found(healthy, "--bin-dir", self.PLACE)["bundle-damaged" if damage else "bundle-whole"][0]["finding"]
+        assert ("a line that is none" in told) == ("hostile" in damage)
 
 
 def test_directories_that_cannot_be_written(healthy: Node) -> None:
