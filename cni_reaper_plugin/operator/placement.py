@@ -124,7 +124,7 @@ def _place(one: Conflist) -> "Iterator[Finding]":
     at, second = places[0], bool(others) and _must_come_first(others[0])
     where = "It is number %d of %d plugins" % (at + 1, len(one.plugins))
     if second and at != 1:
-        what = "%s, and the place beside %s is behind it: what we answer at the head is no master, nor a result, to it." % (
+        what = "%s, and belongs right behind %s, which takes what a head answers for a master, or for its own result." % (
             where,
             others[0]["type"],
         )
@@ -167,7 +167,7 @@ def _store(one: Conflist, settings: "Settings") -> "Iterator[Finding]":
         what = "`networks` has %s and not %s, the one of this list." % (", ".join(settings.networks) or "nothing", one.name)
         yield Finding("network-left-out", one.path, what, 'Add "%s" to `networks`, or leave the option out.' % one.name)
     if not wrong:
-        yield Finding("same-store", one.path, "host-local's reservations and ours to look at are in %s." % settings.data_dir)
+        yield Finding("same-store", one.path, "host-local keeps its reservations in %s, and there we look." % settings.data_dir)
 
 
 def _multus(one: Conflist, entries: "conflist.Found") -> "Iterator[Finding]":
