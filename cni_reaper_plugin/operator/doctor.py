@@ -42,10 +42,10 @@ def examine(directories: list[str], bin_dirs: list[str]) -> "Iterator[Finding]":
     for place, here in by_place:
         in_use = place.sure or not known  # podman's /etc/cni/net.d on a node of k3s is not
         yield from placement.check(here, in_use)
-        used = placement.master(here)
-        chain = here[used][1] if used >= 0 else None
         if in_use and (here or len(by_place) == 1):
-            yield from installed.check(chain.types if isinstance(chain, Conflist) else [], place.bin_dirs)
+            run = here[: placement.master(here) + 1] or here  # multus' own file and its master, or the one
+            types = [kind for _, one in run if isinstance(one, Conflist) for kind in one.types]
+            yield from installed.check(types, place.bin_dirs)
     entries = [one for _, here in by_place for one in here]
     if not entries:
         where = ", ".join(place.conf_dir for place in looked_at) or ETC

@@ -240,6 +240,7 @@ def test_multus_thin(node: Node, master: list[Conf], copy: list[Conf], keys: set
     assert told == keys
     assert f"Edit {FILE}" in findings["multus-copy"][0]["advice"]
     assert "single-plugin" not in findings
+    assert ["multus" in one["finding"] for one in findings["plugin-missing"]] == [True]
 
 
 def test_multus_thin_without_its_master(node: Node) -> None:
