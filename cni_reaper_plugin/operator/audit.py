@@ -69,6 +69,7 @@ def look(scope: Scope) -> Report:
         return report
     with terminal.progress() as progress:
         for target in targets:
+            report.problems += target.problems
             task = progress.add_task(target.network, total=None)
             try:
                 report.networks.append(
@@ -204,7 +205,7 @@ def _drawn(one: Inspected, console: Console) -> list[RenderableType]:
             Text("%s%s" % (LEGEND, "" if picture.each == 1 else "  (each letter: %d addresses, the worst)" % picture.each))
         )
     if one.pool is None and verdicts:
-        parts.append(Text("which addresses the network can give is not known: --conf FILE or --subnet CIDR tells"))
+        parts.append(Text("which addresses the network can give is in no conflist here: --subnet CIDR tells"))
     return [*parts, Text()] if parts else parts
 
 

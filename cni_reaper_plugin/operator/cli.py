@@ -55,7 +55,7 @@ def _explain(given: argparse.Namespace) -> int:
 def _scope(given: argparse.Namespace) -> "Scope":
     from cni_reaper_plugin.operator.scope import Scope
 
-    return Scope(given.network, given.data_dir, given.state_dir, getattr(given, "subnet", []))
+    return Scope(given.network, given.data_dir or "", given.state_dir or "", getattr(given, "subnet", []), given.conf_dir)
 
 
 def _completion(given: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ import argparse
 
 from cni_reaper_plugin import __version__
 from cni_reaper_plugin.attachment import valid_name
-from cni_reaper_plugin.facts import Settings
 
 SHELLS = ("bash", "zsh", "fish")
 WATCH_S = 2.0
@@ -59,19 +58,18 @@ def _add(commands: "Commands", name: str, summary: str, more: str, epilog: str) 
 
 
 def _add_scope(command: argparse.ArgumentParser) -> None:
-    defaults = Settings()
     command.add_argument(
         "--network", action="append", default=[], type=_network, metavar="NAME", help="only this one (repeatable; default: all)"
     )
+    for option, what in (("--data-dir", "host-local's dataDir"), ("--state-dir", "our stateDir")):
+        command.add_argument(option, type=_directory, metavar="DIR", help="%s (default: what the conflists say)" % what)
     command.add_argument(
-        "--data-dir",
-        default=defaults.data_dir,
+        "--conf-dir",
+        action="append",
+        default=[],
         type=_directory,
         metavar="DIR",
-        help="host-local's dataDir (default: %(default)s)",
-    )
-    command.add_argument(
-        "--state-dir", default=defaults.state_dir, type=_directory, metavar="DIR", help="our stateDir (default: %(default)s)"
+        help="where conflists are (repeatable; default: where the runtimes of this node look)",
     )
 
 
@@ -87,7 +85,11 @@ def _add_audit(commands: "Commands") -> None:
     )
     _add_scope(audit)
     audit.add_argument(
-        "--subnet", action="append", default=[], metavar="CIDR", help="which addresses the network gives (repeatable)"
+        "--subnet",
+        action="append",
+        default=[],
+        metavar="CIDR",
+        help="which addresses the network gives (repeatable; default: what its conflist says)",
     )
     audit.add_argument("--map", action="store_true", help="draw the pool instead of the table")
     audit.add_argument("--all", action="store_true", help="all rows, also the LIVE ones of a large network, and whole IDs")

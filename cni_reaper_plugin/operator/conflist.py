@@ -65,13 +65,13 @@ class Conflist(NamedTuple):
 
 class Ipam(NamedTuple):
     """An ipam section. plugin: the type of the plugin that calls it; kind: its own type; data_dir: host-local's dataDir;
-    network: the name of its directory there; subnets: as they are written, "usePodCidr" among them."""
+    network: the name of its directory there; section: itself, with ranges as they are written, "usePodCidr" among them."""
 
     plugin: str
     kind: str
     data_dir: str
     network: str
-    subnets: list[str]
+    section: "Json"
 
 
 def load(path: str) -> Conflist:
@@ -213,13 +213,4 @@ def _ipams_of(plugin: "Json", network: str) -> "Iterator[Ipam]":
     data_dir = section.get("dataDir")
     if not isinstance(data_dir, str) or not data_dir:
         data_dir = Settings().data_dir
-    yield Ipam(kind, own, data_dir.rstrip("/") or "/", network, list(_subnets(section)))
-
-
-def _subnets(section: "Json") -> "Iterator[str]":
-    ranges = section.get("ranges")
-    sets = ranges if isinstance(ranges, list) else []
-    for one in [section, *(part for parts in sets if isinstance(parts, list) for part in parts)]:
-        subnet = one.get("subnet") if isinstance(one, dict) else None
-        if isinstance(subnet, str) and subnet:
-            yield subnet
+    yield Ipam(kind, own, data_dir.rstrip("/") or "/", network, section)

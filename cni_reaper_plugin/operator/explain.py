@@ -50,7 +50,7 @@ def run(what: str, scope: Scope) -> int:
     if problems:
         return WRONG
     if not rows:
-        errors.print("cni-reaper explain: no reservation of %s in %s" % (terminal.printable(what), scope.data_dir))
+        errors.print("cni-reaper explain: no reservation of %s on this node" % terminal.printable(what))
         return NOT_THERE
     return TOLD
 

@@ -24,8 +24,8 @@ _DONE = ("reaped", "would-reap")
 class _Told(Log):
     """A log that also tells the person. trouble: something was a warning; reaped: how many were, or would have been."""
 
-    def __init__(self) -> None:
-        super().__init__("info", "")
+    def __init__(self, log_file: str) -> None:
+        super().__init__("info", log_file)
         self.trouble = False
         self.reaped = 0
         self.cut = False
@@ -53,25 +53,37 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
     except (OSError, PoolError) as e:
         _complain(str(e))
         return TROUBLE
-    log = _Told()
+    reaped, trouble = 0, call.may_reap != "all"
     for target in targets:
-        settings = Settings()
-        settings.data_dir, settings.state_dir = target.settings.data_dir, target.settings.state_dir
-        settings.networks, settings.dry_run, settings.budget_ms = [target.network], dry_run, int(LIMIT_S * 1000)
-        _sweep(settings, call, log)
-        left = _left(target, call, log)
-        if left is not None and force:
-            if not _force(left, settings, call, log, ask=not yes):
-                return REFUSED
-            left = _left(target, call, log)
-        if left is not None:
-            told = ", ".join("%d %s" % (left.count(verdict), verdict) for verdict in VERDICTS)
-            terminal.console().print("%s: left: %s" % (left.name, told))
+        target.settings.dry_run = dry_run
+        log = _Told(target.settings.log_file)
+        if not _reap(target, call, log, force=force, ask=not yes):
+            return REFUSED
+        reaped, trouble = reaped + log.reaped, trouble or log.trouble
     if call.may_reap != "all":
         _complain(UNPROVEN)
+    terminal.console().print("%d %s" % (reaped, "would be freed" if dry_run else "freed"))
+    return TROUBLE if trouble else SWEPT
+
+
+def _reap(target: Target, call: Call, log: _Told, *, force: bool, ask: bool) -> bool:
+    """Reap one network and say what is left. Returns False when the person has said no."""
+    if target.problems:
+        _complain("network %s: nothing is freed with wrong options: %s" % (target.network, "; ".join(target.problems)))
         log.trouble = True
-    terminal.console().print("%d %s" % (log.reaped, "would be freed" if dry_run else "freed"))
-    return TROUBLE if log.trouble else SWEPT
+        return True
+    settings = target.settings
+    settings.networks, settings.budget_ms = [target.network], int(LIMIT_S * 1000)
+    _sweep(settings, call, log)
+    left = _left(target, call, log)
+    if left is not None and force:
+        if not _force(left, settings, call, log, ask=ask):
+            return False
+        left = _left(target, call, log)
+    if left is not None:
+        told = ", ".join("%d %s" % (left.count(verdict), verdict) for verdict in VERDICTS)
+        terminal.console().print("%s: left: %s" % (left.name, told))
+    return True
 
 
 def _left(target: Target, call: Call, log: _Told) -> Inspected | None:

@@ -128,6 +128,38 @@ def test_the_pool(pair: Pair) -> None:
     assert lines[1].split()[0] == "10.66.0.64"
 
 
+def test_the_conflists_say_where_and_what(node: Node) -> None:
+    """dataDir, stateDir and the range of each network are taken from the conflists that the runtime loads."""
+    places = {"dataDir": "/var/lib/cni/elsewhere", "stateDir": "/var/lib/cni/ours"}
+    ipam = host_local("10.55.0.0/26", dataDir=places["dataDir"])
+    node.conflist("net", [reaper(**places), bridge(ipam)])
+    pod = node.pod()
+    node.cnitool("add", "net", pod).check()
+    node.path(f"{places['dataDir']}/net/10.55.0.9").write_bytes(DEAD.encode())
+    network = found(node, rc=1)
+    assert verdicts(network) == {"10.55.0.2": ("LIVE", "netns there"), "10.55.0.9": ("STALE", "no netns left")}
+    assert network["pool"] == {"size": 61, "used": 2}
+    assert node.run([EXECUTABLE, "reap"]).check().out.endswith(b"1 freed\n")
+    assert "event=reaped" in node.read("/var/log/cni-reaper.log")
+    assert node.run([EXECUTABLE, "audit", "--conf-dir", "/nowhere"]).check().out.strip() == b"no network has a reservation here"
+
+
+def test_wrong_options_are_named(node: Node) -> None:
+    """With them no ADD reaps anything, so neither does the command; audit says which they are."""
+    node.conflist("net", [reaper(graceSeconds=1, networks="net"), bridge(host_local("10.55.0.0/26"))])
+    node.cnitool("add", "net", node.pod()).check()
+    node.reserve("net", "10.55.0.9", DEAD)
+    ran = audit(node, "--json")
+    assert ran.rc == 2
+    told = " ".join(ran.json()["problems"])
+    assert "graceSeconds must be" in told
+    assert "networks must be" in told
+    ran = node.run([EXECUTABLE, "reap"])
+    assert ran.rc == 1
+    assert b"graceSeconds must be" in ran.err
+    assert "10.55.0.9" in node.reservations("net")
+
+
 def test_a_reservation_outside_the_range(pair: Pair) -> None:
     """host-local will never give it, and nobody looks at it: the store is wrong."""
     assert found(pair.node, "--subnet", "10.66.0.0/24", rc=0)["outside"] == []
