@@ -20,6 +20,8 @@ LIVE = (0, 110, 254)
 REAPED = (1, 50, 254)
 BESIDE = 110  # live ones, beside those that are reaped
 NOTHING_TO_REAP = f"ADD, {BESIDE} live, nothing to reap"
+METRICS_FILE = "/var/lib/cni/cni-reaper.prom"
+COUNTED = f"{NOTHING_TO_REAP}, metricsFile"
 BARE = "python3.11 -I -S -c pass"
 HUGE = 65_534  # addresses of a /16 that host-local gives
 PARALLEL = 110
@@ -101,11 +103,11 @@ class Store:
         """Remove a record."""
         (self.records / f"{owner}:eth0").unlink(missing_ok=True)
 
-    def add(self, name: str, netns: str) -> Row:
-        """ADD for a new container each time."""
+    def add(self, name: str, netns: str, **options: str) -> Row:
+        """ADD for a new container each time; options: more of them."""
         return Row(
             name,
-            lambda turn: [call("ADD", self.conf, container_id(f"own-{turn}"), netns)],
+            lambda turn: [call("ADD", {**self.conf, **options}, container_id(f"own-{turn}"), netns)],
             after=lambda turn: self.forget(container_id(f"own-{turn}")),
         )
 
@@ -167,6 +169,7 @@ def starts(programs: Conf) -> list[Row]:
             after=lambda _: do(call("DEL", some.ipam, given, own, "host-local")),
         ),
         *(stores[count].add(f"ADD, {count} live, nothing to reap", own) for count in LIVE),
+        some.add(COUNTED, own, metricsFile=METRICS_FILE),
     ]
 
 

@@ -1,0 +1,45 @@
+"""The log file under many processes, and while it is rotated: every event in one whole line, in one of the files."""
+
+from tests.e2e.pair import Pair, container_id
+from tests.node import LOG_FILE, Node, parse_line
+
+CALLS = 110
+LONG = "p" * 200  # so that a line is longer than what some file systems write at once
+
+
+def test_many_processes_write_whole_lines_while_the_file_is_rotated(node: Node) -> None:
+    """Each of 110 dry runs tells of each of 20 leaks, or why it has not looked; three times the file is renamed meanwhile."""
+    pair = Pair(node, dryRun=True)
+    pods = [node.pod() for _ in range(CALLS)]
+    pair.add(pods[0])
+    gone = node.pod()
+    for number in range(20):
+        owner, args = container_id(f"leak-{number}"), f"K8S_POD_NAMESPACE=n;K8S_POD_NAME={LONG}{number}"
+        node.plugin("ADD", pair.head, netns=gone, container_id=owner, args=args).check()
+        node.reserve("net", f"10.66.0.{100 + number}", owner)
+    gone.delete()
+    node.path(LOG_FILE).unlink()
+    commands = [node.plugin_command("ADD", pair.head, netns=pod, container_id=container_id(pod.name)) for pod in pods]
+    rotate = [
+        {**commands[0], "argv": ["sh", "-c", f"until mv {LOG_FILE} {LOG_FILE}.{turn}; do :; done"], "stdin": b""}
+        for turn in "123"
+    ]
+    everything = [*commands[:30], rotate[0], *commands[30:60], rotate[1], *commands[60:90], rotate[2], *commands[90:]]
+    for ran in node.together(everything):
+        ran.check()
+    files = [path for path in node.path("/var/log").iterdir() if path.name.startswith("cni-reaper.log")]
+    assert len(files) >= 3
+    events: dict[str, int] = {}
+    skipped = 0
+    for path in files:
+        text = path.read_text()
+        assert text.endswith("\n")
+        for line in text.splitlines():
+            fields = parse_line(line)
+            if fields["event"] == "would-reap":
+                assert fields["pod"].startswith(f"n/{LONG}")
+                assert fields["cause"]
+                events[fields["address"]] = events.get(fields["address"], 0) + 1
+            skipped += fields["event"] == "sweep-skipped"
+    assert skipped < CALLS - 10, "on a busy machine some get no turn"
+    assert events == {f"10.66.0.{100 + number}": CALLS - skipped for number in range(20)}
