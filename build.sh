@@ -117,6 +117,7 @@ python_env() { # python_env LOCKFILE
 freeze() {
     packages gcc=gcc /usr/include/stdio.h=libc6-dev strip=binutils objdump=binutils
     python_env requirements/build.txt
+    python_env requirements/share.txt
     local inputs
     mapfile -t inputs < <(find cni_reaper_plugin packaging requirements -type f ! -name '*.pyc' ! -name '*.md' | LC_ALL=C sort)
     if ! done_for freeze "${inputs[@]}" "$venv/pyvenv.cfg" || [[ ! -x dist/cni-reaper/cni-reaper ]]; then

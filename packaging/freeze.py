@@ -143,14 +143,26 @@ def say_what_it_is(bundle: Path) -> None:
 
 
 def share(bundle: Path) -> None:
-    """Write share/completion.<shell> and share/cni-reaper.8, from the parser that answers the commands."""
+    """Write share/completion.<shell> and share/cni-reaper.8, from the parser that answers the commands.
+
+    An interpreter without the packages for it is given a directory of them: CNI_REAPER_SHARE.
+    """
+    given = os.environ.get("CNI_REAPER_SHARE")
+    if given:
+        shutil.copytree(given, bundle / "_internal" / "share")
+        return
+    write_share(bundle / "_internal" / "share")
+
+
+def write_share(into: Path) -> None:
+    """Write what `share` puts into a bundle. The directory is not there yet. SOURCE_DATE_EPOCH: the date of the man page."""
+    sys.path.insert(0, str(ROOT))
     import shtab
     from argparse_manpage.manpage import Manpage  # type: ignore[import-untyped]  # it has no stubs
 
     from cni_reaper_plugin import __version__
     from cni_reaper_plugin.operator import commandline
 
-    into = bundle / "_internal" / "share"
     into.mkdir()
     for shell in commandline.SHELLS:
         (into / f"completion.{shell}").write_text(shtab.complete(commandline.parser(), shell))

@@ -36,6 +36,7 @@ PACKAGES = ("build-essential", "libffi-dev", "pkg-config", "python3", "zlib1g-de
 PYTHON = "/opt/python/bin/python3.11"
 SITE = "/build/site"
 BOOTLOADER = "bootloader.tar.gz"
+SHARE = "share"
 CHROOT = 'mount --make-rprivate / && mount -t proc proc "$1/proc" && root=$1 && shift && exec chroot "$root" "$@"'
 INSIDE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"}
 WHEELS = ("--platform=manylinux_2_31", "--platform=manylinux_2_17", "--platform=manylinux2014", "--platform=manylinux_2_5")
@@ -126,7 +127,7 @@ def frozen(root: Path, commit: str, number: int) -> Path:
     told = {
         "CNI_REAPER_COMMIT": commit,
         "CNI_REAPER_KIND": "release",
-        "SOURCE_DATE_EPOCH": str(committed_s(commit)),
+        "CNI_REAPER_SHARE": f"/build/{SHARE}",
         "CNI_REAPER_PYINSTALLER": f"/build/{BOOTLOADER}",
         "PYTHONPATH": SITE,
         "PATH": f"{SITE}/bin:{INSIDE['PATH']}",
@@ -135,8 +136,11 @@ def frozen(root: Path, commit: str, number: int) -> Path:
     return there / "dist" / "cni-reaper"
 
 
-def prepare(root: Path) -> None:
-    """Give the old root's interpreter, which has neither pip nor TLS, the packages that freeze.py needs."""
+def prepare(root: Path, commit: str) -> None:
+    """Give the old root's interpreter, which has neither pip nor TLS, what freeze.py needs: packages, and share/."""
+    os.environ["SOURCE_DATE_EPOCH"] = str(committed_s(commit))
+    shutil.rmtree(root / "build" / SHARE, ignore_errors=True)
+    freezer.write_share(root / "build" / SHARE)
     site = root / SITE[1:]
     shutil.rmtree(site, ignore_errors=True)
     pip("install", "--target", site, "-r", ROOT / "requirements" / "build.txt")
@@ -233,7 +237,7 @@ def main() -> None:
     cache.mkdir(parents=True, exist_ok=True)
     root = old_root(cache)
     with step("packages"):
-        prepare(root)
+        prepare(root, commit)
     with step("freeze, twice"):
         bundle, again = (frozen(root, commit, number) for number in (1, 2))
         if not equal(bundle, again):
