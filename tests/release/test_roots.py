@@ -64,6 +64,18 @@ def test_frees_a_leak(root: Path, programs: Neighbours) -> None:
     assert "\n10.1.0.2\n" not in said
 
 
+def test_the_operators_commands(root: Path) -> None:
+    """audit, explain, reap and doctor run there too, on nothing that the root would have to have."""
+    reserved = f"mkdir -p /var/lib/cni/networks/net && printf '{ID}\\r\\neth0' >/var/lib/cni/networks/net/10.1.0.2"
+    run = "env -i /opt/cni/bin/cni-reaper"
+    said = in_root(root, f"{reserved}; {run} audit --map --subnet 10.1.0.0/24 2>&1 || echo code $?; {run} explain 10.1.0.2")
+    assert "--?" in said
+    assert "code 2" in said
+    assert "verdict       UNKNOWN" in said
+    assert "no-conflist" in in_root(root, f"{run} doctor || echo code $?")
+    assert "_shtab_cni_reaper" in in_root(root, f"{run} completion bash")
+
+
 def test_the_checksums_and_the_licences_are_inside(root: Path) -> None:
     """`sha256sum -c` in the bundle finds every file whole; each component's licence and the bill of materials are there."""
     (bundle,) = (root / "opt/cni/bin/.cni-reaper").iterdir()
