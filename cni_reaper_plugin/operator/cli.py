@@ -14,6 +14,7 @@ INTERRUPTED = 130  # as a shell says it of SIGINT
 
 def run(arguments: list[str]) -> int:
     """Answer a command line, without the program's name, and return the exit code; 2 for a wrong one."""
+    _open_what_is_closed()
     parser = commandline.parser()
     try:
         given = parser.parse_args(arguments)
@@ -26,6 +27,15 @@ def run(arguments: list[str]) -> int:
         return COMMANDS[given.command](given)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _open_what_is_closed() -> None:
+    """Give a stream that the caller has closed something to read from or to write to: what is said there is lost."""
+    if sys.stdin is None:
+        sys.stdin = open("/dev/null")  # noqa: SIM115  open for as long as the process lives
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open("/dev/null", "w"))  # noqa: SIM115  likewise
 
 
 def _audit(given: argparse.Namespace) -> int:

@@ -130,7 +130,7 @@ def _add_explain(commands: "Commands") -> None:
         "Every piece of evidence, the rule that decided, and what would change the verdict.",
         "exit code:\n  0  told\n  1  no such reservation\n  2  it could not be judged; stderr says why",
     )
-    explain.add_argument("what", metavar="ADDRESS|ID", help="an address, or the beginning of a container ID")
+    explain.add_argument("what", type=_some, metavar="ADDRESS|ID", help="an address, or the beginning of a container ID")
     _add_scope(explain)
 
 
@@ -165,6 +165,13 @@ def _add_completion(commands: "Commands") -> None:
         "  cni-reaper completion fish >/usr/share/fish/vendor_completions.d/cni-reaper.fish",
     )
     completion.add_argument("shell", choices=SHELLS)
+
+
+def _some(text: str) -> str:
+    if not text:
+        msg = "an address, or the beginning of a container ID, is wanted"
+        raise argparse.ArgumentTypeError(msg)
+    return text
 
 
 def _network(name: str) -> str:

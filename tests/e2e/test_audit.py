@@ -326,3 +326,14 @@ def test_not_root(pair: Pair, tmp_path: Path) -> None:
     assert ran.rc == 2, str(ran)
     assert all(one["stale"] == 0 for one in ran.json()["networks"])
     assert ran.json()["problems"]
+
+
+@pytest.mark.parametrize("command", ["audit", "explain 10.66.0.2", "reap", "doctor", "reap --force"])
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&- <&-", ">/dev/full"])
+def test_streams_that_are_closed(pair: Pair, command: str, closed: str) -> None:
+    """A daemon without stdin, a pipe whose reader has gone: what is said is lost, and nothing else happens."""
+    pair.node.path("/etc/cni/net.d/net.conflist").write_text("{}")
+    ran = pair.node.run(["bash", "-c", f"{EXECUTABLE} {command} {closed}; echo code $? >/run/code"]).check()
+    assert "Traceback" not in ran.text
+    assert int(pair.node.read("/run/code").split()[1]) in (0, 1, 2)
+    assert set(pair.node.reservations("net")) == {"10.66.0.2"}
