@@ -30,6 +30,8 @@ from cni_reaper_plugin.facts import (
 WAIT_S = 0.02  # for the lock: on a busy machine its holder may not be running just now
 MOST_LATE = 1024  # files; when there are as many, nobody has had the lock for long
 LATE_AT_ONCE = 64
+LEARNT_FOR_S = 3600  # a conflist's ranges hardly ever change
+_POOL_SIZE = "cni_reaper_pool_size"
 BUCKETS_S = ("0.001", "0.002", "0.005", "0.02", "0.1", "0.5", "5", "+Inf")
 OUTCOMES = ("clean", "reaped", "cut", "skipped", "failed")  # of a sweep to which several apply, the last of them
 REASONS = (REBOOTED, NETNS_GONE, EMPTY, NO_NETNS_LEFT, UNCLAIMED, NOT_LISTED, ADDED_AGAIN, LEFT_BY_DEL)
@@ -46,9 +48,16 @@ FAMILIES = (
     ),
     ("cni_reaper_reservations", "gauge", "verdict", "Reservations that were left by the last whole sweep."),
     ("cni_reaper_pool_used", "gauge", "", "Addresses that were reserved after the last sweep."),
+    ("cni_reaper_pool_size", "gauge", "", "Addresses that the network's ranges have for pods, by its conflist at a DEL."),
     ("cni_reaper_last_sweep_timestamp_seconds", "gauge", "", "When the last sweep was that was neither skipped nor failed."),
 )
 """Name, type, label besides `network`, and help, in the order of the file."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    PoolSize = tuple[str, Callable[[], int | None]]
 
 Samples = dict[str, dict[str, dict[str, float]]]
 """Network -> name of a family -> value of its label, "" where it has none -> number. A histogram's sum is under `sum`."""
@@ -104,11 +113,14 @@ class Tally(Log):
                 live = max(0, left - unknown - self._stale)
                 gauges["cni_reaper_reservations"] = {"live": live, "stale": self._stale, "unknown": unknown}
 
-    def save(self, path: str) -> None:
-        """Add the counts to a file, or leave them beside it. Raises nothing: what cannot be counted is logged at `debug`."""
+    def save(self, path: str, pool_size: "PoolSize | None" = None) -> None:
+        """Add the counts to a file, or leave them beside it. Raises nothing: what cannot be counted is logged at `debug`.
+
+        pool_size: a network, and what returns how many addresses it has, asked once an hour.
+        """
         try:
             if self._counts:
-                _update(path, self._counts, self._gauges)
+                _update(path, self._counts, self._gauges, pool_size)
         except Exception as e:  # noqa: BLE001  whatever it is, no pod fails for its being counted
             self._log.debug("not-counted", reason=str(e))
 
@@ -190,7 +202,7 @@ def add(samples: Samples, counts: Samples) -> None:
                 known[key] = known.get(key, 0) + more
 
 
-def _update(path: str, counts: Samples, gauges: Samples) -> None:
+def _update(path: str, counts: Samples, gauges: Samples, pool_size: "PoolSize | None") -> None:
     """Add counts to a file and set its gauges; without the lock, leave the counts for whoever has it next. Raises OSError."""
     parent, _, name = path.rpartition("/")
     directory = posix.open(parent or "/", _DIRECTORY)
@@ -203,9 +215,9 @@ def _update(path: str, counts: Samples, gauges: Samples) -> None:
             for late in _late(path + ".late"):
                 add(counts, late)
             try:
-                content = _content(parse(files.read(name, directory, _LIMIT, posix.O_NOFOLLOW)), counts, gauges)
+                content = _content(parse(files.read(name, directory, _LIMIT, posix.O_NOFOLLOW)), counts, gauges, pool_size)
             except (OSError, *_MALFORMED):
-                content = _content({}, counts, gauges)
+                content = _content({}, counts, gauges, pool_size)
             files.replace(name, content, directory, _MODE)
         finally:
             posix.close(lock)
@@ -213,11 +225,24 @@ def _update(path: str, counts: Samples, gauges: Samples) -> None:
         posix.close(directory)
 
 
-def _content(samples: Samples, counts: Samples, gauges: Samples) -> bytes:
+def _content(samples: Samples, counts: Samples, gauges: Samples, pool_size: "PoolSize | None") -> bytes:
     add(samples, counts)
     for network, families in gauges.items():
         samples[network].update(families)
+    if pool_size is not None and pool_size[0] in samples:
+        _learn(samples[pool_size[0]], pool_size[1])
     return render(samples)
+
+
+def _learn(families: dict[str, dict[str, float]], asked: "Callable[[], int | None]") -> None:
+    """Set the size of a network's pool, when it was learnt longer than an hour ago."""
+    if time.time() - families.get(_POOL_SIZE, {}).get("learnt", 0) > LEARNT_FOR_S:
+        try:
+            size = asked()
+        except Exception:  # noqa: BLE001  a cache entry or a bundle that cannot be read costs no counts
+            return
+        if size is not None:
+            families[_POOL_SIZE] = {"": size, "learnt": time.time()}
 
 
 def _leave(late: str, counts: Samples) -> None:

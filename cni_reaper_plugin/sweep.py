@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cni_reaper_plugin.metrics import Tally
+    from cni_reaper_plugin.metrics import PoolSize, Tally
 
     Allow = Callable[[], None]
 
@@ -63,7 +63,7 @@ def run(call: Call, settings: Settings, log: Log, allow: "Allow", wall_s: float 
             if tally is not None:
                 tally.end(network, listed, judged=call.may_reap != "rebooted")
     if tally is not None:
-        tally.save(settings.metrics_file)
+        tally.save(settings.metrics_file, _pool_size(call, settings))
 
 
 def _tally(log: Log) -> "Tally | None":
@@ -75,6 +75,20 @@ def _tally(log: Log) -> "Tally | None":
     except Exception as e:  # noqa: BLE001  a file that is not there, or not what it was
         log.debug("not-counted", reason=DEFECT % e)
         return None
+
+
+def _pool_size(call: Call, settings: Settings) -> "PoolSize | None":
+    """Return how to learn the size of this call's network; only a DEL finds its own entry in libcni's cache."""
+    attachment = call.attachment
+    if call.verb != "DEL" or attachment is None:
+        return None
+
+    def learn() -> int | None:
+        from cni_reaper_plugin import capacity
+
+        return capacity.of_network(settings.cache_dirs, attachment)
+
+    return attachment.network, learn
 
 
 def _networks(call: Call, settings: Settings, log: Log) -> list[str]:

@@ -34,7 +34,7 @@ MODULES = {
     "tomllib._parser": "tomllib",
     "tomllib._re": "tomllib",
     "tomllib._types": "tomllib",
-    "ipaddress": "the pool of a network, for the operator",
+    "ipaddress": "how many addresses a network has",
     "hashlib": "a cnitool-… ID is mapped to its netns by SHA-512",
     "ctypes": "a closer look: setns(2)",
     "ctypes._endian": "ctypes",

@@ -12,6 +12,7 @@ from cni_reaper_plugin import files
 from cni_reaper_plugin.facts import Mapping
 
 _LIMIT = 1 << 22
+_BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 def read(cache_dirs: list[str], network: str, container_id: str, ifname: str) -> Mapping | None:
@@ -32,6 +33,28 @@ def read(cache_dirs: list[str], network: str, container_id: str, ifname: str) ->
             mapping.pod = _pod(entry)
             return mapping
     return None
+
+
+def conflist(cache_dirs: list[str], network: str, container_id: str, ifname: str) -> dict[str, object]:
+    """Return the network's conflist as it was when the attachment was made, {} where no entry has it. Raises OSError."""
+    for cache_dir in cache_dirs:
+        path = "%s/results/%s-%s-%s" % (cache_dir, network, container_id, ifname)
+        try:
+            config = _entry(files.read(path, limit=_LIMIT, flags=posix.O_NOFOLLOW), network, container_id, ifname).get("config")
+            told = orjson.loads(_from_base64(config)) if isinstance(config, str) else None
+        except (FileNotFoundError, NotADirectoryError, files.TooLargeError, ValueError):
+            continue
+        if isinstance(told, dict):
+            return told
+    return {}
+
+
+def _from_base64(text: str) -> bytes:
+    """Decode what Go writes for []byte. Raises ValueError. (binascii wants a zlib that nodes without Python may not have.)"""
+    digits = text.rstrip("=")
+    bits = "".join(f"{_BASE64.index(digit):06b}" for digit in digits)
+    whole = len(bits) // 8
+    return int(bits[: 8 * whole] or "0", 2).to_bytes(whole, "big")
 
 
 def _entry(raw: bytes, network: str, container_id: str, ifname: str) -> dict[str, object]:

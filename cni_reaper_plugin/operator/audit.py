@@ -14,8 +14,8 @@ from cni_reaper_plugin.first_look import SkippedError
 from cni_reaper_plugin.operator import terminal
 from cni_reaper_plugin.operator.inspection import UNPROVEN, VERDICTS, Holder, Inspected, inspect, own_call
 from cni_reaper_plugin.operator.picture import around, pictures
-from cni_reaper_plugin.operator.pool import PoolError
 from cni_reaper_plugin.operator.scope import Scope
+from cni_reaper_plugin.pool import PoolError
 
 CLEAN, FOUND, WRONG = 0, 1, 2
 """Exit codes: nothing is stale; something is; the store or the evidence could not be read, or the store is wrong."""

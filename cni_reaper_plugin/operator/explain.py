@@ -8,9 +8,9 @@ from rich.text import Text
 from cni_reaper_plugin.first_look import SkippedError
 from cni_reaper_plugin.operator import terminal
 from cni_reaper_plugin.operator.inspection import Row, inspect, own_call
-from cni_reaper_plugin.operator.pool import PoolError
 from cni_reaper_plugin.operator.rules import rule
 from cni_reaper_plugin.operator.scope import Scope
+from cni_reaper_plugin.pool import PoolError
 
 TOLD, NOT_THERE, WRONG = 0, 1, 2
 """Exit codes."""

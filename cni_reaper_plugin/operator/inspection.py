@@ -13,7 +13,7 @@ from cni_reaper_plugin.evidence.unclaimed import Memory
 from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, VisibleNetns
 from cni_reaper_plugin.first_look import SkippedError
 from cni_reaper_plugin.judging import AUDIT, Judging
-from cni_reaper_plugin.operator.pool import Pool, pack, unpack
+from cni_reaper_plugin.pool import Pool, pack, unpack
 
 LIMIT_S = 120.0
 AGAIN_S = 1.0  # a chain's ADD or DEL has moved on by then

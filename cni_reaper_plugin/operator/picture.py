@@ -8,7 +8,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN
-from cni_reaper_plugin.operator.pool import Pool, Range
+from cni_reaper_plugin.pool import Pool, Range
 
 MOST = 1024
 ACROSS = 64

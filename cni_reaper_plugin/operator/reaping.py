@@ -11,8 +11,8 @@ from cni_reaper_plugin.facts import Call, Settings
 from cni_reaper_plugin.first_look import SkippedError
 from cni_reaper_plugin.operator import terminal
 from cni_reaper_plugin.operator.inspection import UNPROVEN, VERDICTS, Inspected, inspect, own_call
-from cni_reaper_plugin.operator.pool import PoolError
 from cni_reaper_plugin.operator.scope import Scope, Target
+from cni_reaper_plugin.pool import PoolError
 
 REAP = "REAP"
 SWEPT, TROUBLE, REFUSED = 0, 1, 2

@@ -9,7 +9,7 @@ from cni_reaper_plugin import options, store
 from cni_reaper_plugin.facts import Settings
 from cni_reaper_plugin.operator import conflist, places
 from cni_reaper_plugin.operator.conflist import Conflist
-from cni_reaper_plugin.operator.pool import Pool, PoolError, of_ipam, of_subnets
+from cni_reaper_plugin.pool import Pool, PoolError, of_ipam, of_subnets
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """The frozen executable keeps its metricsFile: what it frees is counted, no count is lost, nothing at the path fails a pod."""
 
+import base64
+import json
 import os
 import re
 import shutil
@@ -264,3 +266,41 @@ def test_without_it_nothing_is_written(node: Node) -> None:
     found = node.run(["find", "/var/lib", "/var/log", "/run", "-xdev", "-name", "*.prom*"]).out
     assert found == b""
     assert node.path(LOG_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("subnets", "size"),
+    [(("10.66.0.0/24",), 253), (("10.66.0.0/28", "fd00:66::/64"), 2 * 13), (("10.66.0.0/24", "fd00:66::/125"), 2 * 6)],
+)
+def test_the_size_of_the_pool_is_learnt_from_libcnis_cache(node: Node, subnets: tuple[str, ...], size: int) -> None:
+    """A DEL by libcni still has the conflist in its cache; before it, and where the cache has gone, the size is not known."""
+    node.path(DIRECTORY).mkdir()
+    node.conflist(NETWORK, [reaper(metricsFile=FILE), bridge(host_local(*subnets))])
+    first, second = node.pod(), node.pod()
+    node.cnitool("add", NETWORK, first).check()
+    node.cnitool("add", NETWORK, second).check()
+    assert "pool_size" not in exported(node)
+    node.cnitool("del", NETWORK, first).check()
+    assert exported(node)["pool_size"] == size
+    shutil.rmtree(node.path("/var/lib/cni/results"))
+    counted = exported(node)["sweeps_total clean"]
+    node.cnitool("del", NETWORK, second).check()
+    assert (exported(node)["pool_size"], exported(node)["sweeps_total clean"]) == (size, counted + 1)
+
+
+@pytest.mark.parametrize(
+    "config", [b"!", b"[]", b"{}", b'{"plugins": [3, {"ipam": {"type": "host-local", "ranges": [[{"subnet": "usePodCidr"}]]}}]}']
+)
+def test_a_conflist_without_a_range_costs_no_count(pair: Pair, config: bytes) -> None:
+    """A range that is not on the disk (usePodCidr), or an entry that is none: no size, and everything else as ever."""
+    node, pod = pair.node, pair.node.pod()
+    pair.add(pod)
+    entry = {"kind": "cniCacheV1", "containerId": container_id(pod.name), "ifName": "eth0", "networkName": NETWORK}
+    results = node.path("/var/lib/cni/results")
+    results.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**entry, "config": base64.b64encode(config).decode(), "result": {}})
+    (results / f"{NETWORK}-{container_id(pod.name)}-eth0").write_text(text)
+    before = exported(node)["sweep_duration_seconds_count"]
+    node.plugin("DEL", pair.head, netns=pod, container_id=container_id(pod.name)).check()
+    assert exported(node)["sweep_duration_seconds_count"] == before + 1
+    assert "pool_size" not in exported(node)

@@ -6,7 +6,7 @@ import pytest
 
 from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN
 from cni_reaper_plugin.operator.picture import around, pictures
-from cni_reaper_plugin.operator.pool import PoolError, of_ipam, of_subnets, pack, unpack
+from cni_reaper_plugin.pool import PoolError, of_ipam, of_subnets, pack, unpack
 from tests.node import Node
 
 RANGES = (

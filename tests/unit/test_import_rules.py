@@ -24,10 +24,10 @@ FLOORS = (
     ("reap",),
     ("judging",),
     ("first_look",),
-    ("report", "expiry", "metrics"),
+    ("report", "expiry", "metrics", "capacity"),
     ("judge", "evidence"),
     ("store",),
-    ("rtnetlink", "options"),
+    ("rtnetlink", "options", "pool"),
     ("facts",),
     ("attachment", "events", "flock", "files", "clock"),
 )
@@ -36,6 +36,7 @@ PUT_TOGETHER = ("evidence.gather", "evidence.closer")
 """What puts the sources of evidence together; all other modules of evidence are sources."""
 HOT_STDLIB = {"posix", "errno", "fcntl", "orjson"}
 COLD = (
+    "capacity",
     "evidence.closer",
     "evidence.addresses",
     "evidence.libcni_cache",
@@ -46,6 +47,7 @@ COLD = (
     "judging",
     "metrics",
     "operator",
+    "pool",
     "reap",
     "report",
     "rtnetlink",

@@ -56,7 +56,7 @@ def sweep(path: Path, say: Callable[[Log], None] = lambda _: None, listed: int |
     tally.begin()
     say(tally)
     tally.end(options.get("network", "net"), listed, options.get("judged", True))
-    tally.save(str(path))
+    tally.save(str(path), ("net", options["size"]) if "size" in options else None)
 
 
 @pytest.fixture
@@ -323,6 +323,27 @@ def test_what_cannot_be_written_is_said_at_debug(tmp_path: Path, path: str) -> N
     assert "level=debug event=not-counted reason=" in (tmp_path / "log").read_text()
 
 
+def test_the_size_of_the_pool_is_learnt_once_an_hour(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not known is no size; known, it stays for an hour, also when it could not be learnt again; no error costs a count."""
+
+    def fails() -> int:
+        raise OSError
+
+    sweep(file, size=lambda: None)
+    assert value(file, "pool_size") is None
+    sweep(file, size=fails)
+    sweep(file, size=lambda: 253)
+    sweep(file, size=lambda: 61)
+    assert value(file, "pool_size") == 253
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + metrics.LEARNT_FOR_S + 1)
+    sweep(file, size=fails)
+    assert value(file, "pool_size") == 253
+    sweep(file, size=lambda: 61)
+    assert value(file, "pool_size") == 61
+    assert value(file, "sweeps_total", outcome="clean") == 6
+
+
 # What is said of the metrics elsewhere
 
 ALERTS = ROOT / "packaging/monitoring/alerts.yaml"
@@ -333,7 +354,7 @@ FOREIGN = {"node_textfile_mtime_seconds", "node_textfile_scrape_error"}
 @pytest.fixture
 def exported(file: Path) -> dict[str, set[str]]:
     """Return all that can be exported: name of a sample -> its labels."""
-    sweep(file, lambda log: log.info("would-reap", network="net", address="10.0.0.2", reason=EMPTY))
+    sweep(file, lambda log: log.info("would-reap", network="net", address="10.0.0.2", reason=EMPTY), size=lambda: 253)
     found: dict[str, set[str]] = {}
     for name, labels in samples(file):
         found.setdefault(name, set()).update(key for key, _ in labels)

@@ -55,13 +55,18 @@ def of_ipam(ipam: dict[str, object]) -> Pool:
     """Return the pool of a host-local section. Raises PoolError."""
     sets = ipam.get("ranges")
     single = [[ipam]] if "subnet" in ipam else []
-    found = []
+    found: list[Range] = []
     for one_set in [*single, *(sets if isinstance(sets, list) else [])]:
-        found += [_range(one) for one in (one_set if isinstance(one_set, list) else []) if isinstance(one, dict)]
+        found += of_set(one_set).ranges if isinstance(one_set, list) else ()
     if not found:
         msg = "the ipam section names no range"
         raise PoolError(msg)
     return Pool(tuple(found))
+
+
+def of_set(ranges: list[object]) -> Pool:
+    """Return the pool of one set of ranges, of which a pod gets one address. Raises PoolError."""
+    return Pool(tuple(_range(one) for one in ranges if isinstance(one, dict)))
 
 
 def of_subnets(subnets: list[str]) -> Pool:
