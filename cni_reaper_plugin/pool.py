@@ -80,6 +80,7 @@ def _range(given: dict[str, object]) -> Range:
         low, high = int(subnet.network_address), int(subnet.broadcast_address)
 
         def number(key: str, default: int) -> int:
+            """Return an address of the range as a number."""
             value = given.get(key)
             return int(ipaddress.ip_address(str(value))) if value else default
 

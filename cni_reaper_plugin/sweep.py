@@ -84,6 +84,7 @@ def _pool_size(call: Call, settings: Settings) -> "PoolSize | None":
         return None
 
     def learn() -> int | None:
+        """Return how many addresses it has, None when nothing tells."""
         from cni_reaper_plugin import capacity
 
         return capacity.of_network(settings.cache_dirs, attachment)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN
 
-COLOURS = {LIVE: "green", STALE: "bold red", UNKNOWN: "yellow", "L": "green", "S": "bold red", "?": "yellow", "x": "magenta"}
+COLOURS = {LIVE: "green", STALE: "bold red", UNKNOWN: "yellow", "L": "green", "S": "bold red", "?": "yellow"}
 _UNFOLDED = 1 << 16
 LONG = 1000  # rows
 
