@@ -117,7 +117,7 @@ def _look_at(seen: Sightings, process: str, roots: set[tuple[int, str]]) -> None
                     _sighting(seen, net).others.append(task + "/ns/net")
         for task in list(views.values())[:1]:  # threads have one table of descriptors; a leader that has exited shows none
             _add_descriptors(seen, task + "/fd")
-        new = [(number, posix.readlink(task + "/root"), task) for number, task in views.items() if number]
+        new = [(number, _target(task + "/root", "?" + task), task) for number, task in views.items() if number]
     except OSError as e:
         if e.errno not in GONE_ERRNOS:
             raise
@@ -125,6 +125,19 @@ def _look_at(seen: Sightings, process: str, roots: set[tuple[int, str]]) -> None
     for number, root, task in new:
         if (number, root) not in roots and _add_mounts_of(seen, task):
             roots.add((number, root))
+
+
+def _target(link: str, too_long: str, dir_fd: int | None = None) -> str:
+    """Return what a link below /proc shows; `too_long` for a path that is longer than the kernel tells, which is a page.
+
+    Anybody can make such a path, and must not be able to stop all reaping with it. Raises OSError.
+    """
+    try:
+        return posix.readlink(link, dir_fd=dir_fd)
+    except OSError as e:
+        if e.errno != errno.ENAMETOOLONG:
+            raise
+        return too_long
 
 
 def _namespace_of(task: str, kind: str) -> int:
@@ -146,7 +159,7 @@ def _add_descriptors(seen: Sightings, directory: str) -> None:
     try:
         for name in posix.listdir(fd):
             try:
-                link = posix.readlink(name, dir_fd=fd)
+                link = _target(name, "/", fd)  # what is behind is asked then
             except OSError as e:
                 if e.errno not in GONE_ERRNOS:
                     raise

@@ -345,3 +345,36 @@ def test_what_a_view_has_missed_is_freed_by_the_next(pair: Pair) -> None:
         assert pair.held() == kept | leaks
     sweep(pair)
     assert pair.held() == kept
+
+
+DEEP = """
+import os, sys, time
+for _ in range(25):
+    os.mkdir("x" * 200)
+    os.chdir("x" * 200)
+held = open("f", "w")
+ready = os.open("/run/deep", os.O_WRONLY)
+if sys.argv[1] == "root":
+    os.chroot(".")
+os.write(ready, b"x")
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("what", ["descriptor", "root"])
+def test_a_path_that_is_longer_than_the_kernel_tells(pair: Pair, what: str) -> None:
+    """readlink(2) below /proc answers ENAMETOOLONG above a page: anybody can have such a file open, and stops nothing with it."""
+    node = pair.node
+    live = node.pod()
+    address = pair.add(live)
+    node.write("/run/deep", "")
+    node.path("/run/deep").chmod(0o666)
+    node.path("/var/lib/deep").mkdir(mode=0o777)
+    node.path("/var/lib/deep").chmod(0o777)
+    somebody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if what == "descriptor" else []
+    node.start(["sh", "-c", 'cd /var/lib/deep && exec "$@"', "sh", *somebody, "python3", "-c", DEEP, what])
+    until(lambda: node.read("/run/deep") == "x", "the path is made")
+    node.reserve(NETWORK, "10.66.0.77", container_id("dead"))
+    pair.reap()
+    assert set(node.reservations(NETWORK)) == {address}
+    assert [line for line in node.log() if line["level"] not in ("info", "debug")] == []
