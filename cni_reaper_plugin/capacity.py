@@ -5,7 +5,9 @@ Imported by a DEL that keeps metricsFile, once an hour: at that time the attachm
 
 from cni_reaper_plugin.attachment import Attachment
 from cni_reaper_plugin.evidence import libcni_cache
-from cni_reaper_plugin.pool import PoolError, of_set
+from cni_reaper_plugin.pool import PoolError, of_ipam
+
+MOST = 1 << 53  # what a float still counts; no node has as many pods
 
 
 def of_network(cache_dirs: list[str], attachment: Attachment) -> int | None:
@@ -18,15 +20,9 @@ def of_network(cache_dirs: list[str], attachment: Attachment) -> int | None:
     for plugin in plugins if isinstance(plugins, list) else ():
         ipam = plugin.get("ipam") if isinstance(plugin, dict) else None
         if isinstance(ipam, dict) and ipam.get("type") == "host-local":
-            return _smallest(ipam)
+            try:
+                sizes = of_ipam(ipam).sizes
+            except PoolError:
+                return None  # usePodCidr
+            return min(MOST, min(sizes) * len(sizes))
     return None
-
-
-def _smallest(ipam: dict[str, object]) -> int | None:
-    sets = ipam.get("ranges")
-    every = [*([[ipam]] if "subnet" in ipam else []), *(sets if isinstance(sets, list) else [])]
-    try:
-        sizes = [of_set(one).size for one in every if isinstance(one, list)]
-    except PoolError:
-        return None  # usePodCidr
-    return min(sizes) * len(sizes) if sizes else None

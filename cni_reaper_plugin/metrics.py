@@ -65,6 +65,7 @@ Samples = dict[str, dict[str, dict[str, float]]]
 _STATE = b"\n# state "
 _MODE = 0o644  # node_exporter runs as somebody else
 _LIMIT = 1 << 22
+_LATE_LIMIT = 1 << 16
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
 
@@ -267,9 +268,12 @@ def _late(late: str) -> list[Samples]:
         for name in [one for one in posix.listdir(fd) if not one.startswith(files.TEMPORARY)][:LATE_AT_ONCE]:
             try:
                 counts: Samples = {}
-                add(counts, orjson.loads(files.read(name, fd, _LIMIT, posix.O_NOFOLLOW)))
+                try:
+                    add(counts, orjson.loads(files.read(name, fd, _LATE_LIMIT, posix.O_NOFOLLOW)))
+                except (*_MALFORMED, files.TooLargeError):
+                    counts = {}  # cut off by a power cut, or nothing of ours: in the way of those behind it
                 files.drop(name, fd)
-            except (OSError, *_MALFORMED):
+            except OSError:
                 continue
             found.append(counts)
     finally:

@@ -35,43 +35,50 @@ class Range:
 
 @dataclass(frozen=True)
 class Pool:
-    """All ranges of a network."""
+    """All ranges of a network, in sets: a pod gets one address of each set."""
 
-    ranges: tuple[Range, ...]
+    sets: tuple[tuple[Range, ...], ...]
 
     @property
-    def size(self) -> int:
-        """How many addresses can be given."""
-        return sum(one.size for one in self.ranges)
+    def ranges(self) -> tuple[Range, ...]:
+        """The ranges of all sets."""
+        return tuple(one for each in self.sets for one in each)
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many addresses each set has."""
+        return [sum(one.size for one in each) for each in self.sets]
+
+    def set_of(self, packed: bytes) -> int | None:
+        """Return the number of the set that an address is in, None when it is in none."""
+        number, version = int.from_bytes(packed, "big"), 4 if len(packed) == 4 else 6
+        for at, each in enumerate(self.sets):
+            if any(one.version == version and one.gives(number) for one in each):
+                return at
+        return None
 
     def __contains__(self, packed: object) -> bool:
-        if not isinstance(packed, bytes):
-            return False
-        number, version = int.from_bytes(packed, "big"), 4 if len(packed) == 4 else 6
-        return any(one.version == version and one.gives(number) for one in self.ranges)
+        return isinstance(packed, bytes) and self.set_of(packed) is not None
 
 
 def of_ipam(ipam: dict[str, object]) -> Pool:
     """Return the pool of a host-local section. Raises PoolError."""
     sets = ipam.get("ranges")
     single = [[ipam]] if "subnet" in ipam else []
-    found: list[Range] = []
-    for one_set in [*single, *(sets if isinstance(sets, list) else [])]:
-        found += of_set(one_set).ranges if isinstance(one_set, list) else ()
+    every = [*single, *(sets if isinstance(sets, list) else [])]
+    read = [tuple(_range(one) for one in each if isinstance(one, dict)) for each in every if isinstance(each, list)]
+    found = tuple(each for each in read if each)
     if not found:
         msg = "the ipam section names no range"
         raise PoolError(msg)
-    return Pool(tuple(found))
-
-
-def of_set(ranges: list[object]) -> Pool:
-    """Return the pool of one set of ranges, of which a pod gets one address. Raises PoolError."""
-    return Pool(tuple(_range(one) for one in ranges if isinstance(one, dict)))
+    return Pool(found)
 
 
 def of_subnets(subnets: list[str]) -> Pool:
-    """Return the pool of whole subnets (CIDR). Raises PoolError."""
-    return Pool(tuple(_range({"subnet": subnet}) for subnet in subnets))
+    """Return the pool of whole subnets (CIDR), a set for each family. Raises PoolError."""
+    ranges = [_range({"subnet": subnet}) for subnet in subnets]
+    sets = (tuple(one for one in ranges if one.version == version) for version in (4, 6))
+    return Pool(tuple(each for each in sets if each))
 
 
 def _range(given: dict[str, object]) -> Range:

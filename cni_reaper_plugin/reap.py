@@ -15,6 +15,7 @@ from cni_reaper_plugin.judge import is_defenceless
 from cni_reaper_plugin.judging import Judged, Judging
 
 BATCH = 256  # reservations removed before host-local has its lock back: all of a /24 at once
+YOUNG_S = 120  # an address that was given just now is configured by the plugin behind host-local, and by nobody before
 SUSPICIOUS = 3  # so many recorded attachments, all stale at once, are rather a wrong view
 
 
@@ -76,8 +77,13 @@ def force(directory: store.Network, asked: list[Reservation], call: Call, settin
 
 
 def may_be_forced(reservation: Reservation, evidence: Evidence, verdict: str) -> bool:
-    """Tell whether a person may say of an owner that it is dead: UNKNOWN, and nothing at all says that it lives."""
-    return verdict == UNKNOWN and is_defenceless(reservation, evidence)
+    """Tell whether a person may say of an owner that it is dead: UNKNOWN, not made just now, and nothing says that it lives.
+
+    By the wall clock, which is no evidence, but here it can only keep.
+    """
+    import time
+
+    return verdict == UNKNOWN and time.time() - reservation.mtime_s > YOUNG_S and is_defenceless(reservation, evidence)
 
 
 def _beginning_with(candidate: str, addresses: list[str]) -> list[str]:

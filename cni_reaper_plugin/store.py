@@ -48,12 +48,13 @@ def is_address_like(name: str) -> bool:
     return ("." in name or ":" in name) and _ADDRESS_CHARS.issuperset(name) and name.strip(".") != ""
 
 
-def usable(data_dir: str) -> None:
-    """Check that a store can be listed; one that is not there yet is fine. Raises OSError."""
+def usable(data_dir: str, must_exist: bool = False) -> None:
+    """Check that a store can be listed; one that is not there yet is fine, unless it must exist. Raises OSError."""
     try:
         posix.close(posix.open(data_dir, _DIRECTORY & ~posix.O_NOFOLLOW))
     except FileNotFoundError:
-        return
+        if must_exist:
+            raise
 
 
 class Network:

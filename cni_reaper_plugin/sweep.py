@@ -13,6 +13,7 @@ from cni_reaper_plugin.evidence import views
 from cni_reaper_plugin.facts import Call, Settings, StrandedError
 from cni_reaper_plugin.first_look import SkippedError
 
+PERSON = "REAP"  # the verb of a sweep that a person asks for
 WALL_LIMIT_S = 5.0  # for all networks of a call and every wait in it
 UNSEEN = (
     "this process cannot be sure to see the pods' network namespaces: it runs in a daemon's mount namespace, "
@@ -134,7 +135,7 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
                 reservations = reap(directory, candidate, call, settings, budget, log)
             finally:
                 posix.close(gate)
-    if reservations is not None and call.may_reap == "all" and not settings.dry_run:
+    if reservations is not None and call.may_reap == "all" and not settings.dry_run and call.verb != PERSON:
         expiry.drop_records(network, reservations, settings)
     return directory.listed
 

@@ -11,6 +11,7 @@ MODULES = {
     "argparse": "the operator's command line",
     "gettext": "argparse",
     "locale": "gettext",
+    "signal": "a person's sweep goes to its end",
     "shutil": "argparse: the width of the terminal",
     "fnmatch": "shutil",
     "textwrap": "argparse: --help",

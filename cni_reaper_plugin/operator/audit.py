@@ -1,5 +1,6 @@
 """`cni-reaper audit`: every reservation of a node, whose it is, and what a sweep would make of it. Changes nothing."""
 
+import posix
 import sys
 import time
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from cni_reaper_plugin.facts import LIVE, STALE
+from cni_reaper_plugin.facts import LIVE, STALE, StrandedError
 from cni_reaper_plugin.first_look import SkippedError
 from cni_reaper_plugin.operator import terminal
 from cni_reaper_plugin.operator.inspection import UNPROVEN, VERDICTS, Holder, Inspected, inspect, own_call
@@ -20,6 +21,8 @@ from cni_reaper_plugin.pool import PoolError
 CLEAN, FOUND, WRONG = 0, 1, 2
 """Exit codes: nothing is stale; something is; the store or the evidence could not be read, or the store is wrong."""
 MOST_SHOWN = 512
+MOST_NAMED = 8
+MOST = 1 << 53  # what every reader of JSON takes
 COLUMNS = ("ADDRESS", "VERDICT", "REASON", "POD", "CONTAINER", "IFNAME", "AGE")
 LEGEND = "L live  S stale  ? unknown  . free  - never given"
 _SHORT_ID = 13  # so much of an ID as tells containers apart for a person
@@ -65,19 +68,27 @@ def look(scope: Scope) -> Report:
     try:
         call, targets = own_call(), scope.targets()
     except (OSError, PoolError) as e:
-        report.problems.append(str(e))
+        report.problems.append(str(e) if posix.geteuid() == 0 else "run it as root on the host: %s" % e)
         return report
+    stores = sorted({(target.settings.data_dir, target.settings.state_dir) for target in targets if not target.is_missing})
     with terminal.progress() as progress:
         for target in targets:
             report.problems += target.problems
             task = progress.add_task(target.network, total=None)
             try:
-                report.networks.append(
-                    inspect(target.network, target.pool, call, target.settings, lambda n, task=task: progress.advance(task, n))  # type: ignore[misc]
+                found = inspect(
+                    target.network,
+                    target.pool,
+                    call,
+                    target.settings,
+                    lambda n, task=task: progress.advance(task, n),  # type: ignore[misc]
+                    stores,
                 )
+                found.served = bool(target.state_dirs)
+                report.networks.append(found)
             except FileNotFoundError:
                 report.problems.append("network %s has no directory in %s" % (target.network, target.settings.data_dir))
-            except (OSError, SkippedError) as e:
+            except (OSError, SkippedError, StrandedError) as e:
                 report.problems.append("network %s: %s" % (target.network, e))
     if any(row.unproven for one in report.networks for row in one.rows):
         report.problems.append(UNPROVEN)
@@ -109,7 +120,7 @@ def _watch(scope: Scope, wanted: Wanted) -> int:
 def _print(report: Report, wanted: Wanted) -> None:
     if wanted.as_json:
         option = orjson.OPT_APPEND_NEWLINE | (0 if wanted.interval_s else orjson.OPT_INDENT_2)
-        sys.stdout.write(orjson.dumps(as_json(report), option=option).decode())
+        sys.stdout.write(orjson.dumps(_printable(as_json(report)), option=option).decode())
         return
     console = terminal.console()
     for one in _renderables(report, wanted, console):
@@ -126,7 +137,9 @@ def as_json(report: Report) -> dict[str, object]:
             {
                 "name": one.name,
                 **{verdict.lower(): one.count(verdict) for verdict in VERDICTS},
-                "pool": None if one.pool is None else {"size": one.pool.size, "used": len(one.rows) - len(one.outside)},
+                "pool": None
+                if one.pool is None
+                else [{"size": min(size, MOST), "used": used} for size, used in zip(one.pool.sizes, one.used, strict=True)],
                 "reservations": [
                     {
                         "address": row.reservation.address,
@@ -142,11 +155,21 @@ def as_json(report: Report) -> dict[str, object]:
                 "outside": one.outside,
                 "unreserved": _held(one.unreserved),
                 "doubles": _held(one.doubles),
+                "unaccounted": one.nobodys if one.waits else [],
             }
             for one in report.networks
         ],
         "problems": report.problems,
     }
+
+
+def _printable(value: object) -> object:
+    """Return a value whose texts can be JSON: a path need not be UTF-8."""
+    if isinstance(value, str):
+        return terminal.printable(value)
+    if isinstance(value, list):
+        return [_printable(one) for one in value]
+    return {key: _printable(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def _held(found: dict[str, list[Holder]]) -> list[dict[str, object]]:
@@ -213,8 +236,16 @@ def _summary(one: Inspected) -> list[str]:
     told = ", ".join("%d %s" % (one.count(verdict), verdict) for verdict in VERDICTS)
     use = ""
     if one.pool is not None:
-        use = "; %d of %d addresses in use" % (len(one.rows) - len(one.outside), one.pool.size)
+        sets = zip(one.used, one.pool.sizes, strict=True)
+        use = "; %s addresses in use" % " and ".join("%d of %d" % pair for pair in sets)
     lines = ["%s: %d reservations: %s%s" % (one.name, len(one.rows), told, use)]
+    if one.waits:
+        lines.append(
+            "%s: %d UNKNOWN wait for the end of network namespaces that nobody is known to have, or for graceSeconds: %s"
+            % (one.name, one.waits, terminal.printable(", ".join(one.nobodys[:MOST_NAMED])))
+        )
+    if one.count(STALE) and not one.served:
+        lines.append("%s: no conflist here has cni-reaper for this network, so no ADD frees them: cni-reaper doctor" % one.name)
     if one.outside:
         lines.append("%s: reserved, but outside the network's range: %s" % (one.name, ", ".join(one.outside)))
     for address, holders in one.unreserved.items():

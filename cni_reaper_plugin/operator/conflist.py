@@ -211,6 +211,6 @@ def _ipams_of(plugin: "Json", network: str) -> "Iterator[Ipam]":
     if not own:
         return
     data_dir = section.get("dataDir")
-    if not isinstance(data_dir, str) or not data_dir:
+    if not isinstance(data_dir, str) or not data_dir or "\0" in data_dir:
         data_dir = Settings().data_dir
     yield Ipam(kind, own, data_dir.rstrip("/") or "/", network, section)

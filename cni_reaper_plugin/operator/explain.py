@@ -5,12 +5,13 @@ import time
 from rich.table import Table
 from rich.text import Text
 
+from cni_reaper_plugin.facts import LIVE, StrandedError
 from cni_reaper_plugin.first_look import SkippedError
 from cni_reaper_plugin.operator import terminal
 from cni_reaper_plugin.operator.inspection import Row, inspect, own_call
 from cni_reaper_plugin.operator.rules import rule
 from cni_reaper_plugin.operator.scope import Scope
-from cni_reaper_plugin.pool import PoolError
+from cni_reaper_plugin.pool import PoolError, pack
 
 TOLD, NOT_THERE, WRONG = 0, 1, 2
 """Exit codes."""
@@ -31,15 +32,10 @@ def run(what: str, scope: Scope) -> int:
         for target in targets:
             try:
                 found = inspect(target.network, None, call, target.settings, lambda _: None)
-            except (OSError, SkippedError) as e:
+            except (OSError, SkippedError, StrandedError) as e:
                 problems.append("network %s: %s" % (target.network, e))
                 continue
-            rows += [
-                (target.settings.data_dir, row)
-                for row in found.rows
-                if what == row.reservation.address
-                or (row.reservation.container_id and row.reservation.container_id.startswith(what))
-            ]
+            rows += [(target.settings.data_dir, row) for row in found.rows if _is_meant(what, row)]
     except (OSError, PoolError) as e:
         problems.append(str(e))
     console, errors = terminal.console(), terminal.console(errors=True)
@@ -53,6 +49,14 @@ def run(what: str, scope: Scope) -> int:
         errors.print("cni-reaper explain: no reservation of %s on this node" % terminal.printable(what))
         return NOT_THERE
     return TOLD
+
+
+def _is_meant(what: str, row: Row) -> bool:
+    """Tell whether a text is the reservation's address, in any spelling, or the beginning of its owner's ID."""
+    packed = pack(what)
+    if what == row.reservation.address or (packed and packed == row.evidence.packed):
+        return True
+    return not packed and row.reservation.container_id.startswith(what)
 
 
 def _table(data_dir: str, row: Row) -> Table:
@@ -69,7 +73,10 @@ def _table(data_dir: str, row: Row) -> Table:
 def _reservation(data_dir: str, row: Row) -> "Lines":
     reservation = row.reservation
     owner = "%s %s" % (reservation.container_id, reservation.ifname) if reservation.container_id else "none that can be read"
-    written = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(reservation.mtime_s))
+    try:
+        written = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(reservation.mtime_s))
+    except (OverflowError, OSError, ValueError):
+        written = "at a time that is none, %s" % reservation.mtime_s
     return [
         ("reservation", "%s/%s/%s" % (data_dir, reservation.network, reservation.address)),
         ("owner", owner.strip()),
@@ -125,8 +132,11 @@ def _others(row: Row) -> "Lines":
             "%d network namespaces on this node%s" % (len(visible), ", %d cannot be looked into" % blind if blind else ""),
         ),
         ("address in", ", ".join(seen.place or "a netns" for seen in holders) or "none of them"),
-        ("of nobody", "%d of them may be this owner's" % len(surroundings.unaccounted(row.reservation.container_id))),
     ]
+    if row.verdict != LIVE:
+        nobodys = [seen.place or "one without a path" for seen in surroundings.unaccounted(row.reservation.container_id)]
+        told = "%d of them may be this owner's: %s" % (len(nobodys), ", ".join(nobodys))
+        lines.append(("of nobody", told if nobodys else "none of them may be this owner's"))
     lines += [
         ("sibling", "%s, says the %s: %s" % (sibling.path, _source(sibling), _now(sibling, surroundings.boot_id)))
         for sibling in evidence.siblings
@@ -135,7 +145,9 @@ def _others(row: Row) -> "Lines":
         lines.append(("runtime", "names this container" if evidence.named else "does not name this container"))
     remembered = evidence.unclaimed
     if remembered is not None:
-        lines.append(("waited for", "%s; graceSeconds is %d" % (terminal.age(int(remembered.age_s)), surroundings.grace_s)))
+        left = terminal.age(max(0, int(surroundings.grace_s - remembered.age_s)))
+        waited = terminal.age(int(remembered.age_s))
+        lines.append(("waited for", "%s; %s are left of graceSeconds, %d" % (waited, left, surroundings.grace_s)))
     if evidence.trouble:
         lines.append(("trouble", evidence.trouble))
     return lines
@@ -146,6 +158,6 @@ def _answer(row: Row) -> "Lines":
     verdict = row.verdict + (": looks STALE, but from a view that no ADD has proven" if row.unproven else "")
     return [
         ("verdict", "%s, %s" % (verdict, row.reason)),
-        ("rule", "%s of docs/evidence.md" % decided.where),
+        ("rule", "docs/evidence.md, %s" % decided.where),
         ("would change", decided.change),
     ]

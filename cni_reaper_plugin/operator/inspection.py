@@ -3,12 +3,14 @@
 Takes no lock and changes nothing. A pod that starts or ends meanwhile is no finding: what looks wrong is looked at twice.
 """
 
+import contextlib
+import ipaddress
 import time
 from dataclasses import dataclass, field
 
 from cni_reaper_plugin import store
 from cni_reaper_plugin.clock import Budget
-from cni_reaper_plugin.evidence import boot, views
+from cni_reaper_plugin.evidence import boot, records, views
 from cni_reaper_plugin.evidence.unclaimed import Memory
 from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, VisibleNetns
 from cni_reaper_plugin.first_look import SkippedError
@@ -17,6 +19,7 @@ from cni_reaper_plugin.pool import Pool, pack, unpack
 
 LIMIT_S = 120.0
 AGAIN_S = 1.0  # a chain's ADD or DEL has moved on by then
+WAITS = "netns unaccounted for"  # the end of judge.py's reason
 VERDICTS = (LIVE, STALE, UNKNOWN)
 UNPROVEN = (
     "no ADD of this boot has shown that a process like this one sees the pods' network namespaces, so what looks stale is "
@@ -66,7 +69,8 @@ class Inspected:
     """What was found of one network.
 
     rows: by address; unreserved: addresses of the pool that a netns has and nobody has reserved; doubles: addresses that
-    more netns have than one, or another than their owner's; outside: reserved addresses that are not in the pool.
+    more netns have than one, or another than their owner's; outside: reserved addresses that are not in the pool; nobodys: where
+    the netns are that nobody is known to have; served: a conflist here has an entry of ours for it.
     """
 
     name: str
@@ -75,6 +79,21 @@ class Inspected:
     unreserved: dict[str, list[Holder]] = field(default_factory=dict)
     doubles: dict[str, list[Holder]] = field(default_factory=dict)
     outside: list[str] = field(default_factory=list)
+    nobodys: list[str] = field(default_factory=list)
+    served: bool = True
+
+    @property
+    def used(self) -> list[int]:
+        """How many addresses of each set of the pool are reserved; [] where the pool is not known."""
+        if self.pool is None:
+            return []
+        sets = [self.pool.set_of(row.evidence.packed) for row in self.rows if row.evidence.packed]
+        return [sets.count(at) for at in range(len(self.pool.sets))]
+
+    @property
+    def waits(self) -> int:
+        """How many reservations are UNKNOWN since a network namespace of nobody may be their owner's."""
+        return sum(row.verdict == UNKNOWN and row.reason.endswith(WAITS) for row in self.rows)
 
     def count(self, verdict: str) -> int:
         """Return how many reservations have a verdict."""
@@ -89,22 +108,38 @@ def own_call() -> Call:
     return call
 
 
-def inspect(network: str, pool: Pool | None, call: Call, settings: Settings, judged: "Callable[[int], None]") -> Inspected:
-    """Look at one network. Raises OSError, and SkippedError when the evidence cannot be read.
+def inspect(
+    network: str,
+    pool: Pool | None,
+    call: Call,
+    settings: Settings,
+    judged: "Callable[[int], None]",
+    stores: "list[tuple[str, str]] | None" = None,
+) -> Inspected:
+    """Look at one network. Raises OSError, StrandedError, and SkippedError when the evidence cannot be read.
 
-    judged: told how many reservations were judged since it was told last.
+    judged: told how many reservations were judged since it was told last; stores: (dataDir, stateDir) of all networks of the
+    node, whose reservations account for addresses, too.
     """
-    found = _once(network, pool, call, settings, judged)
+    stores = stores or [(settings.data_dir, settings.state_dir)]
+    found = _once(network, pool, call, settings, judged, stores)
     if found.unreserved or found.doubles:
         time.sleep(AGAIN_S)
-        again = _once(network, pool, call, settings, lambda _: None)
+        again = _once(network, pool, call, settings, lambda _: None, stores)
         again.unreserved = {address: again.unreserved[address] for address in found.unreserved if address in again.unreserved}
         again.doubles = {address: again.doubles[address] for address in found.doubles if address in again.doubles}
         return again
     return found
 
 
-def _once(network: str, pool: Pool | None, call: Call, settings: Settings, judged: "Callable[[int], None]") -> Inspected:
+def _once(
+    network: str,
+    pool: Pool | None,
+    call: Call,
+    settings: Settings,
+    judged: "Callable[[int], None]",
+    stores: list[tuple[str, str]],
+) -> Inspected:
     found = Inspected(network, pool)
     with store.Network(settings.data_dir, network) as directory:
         reservations = directory.snapshot(directory.addresses())
@@ -118,7 +153,9 @@ def _once(network: str, pool: Pool | None, call: Call, settings: Settings, judge
         if len(found.rows) < len(reservations):
             msg = "only %d of %d reservations could be judged in %d s" % (len(found.rows), len(reservations), LIMIT_S)
             raise SkippedError(msg)
-        _find_holders(found, list(judging.surroundings.visible()), _reserved(settings) | set(directory.addresses()))
+        visible = list(judging.surroundings.visible())
+        found.nobodys = sorted(seen.place or "one without a path" for seen in visible if not seen.host and not seen.names)
+        _find_holders(found, visible, stores)
     found.rows.sort(key=lambda row: (len(row.evidence.packed), row.evidence.packed, row.reservation.address))
     if pool is not None:
         found.outside = [row.reservation.address for row in found.rows if row.evidence.packed and row.evidence.packed not in pool]
@@ -130,22 +167,11 @@ def _row(reservation: Reservation, evidence: Evidence, verdict: str, reason: str
     return Row(reservation, evidence, UNKNOWN if unproven else verdict, reason, unproven)
 
 
-def _reserved(settings: Settings) -> set[str]:
-    """Return the addresses that any network has reserved: after a renaming two of them share one pool. Raises OSError."""
-    found: set[str] = set()
-    for name in store.networks(settings.data_dir):
-        try:
-            with store.Network(settings.data_dir, name) as directory:
-                found.update(directory.addresses())
-        except FileNotFoundError:
-            continue
-    return found
-
-
-def _find_holders(found: Inspected, visible: list[VisibleNetns], reserved: set[str]) -> None:
+def _find_holders(found: Inspected, visible: list[VisibleNetns], stores: list[tuple[str, str]]) -> None:
     """Find what no sweep looks for: who has which address of this network, by the kernel.
 
-    Read after the look: an address that was reserved meanwhile is no finding.
+    Reservations are read again after the look: an address that was reserved meanwhile is no finding, nor one that another network
+    has given: two bridges may have one range.
     """
     holders: dict[bytes, list[VisibleNetns]] = {}
     for seen in visible:
@@ -155,21 +181,54 @@ def _find_holders(found: Inspected, visible: list[VisibleNetns], reserved: set[s
     for row in found.rows:
         theirs = holders.get(row.evidence.packed, [])
         if len(theirs) > 1 or (theirs and _is_elsewhere(row.evidence, theirs[0])):
-            found.doubles[row.reservation.address] = [_holder(seen) for seen in theirs]
+            strangers = [seen for seen in theirs if not _is_given_to(seen, row.reservation.address, stores)]
+            if strangers and (len(theirs) > 1 or _is_elsewhere(row.evidence, strangers[0])):
+                found.doubles[row.reservation.address] = [_holder(seen) for seen in theirs]
     if found.pool is None:
         return
-    packed_reserved = {pack(address) for address in reserved}
-    for packed in sorted(holders.keys() - packed_reserved):
-        if packed in found.pool:
+    candidates = [packed for packed in sorted(holders) if packed in found.pool and not _is_of_a_link(packed)]
+    taken = {pack(address) for data_dir, _ in stores for address in _reserved(data_dir)} if candidates else set()
+    for packed in candidates:
+        if packed not in taken:
             found.unreserved[unpack(packed)] = [_holder(seen) for seen in holders[packed]]
 
 
+def _reserved(data_dir: str) -> set[str]:
+    """Return the addresses that any network of a store has reserved. Raises OSError."""
+    found: set[str] = set()
+    for name in store.networks(data_dir):
+        with contextlib.suppress(FileNotFoundError), store.Network(data_dir, name) as directory:
+            found.update(directory.addresses())
+    return found
+
+
+def _is_given_to(holder: VisibleNetns, address: str, stores: list[tuple[str, str]]) -> bool:
+    """Tell whether an owner of a reservation of this address, in any network, has this netns by its record. Raises OSError."""
+    for data_dir, state_dir in stores:
+        for name in store.networks(data_dir):
+            with contextlib.suppress(FileNotFoundError):
+                with store.Network(data_dir, name) as directory:
+                    reservation = directory.read(address)
+                if reservation is None or not reservation.ifname:
+                    continue
+                with records.Directory(state_dir, name) as directory_of_records:
+                    record = directory_of_records.read(reservation.container_id, reservation.ifname)
+                recorded = record.mapping.recorded if record is not None else None
+                if recorded is not None and recorded.same_inode(holder.netns):
+                    return True
+    return False
+
+
+def _is_of_a_link(packed: bytes) -> bool:
+    """Tell whether an address is one that every link has of itself: fe80::/10, loopback."""
+    address = ipaddress.ip_address(packed)
+    return address.is_link_local or address.is_loopback
+
+
 def _is_elsewhere(evidence: Evidence, holder: VisibleNetns) -> bool:
-    """Tell whether the owner's netns stands, and the address is in another."""
-    mapping = evidence.mapping
-    if mapping is None or mapping.now is None or mapping.recorded is None:
-        return False
-    return mapping.stands(evidence.surroundings.boot_id) and not mapping.now.same_inode(holder.netns)
+    """Tell whether the owner's own netns is known, and the address is in another."""
+    recorded = evidence.mapping.recorded if evidence.mapping is not None else None
+    return recorded is not None and not recorded.same_inode(holder.netns)
 
 
 def _holder(seen: VisibleNetns) -> Holder:

@@ -38,7 +38,7 @@ def around(packed: list[bytes]) -> Pool:
         if numbers:
             first, last = min(numbers) // ACROSS * ACROSS, max(numbers) | (ACROSS - 1)
             ranges.append(Range(version, first, last, (first, last), -1))
-    return Pool(tuple(ranges))
+    return Pool(tuple((one,) for one in ranges))
 
 
 def _picture(drawn: Range, verdicts: dict[bytes, str]) -> Picture:

@@ -1,5 +1,7 @@
 """`cni-reaper reap`: one sweep now, in the words of the log; with --force, UNKNOWN owners too, after a question."""
 
+import contextlib
+import signal
 import sys
 
 from rich.prompt import Confirm
@@ -7,15 +9,14 @@ from rich.prompt import Confirm
 from cni_reaper_plugin import reap, store, sweep
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.facts import Call, Settings
+from cni_reaper_plugin.facts import Call, Reservation, Settings, StrandedError
 from cni_reaper_plugin.first_look import SkippedError
 from cni_reaper_plugin.operator import terminal
 from cni_reaper_plugin.operator.inspection import UNPROVEN, VERDICTS, Inspected, inspect, own_call
 from cni_reaper_plugin.operator.scope import Scope, Target
 from cni_reaper_plugin.pool import PoolError
 
-REAP = "REAP"
-SWEPT, TROUBLE, REFUSED = 0, 1, 2
+SWEPT, TROUBLE, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 LIMIT_S = 120.0
 _DONE = ("reaped", "would-reap")
@@ -29,6 +30,7 @@ class _Told(Log):
         self.trouble = False
         self.reaped = 0
         self.cut = False
+        self.stopped = False
         self._console = terminal.console()
 
     def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
@@ -40,7 +42,18 @@ class _Told(Log):
             return  # who is kept is told at the end
         self.reaped += event in _DONE
         told = "  ".join("%s=%s" % (key, value) for key, value in fields.items() if value not in (None, ""))
-        self._console.print(terminal.printable("%s  %s" % (event, told)))
+        self.tell("%s  %s" % (event, told))
+
+    def stop(self) -> None:
+        """Note that the person wants it to end."""
+        self.stopped = True
+
+    def tell(self, text: str) -> None:
+        """Print a line. Raises nothing: what was freed must be in the log, whether or not somebody reads this."""
+        try:
+            self._console.print(terminal.printable(text))
+        except (OSError, SystemExit):  # rich's answer to a reader who has gone
+            self.trouble = True
 
 
 def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
@@ -55,14 +68,23 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
         return TROUBLE
     reaped, trouble = 0, call.may_reap != "all"
     for target in targets:
-        target.settings.dry_run = dry_run
+        if target.settings.dry_run and not dry_run:
+            _complain("network %s: its entry says dryRun, so nothing is freed: take that out first" % target.network)
+        target.settings.dry_run |= dry_run
         log = _Told(target.settings.log_file)
-        if not _reap(target, call, log, force=force, ask=not yes):
-            return REFUSED
+        agreed = _reap(target, call, log, force=force, ask=not yes)
         reaped, trouble = reaped + log.reaped, trouble or log.trouble
+        if not agreed:
+            _complain(
+                "answered with no: nothing but what was stale was freed, and the networks behind %s were not looked at"
+                % target.network
+            )
+            return REFUSED
+        if log.stopped:
+            return INTERRUPTED
     if call.may_reap != "all":
         _complain(UNPROVEN)
-    terminal.console().print("%d %s" % (reaped, "would be freed" if dry_run else "freed"))
+    _Told("").tell("%d %s" % (reaped, "would be freed" if dry_run else "freed"))
     return TROUBLE if trouble else SWEPT
 
 
@@ -71,69 +93,103 @@ def _reap(target: Target, call: Call, log: _Told, *, force: bool, ask: bool) -> 
     if target.problems:
         _complain("network %s: nothing is freed with wrong options: %s" % (target.network, "; ".join(target.problems)))
         log.trouble = True
+    if target.problems or not call.may_reap:
         return True
     settings = target.settings
     settings.networks, settings.budget_ms = [target.network], int(LIMIT_S * 1000)
-    _sweep(settings, call, log)
+    with _to_its_end(log):
+        _sweep(settings, call, log)
     left = _left(target, call, log)
-    if left is not None and force:
-        if not _force(left, settings, call, log, ask=ask):
+    if left is not None and force and not log.stopped:
+        if not _force(left, target, call, log, ask=ask):
             return False
         left = _left(target, call, log)
     if left is not None:
-        told = ", ".join("%d %s" % (left.count(verdict), verdict) for verdict in VERDICTS)
-        terminal.console().print("%s: left: %s" % (left.name, told))
+        log.tell("%s: left: %s" % (left.name, ", ".join("%d %s" % (left.count(verdict), verdict) for verdict in VERDICTS)))
     return True
+
+
+@contextlib.contextmanager
+def _to_its_end(log: _Told) -> "Iterator[None]":
+    """Note SIGINT and SIGTERM instead of being ended by them: what is removed is reported first."""
+    old = {number: signal.signal(number, lambda *_: log.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def _left(target: Target, call: Call, log: _Told) -> Inspected | None:
     """Look at what there is now; None, and trouble, when that cannot be done."""
     try:
         return inspect(target.network, None, call, target.settings, lambda _: None)
-    except (OSError, SkippedError) as e:
+    except FileNotFoundError:
+        _complain("network %s has no directory in %s" % (target.network, target.settings.data_dir))
+    except (OSError, SkippedError, StrandedError) as e:
         _complain("network %s: %s" % (target.network, e))
-        log.trouble = True
-        return None
+    log.trouble = True
+    return None
 
 
 def _sweep(settings: Settings, person: Call, log: _Told) -> None:
     """Sweep a network as a call of the runtime would, again as long as that is cut off and gets on."""
     while True:
-        call = Call(REAP)
+        call = Call(sweep.PERSON)
         call.view, call.may_reap = person.view, person.may_reap
         log.cut, before = False, log.reaped
         sweep.run(call, settings, log, lambda: None, LIMIT_S)
-        if not log.cut or log.reaped == before:
+        if not log.cut or log.reaped == before or log.stopped:
             return
 
 
-def _force(found: Inspected, settings: Settings, call: Call, log: _Told, *, ask: bool) -> bool:
+def _force(found: Inspected, target: Target, call: Call, log: _Told, *, ask: bool) -> bool:
     """Free whose owner nobody knows, if the person says so. Returns whether the answer was yes."""
     if call.may_reap != "all":
+        return True
+    if not target.knows_its_records:
+        _complain("network %s: --force wants one entry of ours in its conflist, which says where the records are" % found.name)
+        log.trouble = True
         return True
     rows = [row for row in found.rows if reap.may_be_forced(row.reservation, row.evidence, row.verdict)]
     if not rows:
         return True
-    console = terminal.console()
     for row in rows:
         told = (row.reservation.address, row.reason, row.reservation.container_id or "no owner", terminal.age(row.age_s))
-        console.print(terminal.printable("%s: %s" % (found.name, "  ".join(told))))
-    if settings.dry_run:
+        log.tell("%s: %s" % (found.name, "  ".join(told)))
+    if target.settings.dry_run:
         log.reaped += len(rows)
         return True
-    question = "Free these %d? Nobody knows whether their owners live; one that does loses its address" % len(rows)
-    if ask and not Confirm.ask(question, console=console, default=False):
+    if ask and not _agrees(len(rows)):
         return False
-    try:
-        with store.Network(settings.data_dir, found.name) as directory:
-            budget = Budget(LIMIT_S, settings.budget_ms)
-            reap.force(directory, [row.reservation for row in rows], call, settings, budget, log)
-    except store.LockTimeoutError:
-        log.warning("sweep-skipped", network=found.name, reason="host-local's lock was held by others all the time")
-    except (OSError, SkippedError) as e:
-        log.warning("sweep-skipped", network=found.name, reason=str(e))
+    with _to_its_end(log):
+        _free(found.name, [row.reservation for row in rows], target.settings, call, log)
     return True
+
+
+def _agrees(count: int) -> bool:
+    """Ask the person; no answer is a no."""
+    question = "Free these %d? Nobody knows whether their owners live; one that does loses its address" % count
+    try:
+        return Confirm.ask(question, console=terminal.console(), default=False)
+    except (EOFError, OSError, SystemExit):
+        return False
+
+
+def _free(network: str, asked: list[Reservation], settings: Settings, call: Call, log: _Told) -> None:
+    try:
+        with store.Network(settings.data_dir, network) as directory:
+            reap.force(directory, asked, call, settings, Budget(LIMIT_S, settings.budget_ms), log)
+    except store.LockTimeoutError:
+        log.warning("sweep-skipped", network=network, reason="host-local's lock was held by others all the time")
+    except (OSError, SkippedError, StrandedError) as e:
+        log.warning("sweep-skipped", network=network, reason=str(e))
 
 
 def _complain(text: str) -> None:
     terminal.console(errors=True).print("cni-reaper reap: %s" % terminal.printable(text))
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator

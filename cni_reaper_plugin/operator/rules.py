@@ -39,7 +39,7 @@ _RULES = {
     "no runtime's ID": Rule("row 11", "nothing by itself: a note of a person's; `cni-reaper reap --force` frees it"),
 }
 _UNACCOUNTED = Rule(
-    "row 9, not decided yet",
+    "row 9: it is waited for",
     "the netns that may be its own are gone, or known as others'; or graceSeconds after a sweep first saw it; then STALE",
 )
 REASONS = frozenset(_RULES)

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from tests.e2e.halt import halted
-from tests.e2e.pair import Pair, container_id
+from tests.e2e.pair import Pair, container_id, until
 from tests.neighbours import ROOT
 from tests.node import BIN, DATA_DIR, STATE_DIR, Node, Ran, bridge, host_local, reaper
 
@@ -113,6 +113,7 @@ def test_no_store_at_all(node: Node) -> None:
     """A node that host-local has never run on is clean."""
     assert audit(node).check().out.strip() == b"no network has a reservation here"
     assert audit(node, "--network", "net").rc == 2
+    assert audit(node, "--data-dir", "/nowhere").rc == 2
 
 
 def test_the_pool(pair: Pair) -> None:
@@ -121,7 +122,7 @@ def test_the_pool(pair: Pair) -> None:
     node.reserve("net", "10.66.0.7", DEAD)
     node.reserve("net", "10.66.0.9", "reserved")
     network = found(node, "--subnet", "10.66.0.0/24", rc=1)
-    assert network["pool"] == {"size": 253, "used": 3}
+    assert network["pool"] == [{"size": 253, "used": 3}]
     lines = audit(node, "--map", "--subnet", "10.66.0.0/24").out.decode().splitlines()
     drawn = "".join(line.split()[1] for line in lines[:4])
     assert drawn == "--L....S.?" + "." * 245 + "-"
@@ -138,7 +139,7 @@ def test_the_conflists_say_where_and_what(node: Node) -> None:
     node.path(f"{places['dataDir']}/net/10.55.0.9").write_bytes(DEAD.encode())
     network = found(node, rc=1)
     assert verdicts(network) == {"10.55.0.2": ("LIVE", "netns there"), "10.55.0.9": ("STALE", "no netns left")}
-    assert network["pool"] == {"size": 61, "used": 2}
+    assert network["pool"] == [{"size": 61, "used": 2}]
     assert node.run([EXECUTABLE, "reap"]).check().out.endswith(b"1 freed\n")
     assert "event=reaped" in node.read("/var/log/cni-reaper.log")
     assert node.run([EXECUTABLE, "audit", "--conf-dir", "/nowhere"]).check().out.strip() == b"no network has a reservation here"
@@ -227,6 +228,70 @@ def test_large_networks_show_what_is_not_live(pair: Pair) -> None:
     assert f"{7:064x}" in audit(node, "--all").out.decode()
     folded = audit(node, "--map", "--subnet", "10.66.0.0/16").out.decode()
     assert "each letter: 64 addresses" in folded
+
+
+def test_dual_stack_is_counted_by_family(node: Node) -> None:
+    """A /64 is no number that JSON has to hold, and does not hide a full IPv4 range."""
+    node.conflist("net", [reaper(), bridge(host_local("10.55.0.0/29", "fd55::/48"))])
+    for _ in range(5):
+        node.cnitool("add", "net", node.pod()).check()
+    assert found(node, rc=0)["pool"] == [{"size": 5, "used": 5}, {"size": 1 << 53, "used": 5}]
+    assert b"5 of 5 and 5 of " in audit(node).check().out
+
+
+def test_two_networks_with_one_range(node: Node) -> None:
+    """Two bridges of their own may give the same addresses: each pod's reservation is in its own network."""
+    for name in ("a", "b"):
+        node.conflist(name, [reaper(), bridge(host_local("10.55.0.0/26"), name=f"br-{name}")])
+        node.cnitool("add", name, node.pod()).check()
+    ran = audit(node, "--json")
+    assert ran.rc == 0, str(ran)
+    assert all(one["doubles"] == one["unreserved"] == [] for one in ran.json()["networks"])
+
+
+def test_a_reservation_of_somebody_dead_for_an_address_in_use(bridged: Node) -> None:
+    """A store that was restored names the wrong owner: his netns is gone, and another has the address."""
+    pod, gone = bridged.pod(), bridged.pod()
+    bridged.cnitool("add", "net", pod).check()
+    bridged.cnitool("add", "net", gone).check()
+    dead = bridged.path(f"{DATA_DIR}/net/10.55.0.3")
+    bridged.path(f"{DATA_DIR}/net/10.55.0.2").write_bytes(dead.read_bytes())
+    dead.unlink()
+    gone.delete()
+    until(lambda: len(bridged.links()) == 3, "the kernel has ended it")
+    (one,) = found(bridged, rc=2)["doubles"]
+    assert (one["address"], one["holders"][0]["netns"]) == ("10.55.0.2", pod.path)
+
+
+def test_who_is_waited_for_is_named(pair: Pair) -> None:
+    """An operator has to know which namespaces keep UNKNOWN ones, to end them."""
+    stranger = pair.node.pod("stranger")
+    pair.node.reserve("net", "10.66.0.7", DEAD)
+    assert found(pair.node, rc=0)["unaccounted"] == [stranger.path]
+    assert f"for graceSeconds: {stranger.path}" in audit(pair.node).check().out.decode()
+    told = pair.node.run([EXECUTABLE, "explain", "10.66.0.7"]).check().out.decode()
+    assert f"1 of them may be this owner's: {stranger.path}" in told
+
+
+def test_texts_that_are_no_text(bridged: Node) -> None:
+    """A path that is no UTF-8, a dataDir that is no path, a time that is none: no traceback, and everything else is told."""
+    bridged.cnitool("add", "net", bridged.pod()).check()
+    bridged.run(["bash", "-c", "ip netns add $'\\xff'"])
+    odd = bridged.path("/run/netns").joinpath(os.fsdecode(b"\xff"))
+    assert odd.exists()
+    bridged.run(
+        ["bash", "-c", "ip -n $'\\xff' link add eth0 type veth peer name far && ip -n $'\\xff' address add 10.55.0.9/32 dev eth0"]
+    )
+    bridged.run(["bash", "-c", "ip -n $'\\xff' link set eth0 up"])
+    network = found(bridged, rc=2)
+    assert [one["address"] for one in network["unreserved"]] == ["10.55.0.9"]
+    bridged.write(
+        "/etc/cni/net.d/a.conflist",
+        json.dumps({"name": "a", "plugins": [bridge({**host_local("10.1.0.0/24"), "dataDir": "/x\0y"})]}),
+    )
+    os.utime(bridged.path(f"{DATA_DIR}/net/10.55.0.2"), (2**55, 2**55))
+    assert "Traceback" not in audit(bridged).text
+    assert "Traceback" not in bridged.run([EXECUTABLE, "explain", "10.55.0.2"]).text
 
 
 def on_a_terminal(node: Node, command: str, answer: str = "", **environment: str) -> Ran:

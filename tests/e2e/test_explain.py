@@ -37,7 +37,7 @@ def test_a_live_pod(pair: Pair) -> None:
     assert told["netns"] == "/run/netns/living, says the record of our own"
     assert told["there now"].endswith("what was recorded")
     assert told["verdict"] == "LIVE, netns there"
-    assert told["rule"].startswith("row 3 ")
+    assert told["rule"] == "docs/evidence.md, row 3"
 
 
 def test_a_netns_that_is_gone(pair: Pair) -> None:
@@ -65,8 +65,8 @@ def test_who_is_waited_for(pair: Pair) -> None:
     pair.reap()
     told = explained(pair.node, "10.66.0.7")
     assert told["verdict"].startswith("UNKNOWN, ")
-    assert "graceSeconds is 1500" in told["waited for"]
-    assert told["rule"].startswith("row 9")
+    assert "are left of graceSeconds, 1500" in told["waited for"]
+    assert told["rule"] == "docs/evidence.md, row 9: it is waited for"
 
 
 def test_without_an_owner(pair: Pair) -> None:

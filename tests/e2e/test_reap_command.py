@@ -1,11 +1,14 @@
 """`cni-reaper reap` on real nodes: a person's sweep frees what an ADD would, and --force never a live one."""
 
+import json
+import os
 import shlex
+import time
 
 import pytest
 
 from tests.e2e.pair import Pair, container_id
-from tests.node import BIN, DATA_DIR, Node, Ran
+from tests.node import BIN, DATA_DIR, LOG_FILE, STATE_DIR, Node, Ran, bridge, host_local, reaper
 
 EXECUTABLE = f"{BIN}/cni-reaper"
 DEAD = "d" * 64
@@ -22,13 +25,25 @@ def answered(node: Node, arguments: str, answer: str) -> Ran:
     return node.run(["script", "-qec", f"{EXECUTABLE} reap {arguments}", "/dev/null"], stdin=f"{answer}\n".encode())
 
 
+def reserve(node: Node, address: str, owner: str) -> None:
+    """Write a reservation that was not made just now."""
+    node.reserve("net", address, owner)
+    aged(node, address)
+
+
+def aged(node: Node, address: str) -> None:
+    """Let a reservation be an hour old."""
+    os.utime(node.path(f"{DATA_DIR}/net/{address}"), (time.time() - 3600,) * 2)
+
+
 @pytest.fixture
 def pair(node: Node) -> Pair:
-    """A network with a live pod on 10.66.0.2, a person's note on .9 and a leak on .7."""
+    """A network with a live pod on 10.66.0.2, a person's note on .9 and a leak on .7, and a conflist that has us."""
     pair = Pair(node)
+    node.conflist("net", [reaper(), bridge(host_local("10.66.0.0/24"))])
     assert pair.add(node.pod()) == "10.66.0.2"
-    node.reserve("net", "10.66.0.9", NOTE)
-    node.reserve("net", "10.66.0.7", DEAD)
+    reserve(node, "10.66.0.9", NOTE)
+    reserve(node, "10.66.0.7", DEAD)
     return pair
 
 
@@ -81,8 +96,8 @@ def test_force_never_frees_a_live_one(pair: Pair) -> None:
     node.add_link("eth0", "veth", pod.path, peer="far")
     node.change_link("eth0", pod.path, state="up")
     node.add_address("eth0", "10.66.0.20/24", pod.path)
-    node.reserve("net", "10.66.0.20", configured)
-    node.reserve("net", "10.66.0.21", named)
+    reserve(node, "10.66.0.20", configured)
+    reserve(node, "10.66.0.21", named)
     node.path(f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{named}").mkdir(parents=True)
     reap(node, "--force", "--yes").check()
     assert left(pair) == {"10.66.0.2", "10.66.0.20", "10.66.0.21"}
@@ -90,8 +105,8 @@ def test_force_never_frees_a_live_one(pair: Pair) -> None:
 
 def test_from_a_view_that_nobody_has_proven_nothing_is_freed(node: Node) -> None:
     """Before the first ADD of a boot, not even with --force: the pods may be out of sight."""
-    node.reserve("net", "10.66.0.7", DEAD)
-    node.reserve("net", "10.66.0.9", NOTE)
+    reserve(node, "10.66.0.7", DEAD)
+    reserve(node, "10.66.0.9", NOTE)
     ran = reap(node, "--force", "--yes")
     assert ran.rc == 1
     assert b"no ADD of this boot" in ran.err
@@ -147,3 +162,101 @@ def test_files_that_are_no_reservations_stay(pair: Pair) -> None:
     before = {entry.name for entry in directory.iterdir()}
     reap(pair.node, "--force", "--yes").check()
     assert {entry.name for entry in directory.iterdir()} == before - {"10.66.0.7", "10.66.0.9"}
+
+
+def test_force_leaves_what_was_made_just_now(pair: Pair) -> None:
+    """host-local has given the address, and the plugin behind it has not configured it yet: no guard can know."""
+    pair.node.pod("starting")
+    pair.node.reserve("net", "10.66.0.30", container_id("starting"))
+    reap(pair.node, "--force", "--yes").check()
+    assert left(pair) == {"10.66.0.2", "10.66.0.30"}
+    aged(pair.node, "10.66.0.30")
+    reap(pair.node, "--force", "--yes").check()
+    assert left(pair) == {"10.66.0.2"}
+
+
+def hidden(pair: Pair, state_dir: str) -> str:
+    """Start a pod whose address nothing shows, as gVisor's, recorded in a stateDir; return its address."""
+    pod = pair.node.pod("hidden")
+    address = pair.add(pod, stateDir=state_dir)
+    aged(pair.node, address)
+    return address
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--state-dir", "/var/lib/cni/reapr"), ()], ids=["a wrong stateDir", "a conflist without us"]
+)
+def test_force_wants_to_know_where_the_records_are(pair: Pair, arguments: tuple[str, ...]) -> None:
+    """Without the record a pod that hides its address is nobody's; so nothing is forced then, and it is said."""
+    address = hidden(pair, STATE_DIR)
+    if not arguments:
+        pair.node.conflist("net", [bridge(host_local("10.66.0.0/24"))])
+    ran = reap(pair.node, "--force", "--yes", *arguments)
+    assert ran.rc == 1
+    assert b"--force wants" in ran.err
+    assert address in left(pair)
+
+
+def test_force_finds_the_records_of_a_drop_in(pair: Pair) -> None:
+    """Libcni 1.3 appends what lies in the directory beside the conflist; our entry there has a stateDir of its own."""
+    address = hidden(pair, "/var/lib/cni/mystate")
+    pair.node.conflist("net", [bridge(host_local("10.66.0.0/24"))])
+    directory = pair.node.path("/etc/cni/net.d/net")
+    directory.mkdir()
+    (directory / "10-reaper.conf").write_text(json.dumps({"type": "cni-reaper", "stateDir": "/var/lib/cni/mystate"}))
+    reap(pair.node, "--force", "--yes").check()
+    assert address in left(pair)
+
+
+def test_a_persons_sweep_drops_no_record(pair: Pair) -> None:
+    """A directory that is left of the same network in another store knows nothing of who lives."""
+    node = pair.node
+    node.conflist("net", [reaper(dataDir="/run/cni-ipam"), bridge(host_local("10.66.0.0/24", dataDir="/run/cni-ipam"))])
+    record = node.path(f"{STATE_DIR}/net/{container_id('old')}:eth0")
+    (other,) = [path for path in record.parent.iterdir() if ":" in path.name]
+    fields = json.loads(other.read_bytes())
+    record.write_text(json.dumps({**fields, "netns": "/run/netns/unmounted", "boottime": 1.0}))
+    reap(node)
+    assert record.exists()
+
+
+def test_the_entrys_dry_run_holds_for_a_person_too(pair: Pair) -> None:
+    """As an ADD would: it says what it would free."""
+    pair.node.conflist("net", [reaper(dryRun=True), bridge(host_local("10.66.0.0/24"))])
+    ran = reap(pair.node, "--force", "--yes").check()
+    assert b"would-reap" in ran.out
+    assert b"its entry says dryRun" in ran.err
+    assert left(pair) == {"10.66.0.2", "10.66.0.7", "10.66.0.9"}
+
+
+@pytest.mark.parametrize("how", ["| true", ">/dev/full", "2>&1 | head -1"])
+def test_what_is_freed_is_in_the_log_whoever_reads(pair: Pair, how: str) -> None:
+    """A reader who goes ends nothing in the middle."""
+    for number in range(300):
+        pair.node.reserve("net", f"10.67.{number // 250}.{number % 250}", f"{number:064x}")
+    before = len(pair.node.log("reaped"))
+    pair.node.run(["bash", "-c", f"{EXECUTABLE} reap {how}"])
+    assert left(pair) == {"10.66.0.2", "10.66.0.9"}
+    assert len(pair.node.log("reaped")) - before == 301
+
+
+@pytest.mark.parametrize("number", ["INT", "TERM"])
+def test_a_signal_ends_it_between_two_networks(pair: Pair, number: str) -> None:
+    """What is removed by then is in the log: as many lines as files are gone."""
+    for count in range(3000):
+        pair.node.reserve("net", f"10.67.{count // 250}.{count % 250}", f"{count:064x}")
+    before = len(left(pair)) + len(pair.node.log("reaped"))
+    script = (
+        f"{EXECUTABLE} reap >/dev/null & until grep -q event=reaped {LOG_FILE}; do :; done; kill -{number} $!; wait $!; echo $?"
+    )
+    ran = pair.node.run(["bash", "-c", f"set -m; {script}"], timeout=60)
+    assert ran.out.strip() == b"130", str(ran)
+    assert len(left(pair)) + len(pair.node.log("reaped")) == before
+
+
+def test_no_answer_is_a_no(pair: Pair) -> None:
+    """^D at the question."""
+    ran = pair.node.run(["script", "-qec", f"{EXECUTABLE} reap --force", "/dev/null"], stdin=b"\x04")
+    assert ran.rc == 2, str(ran)
+    assert b"Traceback" not in ran.out
+    assert left(pair) == {"10.66.0.2", "10.66.0.9"}
