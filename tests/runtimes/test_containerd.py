@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from tests.e2e.pair import Pair, until
+from tests.e2e.pair import until
 from tests.node import BIN, NET_D, Node
 from tests.runtimes.chain import EXHAUSTED, MISSING, NETWORK, ROOM, Control, chain, held, in_front_of, owners
 from tests.runtimes.containerd import LOG, NEW, ROOT_DIR, Containerd, Sandbox
@@ -253,9 +253,9 @@ def test_thirty_pods_at_once(containerd: Containerd) -> None:
     chain(node, True, pool="10.88.0.0/26")
     containerd.start()
     control = control_of(containerd)
-    leaks = Pair(node, "10.88.0.0/26", NETWORK)
-    for number in range(25):
-        leaks.leak(f"dead-{number}")
+    for number in range(31):
+        node.reserve(NETWORK, f"10.88.0.{20 + number}", f"{number:064x}")
+    assert len(owners(node)) == 32, "31 leaks and 30 pods do not fit into 61 addresses beside the control"
     sandboxes = containerd.together(30)
     assert len({one.address for one in sandboxes}) == 30
     assert owners(node) == {control.owner, *(one.id for one in sandboxes)}, node.log()
@@ -327,12 +327,17 @@ def test_runtime_in_a_mount_namespace_of_its_own(node: Node) -> None:
     chain(node, True, MISSING)
     until(lambda: MISSING["type"] in containerd.conflists(), "containerd has read the conflist", 30)
     containerd.fails()
+    (inside,) = owners(node) - {control.owner}
+    containerd.fails()
+    assert inside in {line["container"] for line in node.log("reaped")}, "an ADD from inside frees it"
     rewrite(containerd, us=True)
-    assert len(owners(node)) == 2, "there is no leak to free"
+    (leak,) = owners(node) - {control.owner}
     chain(node, True, network="second", pool="10.90.0.0/29", device="cni2", options={"networks": ["*"]})
     outside = node.cnitool("add", "second", node.pod()).check()
     assert outside.json()["ips"]
     assert control.owner in owners(node)
+    assert leak in {line["container"] for line in node.log("reaped")}, "an ADD from outside sees enough to free it"
+    assert node.log("blind") == []
     assert_next_pod_starts(containerd, control)
 
 
@@ -344,5 +349,6 @@ def test_control_logs_nothing_wrong(containerd: Containerd) -> None:
     control = control_of(containerd)
     containerd.remove(containerd.run().id)
     assert owners(node) == {control.owner}
-    assert [line for line in node.log() if line["level"] in ("warning", "error")] == []
+    assert node.path("/run/cni-reaper/views").exists(), "our plugin has run, and seen its pod"
+    assert [line for line in node.log() if line["level"] in ("warning", "error") or line["event"] == "reaped"] == []
     assert EXHAUSTED not in node.read(LOG)
