@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from tests.e2e.pair import until
+from tests.e2e.pair import Pair, until
 from tests.node import BIN, NET_D, Node
 from tests.runtimes.chain import EXHAUSTED, MISSING, NETWORK, ROOM, Control, chain, held, in_front_of, owners
 from tests.runtimes.containerd import LOG, NEW, ROOT_DIR, Containerd, Sandbox
@@ -253,8 +253,11 @@ def test_thirty_pods_at_once(containerd: Containerd) -> None:
     chain(node, True, pool="10.88.0.0/26")
     containerd.start()
     control = control_of(containerd)
+    leaks = Pair(node, "10.88.0.0/26", NETWORK)
     for number in range(31):
-        node.reserve(NETWORK, f"10.88.0.{20 + number}", f"{number:064x}")
+        gone = node.pod(f"dead-{number}")
+        leaks.add(gone, reapOn=[])  # recorded, and not freed by the next one
+        gone.delete()
     assert len(owners(node)) == 32, "31 leaks and 30 pods do not fit into 61 addresses beside the control"
     sandboxes = containerd.together(30)
     assert len({one.address for one in sandboxes}) == 30
