@@ -44,7 +44,8 @@ def examine(directories: list[str], bin_dirs: list[str]) -> "Iterator[Finding]":
         yield from placement.check(here, in_use)
         if in_use and (here or len(by_place) == 1):
             run = here[: placement.master(here) + 1] or here  # multus' own file and its master, or the one
-            types = [kind for _, one in run if isinstance(one, Conflist) for kind in one.types]
+            lists = [one for _, one in run if isinstance(one, Conflist)]
+            types = [kind for one in lists for kind in (*one.types, *(ipam.kind for ipam in conflist.ipams(one)))]
             yield from installed.check(types, place.bin_dirs)
     entries = [one for _, here in by_place for one in here]
     if not entries:

@@ -57,6 +57,7 @@ KEYS = {
     "no-syslog": NOTE,
     "nobody-told": WARNING,
     "log-file": WARNING,
+    "metrics-file": WARNING,
     "view-proven": OK,
     "view-not-yet": NOTE,
     "view-unproven": WARNING,

@@ -91,6 +91,11 @@ def _told(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
     else:
         what = "There is no /dev/log, and `logFile` is not set: nobody is told what is freed, and why."
         yield Finding("nobody-told", NODE, what, 'Write "logFile": "/var/log/cni-reaper.log" into our entry, or run a syslog.')
+    for metrics_file in dict.fromkeys(settings.metrics_file for _, settings in entries if settings.metrics_file):
+        directory = metrics_file.rpartition("/")[0] or "/"
+        if not posix.access(directory + "/.", posix.W_OK):
+            what = "The directory of `metricsFile` %s is not there, or cannot be written: nothing is counted." % metrics_file
+            yield Finding("metrics-file", NODE, what, "Make %s; cni-reaper does not." % directory)
     for log_file in dict.fromkeys(settings.log_file for _, settings in entries if settings.log_file):
         directory = log_file.rpartition("/")[0] or "/"
         if not posix.access(log_file if posix.access(log_file, posix.F_OK) else directory, posix.W_OK):

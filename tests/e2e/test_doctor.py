@@ -127,6 +127,7 @@ CHAINS: dict[str, tuple[list[Conf], str, tuple[str, ...]]] = {
     "kindnet's": ([reaper(), {"type": "calico", "ipam": POOL}], "rewritten", ("canal's", "calico's")),
     "cilium": ([{"type": "cilium-cni"}], "cilium", ("renames",)),
     "a plugin that is not there": ([reaper(), {**bridge(POOL), "type": "nowhere"}], "plugin-missing", ("nowhere", BIN)),
+    "an IPAM that is not there": ([reaper(), bridge({**POOL, "type": "host-locl"})], "plugin-missing", ("host-locl", BIN)),
     "a plugin that is a path": ([reaper(), {**bridge(POOL), "type": "../bin/bridge"}], "plugin-missing", ("../bin/bridge",)),
 }
 
@@ -469,3 +470,11 @@ class TestView:
         """What cannot be read must not pass for right."""
         findings = found(healthy, within=("setpriv", "--reuid", "1000", "--clear-groups"))
         assert {"not-root", "view-unreadable"} <= set(findings)
+
+
+def test_a_metrics_file_that_cannot_be_written(healthy: Node) -> None:
+    """Nothing else says that nothing is counted; once the directory is there, nothing is wrong."""
+    chain(healthy, reaper(metricsFile="/var/lib/textfiles/x.prom"), bridge(POOL))
+    assert wrong(found(healthy)) == {"metrics-file"}
+    healthy.path("/var/lib/textfiles").mkdir()
+    assert wrong(found(healthy)) == set()
