@@ -42,6 +42,22 @@ MODULES = {
     "struct": "ctypes",
 }
 
+MODULES |= {
+    "inotify_simple": "install --watch",
+    "ctypes.util": "inotify_simple",
+    "tempfile": "ctypes.util",
+    "subprocess": "install: a copy of the bundle is run before it is linked",
+    "selectors": "subprocess",
+    "json": "install: where in a conflist's text a plugin stands",
+    "json.decoder": "json",
+    "json.encoder": "json",
+    "json.scanner": "json",
+    "difflib": "install --dry-run",
+    "heapq": "difflib",
+    "filecmp": "install: is this very bundle there already?",
+    "base64": "uninstall: the conflists in libcni's cache",
+}
+
 _OF_RICH = (
     "_emoji_codes", "_emoji_replace", "_export_format", "_extension", "_fileno", "_log_render", "_loop", "_null_file",
     "_palettes", "_pick", "_ratio", "_spinners", "_unicode_data", "_unicode_data._versions", "_unicode_data.unicode17-0-0",
@@ -73,6 +89,8 @@ EXTENSIONS = {
     "_opcode": "rich",
     "_pickle": "rich",
     "_random": "rich",
+    "_posixsubprocess": "subprocess",
+    "binascii": "base64",
     "_typing": "rich",
     "math": "rich",
     "mmap": "rich",

@@ -165,7 +165,7 @@ def licences(root: Path, bundle: Path) -> None:
     """Put the licences of all that is inside beside the bundle: licences/<component>/…"""
     into = bundle / "licences"
     packages = root / SITE[1:]
-    for name in ("orjson", "pyinstaller", "rich"):
+    for name in ("inotify_simple", "orjson", "pyinstaller", "rich"):
         (source,) = packages.glob(f"{name}-*.dist-info/licenses")
         shutil.copytree(source, into / name)
     for name, file in (

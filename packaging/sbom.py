@@ -67,6 +67,9 @@ def components(root: Path, site: Path, python: str) -> list[Component]:
             "the bootloader, with its zlib",
             framework,
         ),
+        _component(
+            "inotify_simple", versions["inotify_simple"], "BSD-2-Clause", pypi("inotify_simple"), "install --watch", library
+        ),
         _component("rich", versions["rich"], "MIT", pypi("rich"), "the operator's commands", library),
         _component("libffi", ffi, "MIT", debian("libffi", ffi, "bullseye"), "ctypes", library),
         _component("zlib", zlib, "Zlib", debian("zlib", zlib, "bullseye"), "headers the interpreter was built with", library),

@@ -50,6 +50,32 @@ def _doctor(given: argparse.Namespace) -> int:
     return doctor.run(given.conf_dir, given.bin_dir, given.json)
 
 
+def _install(given: argparse.Namespace) -> int:
+    from cni_reaper_plugin.operator import install
+
+    where, wanted = _places(given), install.Wanted(given.options, given.convert, given.drop_in, not given.no_conflist)
+    if given.cleanup and not given.watch:
+        sys.stderr.write("cni-reaper install: --cleanup goes with --watch\n")
+        return 2
+    if given.watch and not given.dry_run:
+        from cni_reaper_plugin.operator import uninstall, watch
+
+        return watch.run(where, wanted, (lambda: uninstall.run(where, purge=False, dry_run=False)) if given.cleanup else None)
+    return install.run(where, wanted, given.dry_run)
+
+
+def _uninstall(given: argparse.Namespace) -> int:
+    from cni_reaper_plugin.operator import uninstall
+
+    return uninstall.run(_places(given), given.purge, given.dry_run)
+
+
+def _places(given: argparse.Namespace) -> "Given":
+    from cni_reaper_plugin.operator.targets import Given
+
+    return Given(given.conf_dir, given.bin_dir, given.conflist)
+
+
 def _reap(given: argparse.Namespace) -> int:
     from cni_reaper_plugin.operator import reaping
 
@@ -103,10 +129,13 @@ COMMANDS = {
     "completion": _completion,
     "doctor": _doctor,
     "explain": _explain,
+    "install": _install,
     "reap": _reap,
+    "uninstall": _uninstall,
     "version": _version,
 }
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_reaper_plugin.operator.scope import Scope
+    from cni_reaper_plugin.operator.targets import Given

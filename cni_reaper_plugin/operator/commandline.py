@@ -41,6 +41,8 @@ def parser() -> argparse.ArgumentParser:
     _add_explain(commands)
     _add_reap(commands)
     _add_doctor(commands)
+    _add_install(commands)
+    _add_uninstall(commands)
     _add_completion(commands)
     version = commands.add_parser("version", help="print the version", description="Print the version.")
     version.add_argument("--verbose", action="store_true", help="also commit, kind of build, interpreter and system")
@@ -142,8 +144,13 @@ def _add_doctor(commands: "Commands") -> None:
         "Conflists, our place in the chain, executables, and whether we see what the runtime sees. Changes nothing.",
         "exit code:\n  0  nothing to do\n  1  there are warnings\n  2  there are errors",
     )
+    _add_places(doctor)
+    doctor.add_argument("--json", action="store_true", help="print JSON, as docs/doctor.md has it")
+
+
+def _add_places(command: argparse.ArgumentParser) -> None:
     for option, what in (("--conf-dir", "conflists"), ("--bin-dir", "the plugins' executables")):
-        doctor.add_argument(
+        command.add_argument(
             option,
             action="append",
             default=[],
@@ -151,7 +158,42 @@ def _add_doctor(commands: "Commands") -> None:
             metavar="DIR",
             help="where %s are (repeatable; default: where the runtimes of this node look)" % what,
         )
-    doctor.add_argument("--json", action="store_true", help="print JSON, as docs/doctor.md has it")
+
+
+def _add_conflists(command: argparse.ArgumentParser, what: str) -> None:
+    _add_places(command)
+    command.add_argument("--conflist", action="append", default=[], type=_directory, metavar="FILE", help=what)
+
+
+def _add_install(commands: "Commands") -> None:
+    install = _add(
+        commands,
+        "install",
+        "put the bundle beside the other plugins, and our entry into the conflist",
+        "Every other byte of the conflist stays. Changes nothing where everything is in its place.",
+        "exit code:\n  0  everything is in its place\n  1  something could not be done; stderr says what and why",
+    )
+    _add_conflists(install, "this one (repeatable; default: the one in use in each directory)")
+    install.add_argument("--options", type=_options, metavar="JSON", help="options of our entry, in place of those it has")
+    install.add_argument("--convert", action="store_true", help="make a .conflist of a .conf of one plugin")
+    install.add_argument("--drop-in", action="store_true", help="write a file of our own that libcni 1.3 appends to the list")
+    install.add_argument("--no-conflist", action="store_true", help="only the bundle; the entry is somebody else's business")
+    install.add_argument("--dry-run", action="store_true", help="show what would be done, the conflist's part as a diff")
+    install.add_argument("--watch", action="store_true", help="stay, and put the entry back when somebody has rewritten the file")
+    install.add_argument("--cleanup", action="store_true", help="with --watch: uninstall when ended by SIGTERM")
+
+
+def _add_uninstall(commands: "Commands") -> None:
+    uninstall = _add(
+        commands,
+        "uninstall",
+        "take our entry out of every conflist, then remove the rest",
+        "Executable and records stay while a runtime may still call us for the DEL of a pod.",
+        "exit code:\n  0  our entry is nowhere\n  1  something could not be done; stderr says what and why",
+    )
+    _add_conflists(uninstall, "only this one (repeatable), and leave executable and records")
+    uninstall.add_argument("--purge", action="store_true", help="remove executable and records in any case")
+    uninstall.add_argument("--dry-run", action="store_true", help="show what would be done, the conflists' part as a diff")
 
 
 def _add_completion(commands: "Commands") -> None:
@@ -186,6 +228,20 @@ def _directory(path: str) -> str:
         msg = "%r is no absolute path" % path
         raise argparse.ArgumentTypeError(msg)
     return path.rstrip("/") or "/"
+
+
+def _options(text: str) -> dict[str, object]:
+    import orjson
+
+    try:
+        told = orjson.loads(text)
+    except orjson.JSONDecodeError as e:
+        msg = "it is no JSON: %s" % e
+        raise argparse.ArgumentTypeError(msg) from None
+    if not isinstance(told, dict):
+        msg = 'a JSON object is wanted, such as \'{"logFile": "/var/log/cni-reaper.log"}\''
+        raise argparse.ArgumentTypeError(msg)
+    return told
 
 
 def _interval(text: str) -> float:

@@ -76,7 +76,7 @@ class Ipam(NamedTuple):
 
 def load(path: str) -> Conflist:
     """Read one file. Raises ConflistError."""
-    return _parse(path, read(path))
+    return of_bytes(path, read(path))
 
 
 def read(path: str) -> bytes:
@@ -119,7 +119,8 @@ def files_of(directory: str, extensions: tuple[str, ...] = EXTENSIONS) -> list[s
     return ["%s/%s" % (directory.rstrip("/"), name) for name in sorted(names)]
 
 
-def _parse(path: str, data: bytes) -> Conflist:
+def of_bytes(path: str, data: bytes) -> Conflist:
+    """Return the conflist that a file has in it; its name says whether it is a list. Raises ConflistError."""
     try:
         told = orjson.loads(data)
     except orjson.JSONDecodeError as e:
@@ -180,12 +181,23 @@ def drop_ins(conflist: Conflist) -> "list[Json]":
     plugins: list[Json] = []
     for path in files_of(_beside(conflist), (".conf",)) if has_drop_ins(conflist) else ():
         try:
-            told = orjson.loads(read(path))
-        except (ConflistError, orjson.JSONDecodeError):
+            told = of_drop_in(path)
+        except ConflistError:
             continue
-        if isinstance(told, dict) and isinstance(told.get("type"), str):
+        if isinstance(told.get("type"), str):
             plugins.append(told)
     return plugins
+
+
+def of_drop_in(path: str) -> "Json":
+    """Return the object that such a file holds. Raises ConflistError."""
+    try:
+        told = orjson.loads(read(path))
+    except orjson.JSONDecodeError as e:
+        raise ConflistError("it is no JSON (%s): correct it." % e) from None
+    if not isinstance(told, dict):
+        raise ConflistError("it is no JSON object: correct it.")
+    return told
 
 
 def ipams(conflist: Conflist) -> list[Ipam]:

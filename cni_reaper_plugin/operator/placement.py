@@ -20,7 +20,7 @@ REWRITTEN = (  # type of the first plugin, or beginning of the file's name; who 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cni_reaper_plugin.facts import Settings
 
@@ -121,7 +121,7 @@ def _place(one: Conflist) -> "Iterator[Finding]":
     if len(places) > 1:
         yield Finding("twice", one.path, "%s is in it %d times." % (OURS, len(places)), "Leave the first entry only.")
     others = [plugin for plugin in one.plugins if plugin["type"] != OURS]
-    at, second = places[0], bool(others) and _must_come_first(others[0])
+    at, second = places[0], bool(others) and must_come_first(others[0])
     where = "It is number %d of %d plugins" % (at + 1, len(one.plugins))
     if second and at != 1:
         what = "%s, and belongs right behind %s, which takes what a head answers for a master, or for its own result." % (
@@ -129,14 +129,26 @@ def _place(one: Conflist) -> "Iterator[Finding]":
             others[0]["type"],
         )
         yield Finding("must-be-second", one.path, what, "Put %s second." % ENTRY)
-    elif at == 0 or (at == 1 and (second or others[0]["type"] == "ipvlan")):
+    elif fits(at, others):
         yield Finding("in-place", one.path, where + ".")
     else:
         what = "%s: while the pool is full the chain ends before us, and only the DEL that follows frees anything." % where
         yield Finding("not-first", one.path, what, "Move %s to the head of `plugins`." % ENTRY)
 
 
-def _must_come_first(plugin: "conflist.Json") -> bool:
+def fits(at: int, others: "Sequence[conflist.Json]") -> bool:
+    """Tell whether our entry may stay at a place of the list, 0 for the head. others: all other entries."""
+    if others and must_come_first(others[0]):
+        return at == 1
+    return at == 0 or (at == 1 and bool(others) and others[0]["type"] == "ipvlan")
+
+
+def belongs(others: "Sequence[conflist.Json]") -> int:
+    """Return the place where our entry belongs, 0 for the head."""
+    return 1 if others and must_come_first(others[0]) else 0
+
+
+def must_come_first(plugin: "conflist.Json") -> bool:
     """Tell whether a plugin takes the answer of a head before it for more than it is (design: place in the chain)."""
     kind = plugin["type"]
     if kind == "cilium-cni":

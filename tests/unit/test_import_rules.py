@@ -53,6 +53,8 @@ COLD = (
     "rtnetlink",
 )
 MAY_UNLINK = {"store", "evidence.records", "files"}
+INSTALLERS = {"operator.bundle", "operator.drop_in", "operator.leftovers", "operator.replacement"}
+"""What a person's install and uninstall write and remove: the bundle, conflists, what is left of ours. No runtime calls them."""
 
 
 @dataclass(frozen=True)
@@ -223,9 +225,9 @@ def of_system(node: ast.AST, names: tuple[str, ...]) -> bool:
 
 
 def test_who_can_delete_a_file() -> None:
-    """A reservation is unlinked in store, a record in evidence.records, a temporary file in files, and nothing anywhere else."""
+    """A reservation is unlinked in store, a record in evidence.records, a temporary file in files; the rest is installers'."""
     users = {module for module, tree in TREES.items() for node in ast.walk(tree) if of_system(node, DELETING)}
-    assert users == MAY_UNLINK
+    assert users == MAY_UNLINK | INSTALLERS
 
 
 def test_who_can_ask_for_it() -> None:
@@ -236,13 +238,28 @@ def test_who_can_ask_for_it() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in (*DELETING, "drop") and not of_system(node, DELETING)
     }
-    assert asking == {("reap", "remove"), ("chain.recording", "remove"), ("expiry", "drop"), ("metrics", "drop")}
+    assert {one for one in asking if not one[0].startswith("operator.")} == {
+        ("reap", "remove"),
+        ("chain.recording", "remove"),
+        ("expiry", "drop"),
+        ("metrics", "drop"),
+    }
+    assert {one for one in asking if one[0].startswith("operator.")} == {
+        ("operator.converted", "remove"),
+        ("operator.drop_in", "remove"),
+        ("operator.leftovers", "drop"),
+        ("operator.uninstall", "remove"),
+    }
 
 
 def test_who_can_rename_a_file() -> None:
-    """Only files replaces a file by another; host-local's are never replaced."""
+    """Only files replaces a file by another, and installers conflists and our link; host-local's are never replaced."""
     renaming = ("rename", "replace", "renames", "link", "symlink")
-    assert {module for module, tree in TREES.items() for node in ast.walk(tree) if of_system(node, renaming)} == {"files"}
+    assert {module for module, tree in TREES.items() for node in ast.walk(tree) if of_system(node, renaming)} == {
+        "files",
+        "operator.bundle",
+        "operator.replacement",
+    }
 
 
 def is_hot(module: str) -> bool:
@@ -258,11 +275,11 @@ def test_hot_modules_import_next_to_nothing() -> None:
 
 
 def test_nothing_starts_a_program_or_opens_a_network() -> None:
-    """The plugin runs no program; its sockets are syslog's and rtnetlink's."""
+    """The plugin runs no program, and an installer only the copy that it has made; sockets are syslog's and rtnetlink's."""
     foreign = {(one.target, one.module) for one in IMPORTS if one.foreign}
-    assert {
-        module for name, module in foreign if name in ("subprocess", "multiprocessing", "asyncio", "urllib", "http", "os")
-    } == set()
+    assert {module for name, module in foreign if name in ("multiprocessing", "asyncio", "urllib", "http")} == set()
+    assert {module for name, module in foreign if name == "subprocess"} == {"operator.bundle"}
+    assert {module for name, module in foreign if name == "os" and not module.startswith("operator.")} == set()
     assert {module for name, module in foreign if "socket" in name} == {"events", "evidence.addresses", "rtnetlink"}
 
 

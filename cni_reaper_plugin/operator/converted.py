@@ -1,0 +1,65 @@
+"""A `.conf` of one plugin becomes a `.conflist` of ours and that one, and back. Never without being asked.
+
+X.conf moves to X.conf.before-cni-reaper, which no runtime loads, and stays there as it was. While both files are there the .conf
+counts, which sorts before the .conflist: whoever is killed in between leaves a node that works as before.
+"""
+
+import os
+
+from cni_reaper_plugin.operator import conflist, entry, replacement
+from cni_reaper_plugin.operator.conflist import ConflistError
+from cni_reaper_plugin.operator.conflist_text import TextError
+
+BEFORE = ".before-cni-reaper"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_reaper_plugin.operator.conflist import Json
+
+
+def target_of(path: str) -> str:
+    """Return the path of the list that is made of a `.conf`."""
+    return path.rpartition(".")[0] + ".conflist"
+
+
+def text_of(path: str, given: "Json | None") -> bytes:
+    """Return the list that would be made of a `.conf`, with our entry. Raises ConflistError, OptionsError."""
+    raw = conflist.read(path)
+    made = _list_of(path, raw)
+    return entry.put(target_of(path), made, given)
+
+
+def convert(path: str, given: "Json | None") -> bool:
+    """Put the list in the place of a `.conf`; False when it is there. Raises ConflistError, OptionsError, OSError."""
+    text, target = text_of(path, given), target_of(path)
+    if os.path.lexists(target) and conflist.read(target) != text:
+        raise ConflistError("%s is there already, with another content: remove one of them." % target)
+    replacement.create(target, text, like=path)
+    replacement.move(path, path + BEFORE)
+    return True
+
+
+def revert(path: str) -> bool:
+    """Put a `.conf` back that was set aside as `path`; False when the list is no more what was made of it.
+
+    Raises OSError, ConflistError.
+    """
+    original = path.removesuffix(BEFORE)
+    target = target_of(original)
+    try:
+        if entry.take(conflist.read(target)) != _list_of(original, conflist.read(path)):
+            return False
+    except TextError:
+        return False
+    replacement.move(path, original)
+    replacement.remove(target)
+    return True
+
+
+def _list_of(path: str, raw: bytes) -> bytes:
+    """Return a list of the one plugin, whose text stays as it is within. Name and version stay: the store goes by the name."""
+    one = conflist.of_bytes(path, raw)
+    if not one.single or not path.endswith(".conf"):
+        raise ConflistError("it is no .conf of one plugin: only such a one can be converted.")
+    head: Json = {"cniVersion": one.version, "name": one.name}
+    return entry.spaced(head).encode()[:-1] + b', "plugins": [' + raw.strip() + b"]}\n"

@@ -1,0 +1,67 @@
+"""Our entry in a file of its own, `<conf dir>/<network>/50-cni-reaper.conf`, which libcni 1.3 and later appends to a list.
+
+No platform that rewrites its list touches it. Its place is the tail: an ADD does not reach us there while the pool is full, and
+only the DEL that follows frees something. Older runtimes ignore the directory without a word. Source: libcni/conf.go (3f51e88).
+"""
+
+import os
+from contextlib import suppress
+
+from cni_reaper_plugin.operator import conflist, entry, replacement
+from cni_reaper_plugin.operator.conflist import OURS, Conflist, ConflistError
+
+NAME = "50-cni-reaper.conf"
+COSTS = (
+    "it works only where the runtime has libcni 1.3 (containerd 2.1, CRI-O 1.33, multus thick 4.2.1; not multus thin), and "
+    "others ignore it without a word; and it puts us last in the chain: while the pool is full an ADD fails before it reaches "
+    "us, and the DEL that follows frees."
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_reaper_plugin.operator.conflist import Json
+
+
+def path_of(one: Conflist) -> str:
+    """Return the path of our file for a list."""
+    return "%s/%s/%s" % (os.path.dirname(one.path), one.name, NAME)
+
+
+def text_of(one: Conflist, given: "Json | None") -> bytes:
+    """Return what is in our file. Raises ConflistError where libcni would not read it, OptionsError."""
+    if one.single:
+        raise entry.SingleError(entry.SINGLE)
+    if one.inlined_only:
+        raise ConflistError("it says `loadOnlyInlinedPlugins`, so nothing is appended to it: install without --drop-in.")
+    if one.ours:
+        raise ConflistError("our entry is in the list itself, and would be there twice: uninstall it first.")
+    return entry.rendered(one, given).encode() + b"\n"
+
+
+def put(one: Conflist, given: "Json | None") -> bool:
+    """Write our file; False when it is there. Raises ConflistError, OptionsError, OSError."""
+    path, text = path_of(one), text_of(one, given)
+    with suppress(FileExistsError):
+        os.mkdir(os.path.dirname(path), 0o755)
+    if not replacement.create(path, text):
+        return False
+    replacement.nudge(one.path)
+    return True
+
+
+def files_of(one: Conflist) -> list[str]:
+    """Return the files that append us to a list: ours, and those that somebody has written by hand."""
+    found = []
+    for path in conflist.files_of("%s/%s" % (os.path.dirname(one.path), one.name), (".conf",)):
+        with suppress(ConflistError):
+            if conflist.of_drop_in(path).get("type") == OURS:
+                found.append(path)
+    return found
+
+
+def remove(path: str, one: Conflist) -> None:
+    """Remove such a file, and its directory when nothing else is in it. Raises OSError."""
+    replacement.remove(path)
+    with suppress(OSError):
+        os.rmdir(os.path.dirname(path))
+    replacement.nudge(one.path)

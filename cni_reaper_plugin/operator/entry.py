@@ -1,0 +1,104 @@
+"""Our entry in a conflist's text: what it should be, and the text with it and without it. Pure: no file is read or written.
+
+What goes in comes out without a trace (conflist_text).
+"""
+
+from cni_reaper_plugin import options
+from cni_reaper_plugin.facts import Settings
+from cni_reaper_plugin.operator import conflist, placement
+from cni_reaper_plugin.operator.conflist import OURS, Conflist, ConflistError
+from cni_reaper_plugin.operator.conflist_text import TextError, plugins, with_entry, without
+
+SINGLE = "it holds one plugin and no list, so there is no chain to be in: with --convert a .conflist is made of it."
+
+
+def parsed(path: str, raw: bytes) -> Conflist:
+    """Return the conflist of a text that has `plugins`. Raises ConflistError: one sentence that says what to do."""
+    if not path.endswith(".conflist"):
+        raise SingleError(SINGLE)
+    try:
+        plugins(raw)
+    except TextError as e:
+        raise ConflistError("%s: correct it." % e) from None
+    return conflist.of_bytes(path, raw)
+
+
+def put(path: str, raw: bytes, given: "Json | None") -> bytes:
+    """Return the text with our entry once and where it belongs, the same bytes if that is so already.
+
+    given: options for the entry, which replace those that it has; None leaves an entry as it is, whatever is in it. A new entry
+    takes the dataDir over from the host-local of the list. Raises ConflistError, OptionsError.
+    """
+    one = parsed(path, raw)
+    if one.version not in options.SUPPORTED_VERSIONS:
+        raise ConflistError("its `cniVersion` %s is one that we do not speak: install a newer cni-reaper." % one.version)
+    others = [plugin for plugin in one.plugins if plugin["type"] != OURS]
+    if not others:
+        raise ConflistError("there is no other plugin in it: put the one that makes the interface there first.")
+    places = _places(one)
+    text = rendered(one, given) if given is not None or not places else _source(raw, places[0])
+    if len(places) == 1 and placement.fits(places[0], others) and text == _source(raw, places[0]):
+        return raw
+    made = with_entry(take(raw), text, placement.belongs(others))
+    _verify(path, made, others)
+    return made
+
+
+def take(raw: bytes) -> bytes:
+    """Return the text without any entry of ours. Raises TextError."""
+    types = [value.get("type") for value in plugins(raw).values]
+    for at in reversed(range(len(types))):
+        if types[at] == OURS:
+            raw = without(raw, at)
+    return raw
+
+
+def rendered(one: Conflist, given: "Json | None") -> str:
+    """Return the JSON of an entry of ours for a list, with these options. Raises OptionsError."""
+    made: Json = {"type": OURS}
+    stores = list(dict.fromkeys(ipam.data_dir for ipam in conflist.host_local(one)))
+    if stores and stores[0] != Settings().data_dir:
+        made["dataDir"] = stores[0]
+    made.update(given or {})
+    made["type"] = OURS
+    problems = options.read(made, one.name)[1]
+    if problems:
+        raise OptionsError("; ".join(problems))
+    return spaced(made)
+
+
+def spaced(value: "Json") -> str:
+    """Return an object as JSON on one line, with a blank behind each comma and colon, as people write it."""
+    import json
+
+    return json.dumps(value, ensure_ascii=False)
+
+
+class SingleError(ConflistError):
+    """A file of one plugin, which would have to become another file first."""
+
+
+class OptionsError(Exception):
+    """Options that are none: all that is wrong with them."""
+
+
+def _places(one: Conflist) -> list[int]:
+    return [at for at, kind in enumerate(one.types) if kind == OURS]
+
+
+def _source(raw: bytes, at: int) -> str:
+    found = plugins(raw)
+    start, end = found.spans[at]
+    return found.text[start:end]
+
+
+def _verify(path: str, made: bytes, others: "list[Json]") -> None:
+    """Read what has been made as a runtime would: nothing else in it may have changed, whatever was written there."""
+    after = conflist.of_bytes(path, made)
+    if len(after.ours) != 1 or [plugin for plugin in after.plugins if plugin["type"] != OURS] != others:
+        raise ConflistError("it cannot be edited without a change elsewhere in it: put %s in by hand." % placement.ENTRY)
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_reaper_plugin.operator.conflist import Json

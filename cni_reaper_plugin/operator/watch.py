@@ -1,0 +1,253 @@
+"""`cni-reaper install --watch`: stays, and puts the entry back whenever a platform has rewritten the conflist.
+
+What is watched, by inotify: each directory of conflists, that of what a symlink in it leads to, each directory of plugins, and
+all their parents, so that one that is replaced or appears later is noticed. Watches are set before each look, so nothing comes
+in between. A look every 30 s besides catches what inotify does not tell.
+"""
+
+import errno
+import os
+import posix
+import select
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+from inotify_simple import INotify, flags  # type: ignore[import-untyped]  # has no types of its own
+
+from cni_reaper_plugin.operator import conflist, install, replacement, targets
+from cni_reaper_plugin.operator.conflist import OURS
+from cni_reaper_plugin.operator.install import Wanted
+from cni_reaper_plugin.operator.places import RUNTIMES, places
+from cni_reaper_plugin.operator.targets import Given
+
+POLL_S = 30.0
+WITHOUT_INOTIFY_S = 1.0
+QUIET_S = 0.05  # a writer has finished when nothing has come for so long
+LONGEST_WRITE_S = 0.5
+PATIENCE_S = 2.0  # with a file that is half written, before it is complained of
+_AGAIN_S = 0.1
+REACTION_S = 1.0  # who takes our entry out sooner than that after we have put it in does so because we have
+ROUNDS = 5  # so often, one after the other, is a fight
+LONGEST_PAUSE_S = 60.0
+_CONTENT = flags.MODIFY | flags.CLOSE_WRITE | flags.MOVED_TO | flags.MOVED_FROM | flags.CREATE | flags.DELETE
+_NAMES = flags.MOVED_TO | flags.MOVED_FROM | flags.CREATE | flags.DELETE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def run(given: Given, wanted: Wanted, at_end: "Callable[[], int] | None" = None) -> int:
+    """Install, and again after each change, until SIGTERM or SIGINT. Returns the exit code, that of `at_end` if there is one."""
+    with _Ended() as ended:
+        say("watching %s" % ", ".join(_directories(given)))
+        look = _Look(given, wanted)
+        while not ended.now:
+            with _Events(given) as events:
+                events.wait(look.once(events.are_told), ended.fd)
+    say("ended by a signal; %s" % ("uninstalling" if at_end else "everything stays as it is"))
+    return at_end() if at_end else 0
+
+
+def say(text: str) -> None:
+    """Write a line to stderr, which is the journal or the container's log."""
+    with suppress(OSError):
+        sys.stderr.write("cni-reaper install: %s\n" % text)
+        sys.stderr.flush()
+
+
+class _Ended:
+    """Notes SIGTERM and SIGINT, so that what is under way is finished. `fd` becomes readable then."""
+
+    def __init__(self) -> None:
+        self.now = False
+        self.fd, self._told = posix.pipe()
+        posix.set_blocking(self._told, False)
+
+    def __enter__(self) -> "_Ended":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+        return self
+
+    def _note(self, *_: object) -> None:
+        self.now = True
+        with suppress(OSError):
+            posix.write(self._told, b".")
+
+    def __exit__(self, *_: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        posix.close(self.fd)
+        posix.close(self._told)
+
+
+class _Look:
+    """Puts in place what is not, says what it does, and knows what has been said and done before."""
+
+    def __init__(self, given: Given, wanted: Wanted) -> None:
+        self._given, self._wanted = given, wanted
+        self._fight = _Fight()
+        self._since: dict[str, float] = {}
+        self._said: set[str] = set()
+        self._is_first = True
+        self._poll_s = POLL_S
+
+    def once(self, are_told: bool) -> float:
+        """Look once. are_told: will changes be told? Returns how many seconds to wait for one at most."""
+        self._poll_s = POLL_S if are_told else WITHOUT_INOTIFY_S
+        pause_s = self._fight.pause_s()
+        wanted = replace(self._wanted, conflists=False) if pause_s > 0 else self._wanted
+        outcome = install.apply(self._given, wanted, renew=self._is_first)
+        self._is_first = False
+        for line in outcome.done:
+            say(line)
+        if not pause_s:
+            self._fight.looked(outcome.put)
+        self._complain([*outcome.problems, *("%s: there is no conflist yet: waiting for one" % one for one in outcome.waiting)])
+        if not are_told:
+            self._complain_of_inotify()
+        return min(self._poll_s, self._fight.pause_s() or self._poll_s)
+
+    def _complain(self, problems: list[str]) -> None:
+        """Say each problem once, when it has stayed for a moment: a file may be half written."""
+        now = time.monotonic()
+        self._since = {one: self._since.get(one, now) for one in problems}
+        self._said &= set(problems)
+        for one, since in self._since.items():
+            if one in self._said:
+                continue
+            if now - since < PATIENCE_S:
+                self._poll_s = min(self._poll_s, _AGAIN_S)
+                continue
+            say(one)
+            self._said.add(one)
+
+    def _complain_of_inotify(self) -> None:
+        if not self._inotify_said:
+            say("the kernel gives no inotify (fs.inotify.max_user_instances, max_user_watches): looking each second instead")
+        self._inotify_said = True
+
+    _inotify_said = False
+
+
+class _Fight:
+    """Somebody may take our entry out because we put it in, as Cilium does (cni.exclusive): who hurries on, hurries for ever."""
+
+    def __init__(self) -> None:
+        self._rounds = 0
+        self._put_at = -LONGEST_PAUSE_S
+        self._is_said = False
+
+    def pause_s(self) -> float:
+        """Return for how many seconds not to look now; 0 but in a fight."""
+        return max(0.0, self._put_at + self._length_s() - time.monotonic())
+
+    def looked(self, put: list[str]) -> None:
+        """Take note of a look, and of the conflists that our entry was put into in it."""
+        now = time.monotonic()
+        if not put:
+            if self._is_said and now - self._put_at > self._length_s() + REACTION_S:
+                say("our entry is left alone now")
+                self._rounds, self._is_said = 0, False
+            return
+        self._rounds = self._rounds + 1 if now - self._put_at < self._length_s() + REACTION_S else 0
+        self._put_at = now
+        if self._rounds >= ROUNDS and not self._is_said:
+            self._is_said = True
+            say(
+                "%s: somebody takes our entry out each time we put it in (Cilium does, unless cni.exclusive is false): "
+                "from now on it is put in at longer intervals, of up to %d s" % (", ".join(put), LONGEST_PAUSE_S)
+            )
+
+    def _length_s(self) -> float:
+        return min(LONGEST_PAUSE_S, 2.0 ** (self._rounds - ROUNDS)) if self._rounds >= ROUNDS else 0.0
+
+
+class _Events:
+    """The changes from now on in what a look reads; a context manager. are_told: False where the kernel has no inotify left."""
+
+    def __init__(self, given: Given) -> None:
+        self._names: dict[int, set[str] | None] = {}  # by watch: the names that count, None for all
+        self.are_told = False
+        try:
+            self._inotify = INotify(nonblocking=True)
+        except OSError:
+            return
+        self.are_told = True
+        for directory, name in _watched(given):
+            try:
+                mask = _CONTENT if name is None else _NAMES
+                watch = self._inotify.add_watch(directory, mask | flags.ONLYDIR | flags.MASK_ADD)
+            except OSError as e:
+                self.are_told &= e.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP)
+                continue
+            known = self._names.setdefault(watch, set())
+            if name is None or known is None:
+                self._names[watch] = None
+            else:
+                known.add(name)
+
+    def __enter__(self) -> "_Events":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._names:
+            self._inotify.close()
+
+    def wait(self, longest_s: float, ended: int) -> None:
+        """Wait for a change and until its writer has finished, for a time, or until a descriptor can be read."""
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        if self._names:
+            poll.register(self._inotify.fileno(), select.POLLIN)
+        end, is_changed = time.monotonic() + longest_s, False
+        while True:
+            left_s = min(QUIET_S, end - time.monotonic()) if is_changed else end - time.monotonic()
+            ready = [fd for fd, _ in poll.poll(max(0.0, left_s) * 1000)] if left_s > 0 else []
+            if not ready or ended in ready:
+                return
+            if self._is_about_us() and not is_changed:
+                end, is_changed = time.monotonic() + LONGEST_WRITE_S, True
+
+    def _is_about_us(self) -> bool:
+        """Read what has come, and tell whether any of it can have changed what a look finds."""
+        for event in self._inotify.read(timeout=0):
+            names = self._names.get(event.wd)
+            if event.mask & flags.Q_OVERFLOW or names is None:
+                if not event.name.endswith(replacement.TEMPORARY_END):
+                    return True
+            elif event.name in names:
+                return True
+        return False
+
+
+def _watched(given: Given) -> "Iterator[tuple[str, str | None]]":
+    """Yield (directory, name in it, or None for all) of what a look depends on; a directory may be replaced, or appear later."""
+    for directory in _directories(given):
+        yield directory, None
+        yield from _parents(directory)
+        for path in conflist.files_of(directory):
+            if os.path.islink(path):
+                yield os.path.dirname(os.path.realpath(path)), None
+    for directory in targets.find(given).bin_dirs:
+        yield directory, OURS
+        yield from _parents(directory)
+
+
+def _parents(directory: str) -> "Iterator[tuple[str, str]]":
+    while directory != "/":
+        parent, name = os.path.split(directory)
+        yield parent, name
+        directory = parent
+
+
+def _directories(given: Given) -> list[str]:
+    """Return the directories of conflists, those that are not there yet among them."""
+    if given.files:
+        return list(dict.fromkeys(os.path.dirname(os.path.abspath(path)) for path in given.files))
+    if given.conf_dirs:
+        return given.conf_dirs
+    return list(dict.fromkeys([*(runtime.conf_dir for runtime in RUNTIMES), *(place.conf_dir for place in places([], [])[0])]))
