@@ -2,6 +2,7 @@
 
 import argparse
 import posix
+import posixpath
 import sys
 
 import orjson
@@ -73,7 +74,7 @@ def _uninstall(given: argparse.Namespace) -> int:
 def _places(given: argparse.Namespace) -> "Given":
     from cni_reaper_plugin.operator.targets import Given
 
-    return Given(given.conf_dir, given.bin_dir, given.conflist)
+    return Given(given.conf_dir, given.bin_dir, [posixpath.normpath(path) for path in given.conflist])
 
 
 def _reap(given: argparse.Namespace) -> int:

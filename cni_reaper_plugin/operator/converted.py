@@ -56,9 +56,20 @@ def revert(path: str) -> bool:
     return True
 
 
+def is_left_over(path: str) -> bool:
+    """Tell whether a list is what would be made of the `.conf` beside it, but for our entry: somebody was killed in between."""
+    original = path.removesuffix("list")
+    try:
+        return entry.take(conflist.read(path)) == _list_of(original, conflist.read(original))
+    except (ConflistError, TextError):
+        return False
+
+
 def _list_of(path: str, raw: bytes) -> bytes:
     """Return a list of the one plugin, whose text stays as it is within. Name and version stay: the store goes by the name."""
     one = conflist.of_bytes(path, raw)
+    if one.is_multus:
+        raise ConflistError(entry.MULTUS)
     if not one.single or not path.endswith(".conf"):
         raise ConflistError("it is no .conf of one plugin: only such a one can be converted.")
     head: Json = {"cniVersion": one.version, "name": one.name}

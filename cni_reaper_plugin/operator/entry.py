@@ -9,6 +9,7 @@ from cni_reaper_plugin.operator import conflist, placement
 from cni_reaper_plugin.operator.conflist import OURS, Conflist, ConflistError
 from cni_reaper_plugin.operator.conflist_text import TextError, plugins, with_entry, without
 
+MULTUS = "it is multus' own file, made anew again and again: put our entry into the conflist that it is made of."
 SINGLE = "it holds one plugin and no list, so there is no chain to be in: with --convert a .conflist is made of it."
 
 
@@ -35,6 +36,8 @@ def put(path: str, raw: bytes, given: "Json | None") -> bytes:
     others = [plugin for plugin in one.plugins if plugin["type"] != OURS]
     if not others:
         raise ConflistError("there is no other plugin in it: put the one that makes the interface there first.")
+    if one.is_multus:
+        raise ConflistError(MULTUS)
     places = _places(one)
     text = rendered(one, given) if given is not None or not places else _source(raw, places[0])
     if len(places) == 1 and placement.fits(places[0], others) and text == _source(raw, places[0]):

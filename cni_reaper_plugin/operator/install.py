@@ -144,6 +144,8 @@ def problem_of(path: str, error: Exception) -> str:
     """Return a sentence about what went wrong with a conflist, and what to do."""
     if isinstance(error, OptionsError):
         return "%s: the options are wrong: %s; docs/options.md has them all." % (path, error)
+    if isinstance(error, FileNotFoundError):
+        return "%s: there is no such file: name one that is there." % path
     if isinstance(error, OSError):
         if error.errno is not None and error.strerror and not isinstance(error, replacement.BusyError):
             return "%s cannot be replaced (%s): make its directory writable, and try again." % (

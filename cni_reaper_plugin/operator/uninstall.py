@@ -16,6 +16,7 @@ from cni_reaper_plugin.facts import Settings
 from cni_reaper_plugin.operator import bundle, conflist, converted, drop_in, entry, install, leftovers, replacement
 from cni_reaper_plugin.operator.conflist import OURS, Conflist, ConflistError
 from cni_reaper_plugin.operator.conflist_text import TextError, plugins
+from cni_reaper_plugin.operator.install import Outcome
 from cni_reaper_plugin.operator.placement import settings_of
 from cni_reaper_plugin.operator.places import Place, places
 from cni_reaper_plugin.operator.targets import Given
@@ -55,7 +56,7 @@ class _Found:
 
 def run(given: Given, purge: bool, dry_run: bool) -> int:
     """Uninstall, say what was done, and return the exit code: 0 our entry is nowhere, 1 something could not be done."""
-    outcome = install.Outcome()
+    outcome = Outcome()
     found = _look(given, outcome)
     if dry_run:
         return _show(found, outcome)
@@ -67,7 +68,7 @@ def run(given: Given, purge: bool, dry_run: bool) -> int:
     return _tell(outcome)
 
 
-def _tell(outcome: install.Outcome) -> int:
+def _tell(outcome: Outcome) -> int:
     for line in outcome.done:
         sys.stdout.write(line + "\n")
     for line in outcome.problems:
@@ -83,7 +84,7 @@ def _all_places(given: Given) -> list[Place]:
     return places(directories, given.bin_dirs)[0]
 
 
-def _look(given: Given, outcome: install.Outcome) -> _Found:
+def _look(given: Given, outcome: Outcome) -> _Found:
     found = _Found()
     for place in _all_places(given):
         entries = conflist.found([place.conf_dir])
@@ -106,7 +107,7 @@ def _look(given: Given, outcome: install.Outcome) -> _Found:
     return found
 
 
-def _look_at_broken(path: str, error: ConflistError, outcome: install.Outcome) -> None:
+def _look_at_broken(path: str, error: ConflistError, outcome: Outcome) -> None:
     """Complain of a file that cannot be read only if we may be in it."""
     try:
         if b'"%s"' % OURS.encode() in conflist.read(path):
@@ -115,7 +116,7 @@ def _look_at_broken(path: str, error: ConflistError, outcome: install.Outcome) -
         return
 
 
-def _take_out(found: _Found, outcome: install.Outcome) -> None:
+def _take_out(found: _Found, outcome: Outcome) -> None:
     """Take our entry out of every file, and note what was done and what could not be."""
     acts: list[tuple[str, Callable[[], str]]] = []
     acts += [(path, partial(_revert, path)) for path in found.aside]
@@ -145,6 +146,9 @@ def _take(path: str) -> str:
         before, after = replacement.edit(path, _without_us)
     except FileNotFoundError:
         return ""  # the list of a file that has just been put back
+    if converted.is_left_over(path):
+        replacement.remove(path)
+        return "%s: removed, and %s counts as before" % (path, path.removesuffix("list"))
     return "%s: our entry is out" % path if before != after else ""
 
 
@@ -160,11 +164,11 @@ def _drop_out(path: str, one: Conflist) -> str:
     return "%s: removed" % path
 
 
-def _settle(given: Given, outcome: install.Outcome) -> None:
+def _settle(given: Given, outcome: Outcome) -> None:
     """Wait until the runtimes have loaded what we have written, and see that nobody puts our entry back."""
     begun = time.monotonic()
     while True:
-        found, waited = _look(given, install.Outcome()), time.monotonic() - begun
+        found, waited = _look(given, Outcome()), time.monotonic() - begun
         if found.paths:
             outcome.problems.append("%s: %s" % (", ".join(found.paths), _BACK))
             return
@@ -176,10 +180,12 @@ def _settle(given: Given, outcome: install.Outcome) -> None:
         time.sleep(_POLL_S)
 
 
-def _remove_the_rest(found: _Found, given: Given, purge: bool, outcome: install.Outcome) -> None:
+def _remove_the_rest(found: _Found, given: Given, purge: bool, outcome: Outcome) -> None:
     """Remove records, memory and executable, if nobody can call us; with `purge` in any case."""
     bin_dirs = [one for one in _bin_dirs(given) if _has_us(one)]
-    elsewhere = _look(Given([], [], []), install.Outcome())
+    elsewhere = _look(
+        Given([place.conf_dir for place in [*_all_places(Given([], [], [])), *_all_places(given)]], [], []), Outcome()
+    )
     if elsewhere.paths or elsewhere.copies:
         outcome.done += ["left there with executable and records: %s" % ", ".join(elsewhere.paths + elsewhere.copies)]
         return
@@ -216,7 +222,7 @@ def _why_left(callers: int | None, bin_dirs: list[str]) -> str:
     return _LEFT % (links, why)
 
 
-def _show(found: _Found, outcome: install.Outcome) -> int:
+def _show(found: _Found, outcome: Outcome) -> int:
     for path in found.aside:
         outcome.done.append("would put %s back in the place of %s" % (path.removesuffix(converted.BEFORE), _list_beside(path)))
     for one in found.lists:
