@@ -68,8 +68,6 @@ def is_left_over(path: str) -> bool:
 def _list_of(path: str, raw: bytes) -> bytes:
     """Return a list of the one plugin, whose text stays as it is within. Name and version stay: the store goes by the name."""
     one = conflist.of_bytes(path, raw)
-    if one.is_multus:
-        raise ConflistError(entry.MULTUS)
     if not one.single or not path.endswith(".conf"):
         raise ConflistError("it is no .conf of one plugin: only such a one can be converted.")
     head: Json = {"cniVersion": one.version, "name": one.name}

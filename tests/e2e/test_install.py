@@ -194,10 +194,13 @@ def test_old_bundles_go_when_nobody_runs_them(bare: Node, tmp_path: Path) -> Non
     """Not at once, when a call that has begun may need them; not while a process runs one; then they go."""
     install(bare).check()
     (first,) = bare.path(VERSIONS).iterdir()
-    watcher = bare.start([LINK, "install", "--watch", "--conf-dir", "/var/lib/nothing"])
     other = another_build(bare, tmp_path / "b")
+    os.utime(first, (0, 0))  # it is its retirement that counts, not its age
     install(bare, source=other).check()
     assert first.exists(), "a call may have begun with it"
+    watcher = bare.start([f"{VERSIONS}/{first.name}/cni-reaper", "install", "--watch"])
+    assert until(lambda: first.name in os.readlink(bare.path(LINK)).split("/"))
+    install(bare, source=other).check()
     hour_ago = time.time() - 3600
     os.utime(first, (hour_ago, hour_ago))
     install(bare, source=other).check()
@@ -350,11 +353,13 @@ def test_nothing_to_free(bare: Node) -> None:
     assert plugins(bare)[0] == OURS
 
 
-def test_multus_own_file_is_never_edited(bare: Node) -> None:
-    """Its copy is made of the next one; named on the command line it is refused."""
-    copy = {"cniVersion": "0.3.1", "name": "multus-cni-network", "type": "multus", "delegates": [json.loads(bare.read(FILE))]}
-    multus = f"{NET_D}/00-multus.conf"
-    bare.write(multus, json.dumps(copy))
+@pytest.mark.parametrize("name", ["00-multus.conf", "00-multus.conflist"])
+def test_multus_own_file_is_never_edited(bare: Node, name: str) -> None:
+    """Its copy is made of the next one; named on the command line it is refused. A list it is from cniVersion 1.0.0 on."""
+    plugin = {"type": "multus", "delegates": [json.loads(bare.read(FILE))]}
+    head = {"cniVersion": "1.0.0", "name": "multus-cni-network"}
+    multus = f"{NET_D}/{name}"
+    bare.write(multus, json.dumps({**head, "plugins": [plugin]} if name.endswith("list") else {**head, **plugin}))
     before = bare.path(multus).read_bytes()
     install(bare).check()
     assert plugins(bare)[0] == OURS
