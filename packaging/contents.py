@@ -55,7 +55,6 @@ MODULES |= {
     "difflib": "install --dry-run",
     "heapq": "difflib",
     "filecmp": "install: is this very bundle there already?",
-    "base64": "uninstall: the conflists in libcni's cache",
 }
 
 _OF_RICH = (
@@ -90,7 +89,6 @@ EXTENSIONS = {
     "_pickle": "rich",
     "_random": "rich",
     "_posixsubprocess": "subprocess",
-    "binascii": "base64",
     "_typing": "rich",
     "math": "rich",
     "mmap": "rich",

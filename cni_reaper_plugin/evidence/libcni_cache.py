@@ -41,7 +41,7 @@ def conflist(cache_dirs: list[str], network: str, container_id: str, ifname: str
         path = "%s/results/%s-%s-%s" % (cache_dir, network, container_id, ifname)
         try:
             config = _entry(files.read(path, limit=_LIMIT, flags=posix.O_NOFOLLOW), network, container_id, ifname).get("config")
-            told = orjson.loads(_from_base64(config)) if isinstance(config, str) else None
+            told = orjson.loads(from_base64(config)) if isinstance(config, str) else None
         except (FileNotFoundError, NotADirectoryError, files.TooLargeError, ValueError):
             continue
         if isinstance(told, dict):
@@ -49,7 +49,7 @@ def conflist(cache_dirs: list[str], network: str, container_id: str, ifname: str
     return {}
 
 
-def _from_base64(text: str) -> bytes:
+def from_base64(text: str) -> bytes:
     """Decode what Go writes for []byte. Raises ValueError. (binascii wants a zlib that nodes without Python may not have.)"""
     digits = text.rstrip("=")
     bits = "".join(f"{_BASE64.index(digit):06b}" for digit in digits)

@@ -13,7 +13,7 @@ SUMS = "SHA256SUMS"
 INTERNAL = "_internal"
 _PARTS = ("libpython", "orjson.so", "cni_reaper_plugin", "build.json")  # without which no start, or no command
 _LARGEST = 1 << 28  # bytes of one file of a bundle
-_AGAIN = "Install it again (README.md, Into a conflist); never over a version that is in use."
+_AGAIN = "Run `install` of a whole bundle: a damaged one is left, and a new directory made (docs/install.md)."
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,14 +74,14 @@ def _missing(bin_dirs: list[str]) -> Finding:
         path = "%s/%s" % (directory, OURS)
         try:
             if stat.S_ISLNK(posix.lstat(path).st_mode):
-                advice = "Link it to a bundle that is there: ln -sfn .cni-reaper/VERSION/cni-reaper %s" % path
+                advice = "Run `cni-reaper install` from a bundle: docs/install.md."
                 return Finding(
                     "executable-missing", path, "It is a link to %s, which is not there." % posix.readlink(path), advice
                 )
         except OSError:
             continue
     what = "%s is in none of the directories in which the runtime looks: %s." % (OURS, ", ".join(bin_dirs))
-    return Finding("executable-missing", bin_dirs[0], what, "Install it there (README.md, Into a conflist) before the entry.")
+    return Finding("executable-missing", bin_dirs[0], what, "Run `cni-reaper install` from the bundle: docs/install.md.")
 
 
 def _bundle(path: str, home: str) -> "Iterator[Finding]":
@@ -90,9 +90,7 @@ def _bundle(path: str, home: str) -> "Iterator[Finding]":
         inside = posix.listdir("%s/%s" % (home, INTERNAL))
     except OSError:
         what = "It is alone: %s, which belongs beside it, is not in %s." % (INTERNAL, home)
-        yield Finding(
-            "executable-alone", path, what, "Copy the whole directory of the bundle, and link the executable: README.md."
-        )
+        yield Finding("executable-alone", path, what, "Run `cni-reaper install` from the whole bundle: docs/install.md.")
         return
     missing = [part for part in _PARTS if not any(name.startswith(part) for name in inside)]
     if missing:

@@ -3,7 +3,6 @@
 Only what is ours is removed, by name and content; a reservation never.
 """
 
-import base64
 import errno
 import os
 from contextlib import suppress
@@ -11,7 +10,7 @@ from contextlib import suppress
 import orjson
 
 from cni_reaper_plugin import files
-from cni_reaper_plugin.evidence import records, views
+from cni_reaper_plugin.evidence import libcni_cache, records, views
 from cni_reaper_plugin.facts import Settings
 from cni_reaper_plugin.operator.conflist import OURS
 
@@ -62,8 +61,8 @@ def callers(cache_dirs: list[str]) -> "int | None":
 def _names_us(raw: bytes) -> bool:
     try:
         config = orjson.loads(raw)["config"]
-        return _QUOTED in base64.b64decode(config)
-    except (ValueError, KeyError, TypeError):
+        return _QUOTED in libcni_cache.from_base64(config)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

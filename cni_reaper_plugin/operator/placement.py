@@ -83,14 +83,14 @@ def _without_us(one: Conflist, present: list[Conflist]) -> "Iterator[Finding]":
         yield Finding("drop-in-ours", one.path, what + " put us at the tail.", advice)
     elif one.single:
         what = "It holds one plugin and no list, so there is no chain that we could be in."
-        advice = "Make it a .conflist with the same `name` and `cniVersion`: our entry and then this plugin in `plugins`."
+        advice = "Run `cni-reaper install --convert`: a .conflist of the same `name` and `cniVersion` is made of it."
         yield Finding("single-plugin", one.path, what, advice)
     elif present:
         what = "The runtime uses this file, and our entry is in another one: %s." % present[0].path
         yield Finding("only-in-unused", one.path, what, "Put %s at the head of `plugins` here." % ENTRY)
     else:
         what = "%s is not in it: what leaks from its host-local is freed by nobody." % OURS
-        yield Finding("not-in-chain", one.path, what, "Put %s at the head of `plugins`." % ENTRY)
+        yield Finding("not-in-chain", one.path, what, "Run `cni-reaper install`, which puts %s at the head of `plugins`." % ENTRY)
 
 
 def _no_host_local(one: Conflist) -> Finding:
@@ -119,7 +119,12 @@ def _ours(one: Conflist) -> "Iterator[Finding]":
 def _place(one: Conflist) -> "Iterator[Finding]":
     places = [number for number, kind in enumerate(one.types) if kind == OURS]
     if len(places) > 1:
-        yield Finding("twice", one.path, "%s is in it %d times." % (OURS, len(places)), "Leave the first entry only.")
+        yield Finding(
+            "twice",
+            one.path,
+            "%s is in it %d times." % (OURS, len(places)),
+            "Run `cni-reaper install`, which leaves the first entry only.",
+        )
     others = [plugin for plugin in one.plugins if plugin["type"] != OURS]
     at, second = places[0], bool(others) and must_come_first(others[0])
     where = "It is number %d of %d plugins" % (at + 1, len(one.plugins))
@@ -128,12 +133,12 @@ def _place(one: Conflist) -> "Iterator[Finding]":
             where,
             others[0]["type"],
         )
-        yield Finding("must-be-second", one.path, what, "Put %s second." % ENTRY)
+        yield Finding("must-be-second", one.path, what, "Run `cni-reaper install`, which moves %s there." % ENTRY)
     elif fits(at, others):
         yield Finding("in-place", one.path, where + ".")
     else:
         what = "%s: while the pool is full the chain ends before us, and only the DEL that follows frees anything." % where
-        yield Finding("not-first", one.path, what, "Move %s to the head of `plugins`." % ENTRY)
+        yield Finding("not-first", one.path, what, "Run `cni-reaper install`, which moves %s to the head of `plugins`." % ENTRY)
 
 
 def fits(at: int, others: "Sequence[conflist.Json]") -> bool:
@@ -231,7 +236,7 @@ def _platform(one: Conflist) -> "Iterator[Finding]":
     for sign, who in REWRITTEN:
         if conflist.host_local(one) and (sign in one.types or file.startswith(sign)):
             what = "This file is written again by %s." % who
-            yield Finding("rewritten", one.path, what, "Look after each upgrade; conflist-examples/README.md says what to edit.")
+            yield Finding("rewritten", one.path, what, "Have something stay that puts our entry back: docs/install.md.")
             break
     if conflist.files_of(directory, (".cilium_bak",)):
         what = "Cilium has renamed other conflists here to *.cilium_bak."

@@ -94,7 +94,7 @@ def test_what_a_person_reads(healthy: Node) -> None:
     assert FILE in lines
     at = next(number for number, line in enumerate(lines) if "[not-first]" in line)
     assert lines[at].startswith("  warning ")
-    assert lines[at + 1].strip() == '-> Move {"type": "cni-reaper"} to the head of `plugins`.'
+    assert lines[at + 1].strip() == '-> Run `cni-reaper install`, which moves {"type": "cni-reaper"} to the head of `plugins`.'
     assert b"\x1b" not in ran.out
     assert lines[-1].endswith(" ok")
 

@@ -3,6 +3,7 @@
 A line with `# exit code N` at its end must exit with N, every other with 0.
 """
 
+import json
 import re
 import textwrap
 
@@ -78,13 +79,15 @@ def test_from_the_installation_to_the_uninstallation(node: Node) -> None:
     node.path("/opt/cni/bin/cni-reaper").unlink()
     two_commands, install, by_hand = blocks("README.md")
     assert two_commands.startswith(tuple(NOT_RUN))
-    run(node, install)
     (conflist,) = blocks("README.md", "json")
-    node.write("/etc/cni/net.d/10-cbr0.conflist", conflist)
+    wanted = json.loads(conflist)
+    node.write("/etc/cni/net.d/10-cbr0.conflist", json.dumps({**wanted, "plugins": wanted["plugins"][1:]}))
+    run(node, install)
+    assert json.loads(node.read("/etc/cni/net.d/10-cbr0.conflist")) == wanted
     assert "event=reaped" in run(node, by_hand)
     node.path("/run/cni-reaper/views").unlink()  # as on a node on which it has never run
     node.reserve("cbr0", "10.42.0.40", DEAD)
-    look, dry, see, wet, full, upgrade, out = blocks("docs/operations.md")
+    look, dry, see, wet, full, upgrade, out, rest = blocks("docs/operations.md")
     assert "no ADD of this boot" in run(node, look)
     run(node, dry)
     assert "would-reap" in run(node, see)
@@ -106,6 +109,9 @@ def test_from_the_installation_to_the_uninstallation(node: Node) -> None:
     run(node, "cnitool check cbr0 /run/netns/try; ip netns add third; cnitool add cbr0 /run/netns/third")
     assert "cni_reaper_sweeps_total" in node.read("/var/lib/node_exporter/textfile_collector/cni-reaper.prom")
     run(node, "cnitool del cbr0 /run/netns/third; ip netns del third")
-    run(node, out)
+    assert "left there with its records" in run(node, out)
+    run(node, rest)
     assert node.reservations("cbr0") == {}
     assert not node.path("/var/lib/cni/reaper").exists()
+    assert not node.path("/opt/cni/bin/cni-reaper").is_symlink()
+    assert json.loads(node.read("/etc/cni/net.d/10-cbr0.conflist")) == {**wanted, "plugins": wanted["plugins"][1:]}
