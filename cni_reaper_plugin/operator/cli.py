@@ -62,6 +62,10 @@ def _install(given: argparse.Namespace) -> int:
         from cni_reaper_plugin.operator import uninstall, watch
 
         return watch.run(where, wanted, (lambda: uninstall.run(where, purge=False, dry_run=False)) if given.cleanup else None)
+    if given.settle and not given.dry_run:
+        from cni_reaper_plugin.operator import watch
+
+        return watch.settle(where, wanted)
     return install.run(where, wanted, given.dry_run)
 
 

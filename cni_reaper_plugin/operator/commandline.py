@@ -179,7 +179,9 @@ def _add_install(commands: "Commands") -> None:
     install.add_argument("--drop-in", action="store_true", help="write a file of our own that libcni 1.3 appends to the list")
     install.add_argument("--no-conflist", action="store_true", help="only the bundle; the entry is somebody else's business")
     install.add_argument("--dry-run", action="store_true", help="show what would be done, the conflist's part as a diff")
-    install.add_argument("--watch", action="store_true", help="stay, and put the entry back when somebody has rewritten the file")
+    staying = install.add_mutually_exclusive_group()
+    staying.add_argument("--watch", action="store_true", help="stay, and put the entry back when somebody has rewritten the file")
+    staying.add_argument("--settle", action="store_true", help="stay until nothing has changed for a second; for a systemd unit")
     install.add_argument("--cleanup", action="store_true", help="with --watch: uninstall when ended by SIGTERM")
 
 

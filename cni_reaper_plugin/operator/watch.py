@@ -32,6 +32,8 @@ _AGAIN_S = 0.1
 REACTION_S = 1.0  # who takes our entry out sooner than that after we have put it in does so because we have
 ROUNDS = 5  # so often, one after the other, is a fight
 LONGEST_PAUSE_S = 60.0
+SETTLED_S = 1.0
+LONGEST_SETTLING_S = 20.0  # with somebody who writes without end
 _CONTENT = flags.MODIFY | flags.CLOSE_WRITE | flags.MOVED_TO | flags.MOVED_FROM | flags.CREATE | flags.DELETE
 _NAMES = flags.MOVED_TO | flags.MOVED_FROM | flags.CREATE | flags.DELETE
 
@@ -50,6 +52,21 @@ def run(given: Given, wanted: Wanted, at_end: "Callable[[], int] | None" = None)
                 events.wait(look.once(events.are_told), ended.fd)
     say("ended by a signal; %s" % ("uninstalling" if at_end else "everything stays as it is"))
     return at_end() if at_end else 0
+
+
+def settle(given: Given, wanted: Wanted) -> int:
+    """Install, and again after each change, until nothing has changed for a second. Returns the exit code of the last time.
+
+    For who is told of a change only once and of nothing while we run, as a systemd service is by its path unit: a platform writes
+    several files one after the other.
+    """
+    end = time.monotonic() + LONGEST_SETTLING_S
+    with _Ended() as ended:
+        while True:
+            with _Events(given) as events:
+                code = install.run(given, wanted, dry_run=False)
+                if not events.wait(SETTLED_S, ended.fd) or time.monotonic() > end:
+                    return code
 
 
 def say(text: str) -> None:
@@ -197,8 +214,11 @@ class _Events:
         if self._names:
             self._inotify.close()
 
-    def wait(self, longest_s: float, ended: int) -> None:
-        """Wait for a change and until its writer has finished, for a time, or until a descriptor can be read."""
+    def wait(self, longest_s: float, ended: int) -> bool:
+        """Wait for a change and until its writer has finished, for a time, or until a descriptor can be read.
+
+        Returns whether something has changed, and `ended` cannot be read.
+        """
         poll = select.poll()
         poll.register(ended, select.POLLIN)
         if self._names:
@@ -208,7 +228,7 @@ class _Events:
             left_s = min(QUIET_S, end - time.monotonic()) if is_changed else end - time.monotonic()
             ready = [fd for fd, _ in poll.poll(max(0.0, left_s) * 1000)] if left_s > 0 else []
             if not ready or ended in ready:
-                return
+                return is_changed and not ready
             if self._is_about_us() and not is_changed:
                 end, is_changed = time.monotonic() + LONGEST_WRITE_S, True
 

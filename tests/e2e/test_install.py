@@ -507,3 +507,23 @@ def test_watch_without_inotify(bare: Node) -> None:
     assert until(lambda: has_us(bare))
     write(bare, [bridge(host_local("10.66.0.0/29"))])
     assert until(lambda: has_us(bare))
+
+
+def test_settle_stays_for_the_platforms_next_file(bare: Node) -> None:
+    """A path unit tells nothing while the service runs: what is written right behind the first file must be answered all the same."""
+    original = bare.path(FILE).read_bytes()
+    settling = bare.start([f"{bundle(bare)}/cni-reaper", "install", "--settle"])
+    for _ in range(3):
+        assert until(lambda: has_us(bare))
+        bare.write(f"{NET_D}/calico-kubeconfig", "")
+        bare.path(FILE).write_bytes(original)
+    assert bare.wait(settling) == 0
+    assert has_us(bare)
+
+
+def test_settle_says_what_could_not_be_done(bare: Node) -> None:
+    """It ends without a conflist, too, with install's own exit code."""
+    bare.path(FILE).unlink()
+    ran = install(bare, "--settle")
+    assert ran.rc == 1
+    assert "no conflist yet" in ran.text

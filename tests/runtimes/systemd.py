@@ -1,0 +1,61 @@
+"""A real systemd, as PID 1 of a container of Podman's, in a root of its own (debootstrap) that the test sees as a directory."""
+
+from pathlib import Path
+from typing import Self
+
+from tests.node import Node, Ran
+from tests.runtimes import programs
+
+CONF = """
+[containers]
+default_ulimits = ["nofile=1024:4096", "nproc=1024:4096"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+runtime = "runc"
+"""
+"""ulimits: a machine without CAP_SYS_RESOURCE may not raise them."""
+_FILE = "/etc/cni/containers.conf"
+_NAME = "systemd"
+MAY = ("--cap-add=SYS_ADMIN,NET_ADMIN,SYS_PTRACE", "--security-opt=seccomp=unconfined")
+"""What a unit's own sandbox needs of the container: mounts, namespaces, a system call filter."""
+
+
+class Systemd:
+    """The system below `root`; a context manager, in which it is booted."""
+
+    def __init__(self, node: Node, root: Path) -> None:
+        self.node = node
+        self.root = root
+        node.run(["cp", "-a", str(programs.place("CNI_REAPER_SYSTEMD_ROOT")), str(root)]).check()
+        node.write(_FILE, CONF)
+
+    def __enter__(self) -> Self:
+        self.boot()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.halt()
+
+    def boot(self) -> None:
+        """Start the system, and wait until it is up."""
+        self._podman(
+            *("run", "-d", f"--name={_NAME}", "--network=none", "--systemd=always", *MAY),
+            *("--rootfs", str(self.root), "/usr/lib/systemd/systemd"),
+        ).check()
+        print(self("systemctl", "is-system-running"), self("systemctl", "list-jobs"))
+
+    def halt(self) -> None:
+        """Stop it, as a shutdown does; its files stay."""
+        self._podman("rm", "--force", "--time=20", _NAME).check()
+
+    def __call__(self, *command: str) -> Ran:
+        """Run a command in the system."""
+        return self._podman("exec", _NAME, *command)
+
+    def path(self, inside: str) -> Path:
+        """Return a path that leads to a file of the system."""
+        return self.root / inside.lstrip("/")
+
+    def _podman(self, *arguments: str) -> Ran:
+        return self.node.run(["podman", "--log-level", "warn", *arguments], env={"CONTAINERS_CONF": _FILE}, timeout=30)
