@@ -202,7 +202,7 @@ run_tests() {
 # The runtimes: containerd's current release and Debian's old one, the kubelet, Podman with its CNI backend, and a pause image.
 runtimes() {
     test_tools
-    packages runc=runc podman=podman
+    packages runc=runc podman=podman debootstrap=debootstrap
     python_env requirements/dev.txt
     local into=$go_dir/bin-containerd-${containerd_version#v} old=$build/containerd-debian
     if [[ ! -x $into/containerd-shim-runc-v2 ]]; then
@@ -234,6 +234,18 @@ runtimes() {
         mkdir -p "$CNI_REAPER_CRI"
         "$venv/bin/python" -m grpc_tools.protoc -I "$GOMODCACHE/k8s.io/cri-api@$cri_version/pkg/apis/runtime/v1" \
             --python_out="$CNI_REAPER_CRI" --grpc_python_out="$CNI_REAPER_CRI" api.proto
+    fi
+    export CNI_REAPER_SYSTEMD=$build/systemd
+    if [[ ! -x $CNI_REAPER_SYSTEMD/usr/lib/systemd/systemd ]]; then
+        say "making a root with systemd in it (a minute)" # of this machine's distribution: it runs the bundle that was frozen here
+        rm -rf "$CNI_REAPER_SYSTEMD.new"
+        (
+            # shellcheck source=/dev/null
+            . /etc/os-release
+            debootstrap --variant=minbase --include=systemd,systemd-sysv "$VERSION_CODENAME" "$CNI_REAPER_SYSTEMD.new" >"$build/debootstrap.log"
+        ) || fail "no root with systemd can be made: .build/debootstrap.log says why"
+        rm -rf "$CNI_REAPER_SYSTEMD.new/dev/"* # no device of this machine
+        mv "$CNI_REAPER_SYSTEMD.new" "$CNI_REAPER_SYSTEMD"
     fi
     if ! done_for pause tests/runtimes/pause.c || [[ ! -x $CNI_REAPER_PAUSE ]]; then
         gcc -O2 -static -o "$CNI_REAPER_PAUSE" tests/runtimes/pause.c

@@ -5,7 +5,7 @@
     3. PyInstaller     with cni-reaper.spec
     4. the libraries   lose what names directories of this machine
     5. build.json      says what this is; CNI_REAPER_KIND, CNI_REAPER_COMMIT and SOURCE_DATE_EPOCH are from release.py
-    6. share/          the man page and the shells' completions, made from the commands' own parser
+    6. share/          the man page and the shells' completions, made from the commands' own parser, and the systemd units
     7. a first run     VERSION and --help
 
 The bundle is DIST/cni-reaper, put there by rename when it is whole.
@@ -143,7 +143,7 @@ def say_what_it_is(bundle: Path) -> None:
 
 
 def share(bundle: Path) -> None:
-    """Write share/completion.<shell> and share/cni-reaper.8, from the parser that answers the commands.
+    """Write share/completion.<shell> and share/cni-reaper.8, from the parser that answers the commands, and share/systemd.
 
     An interpreter without the packages for it is given a directory of them: CNI_REAPER_SHARE.
     """
@@ -174,6 +174,7 @@ def write_share(into: Path) -> None:
         "description": "free host-local reservations whose container is gone",
     }
     (into / "cni-reaper.8").write_text(str(Manpage(commandline.parser(), about)))
+    shutil.copytree(HERE / "systemd", into / "systemd", ignore=shutil.ignore_patterns("*.md"))
 
 
 def first_run(bundle: Path) -> None:

@@ -510,7 +510,7 @@ def test_watch_without_inotify(bare: Node) -> None:
 
 
 def test_settle_stays_for_the_platforms_next_file(bare: Node) -> None:
-    """A path unit tells nothing while the service runs: what is written right behind the first file must be answered all the same."""
+    """A path unit tells nothing while the service runs: what is written right behind it must be answered."""
     original = bare.path(FILE).read_bytes()
     settling = bare.start([f"{bundle(bare)}/cni-reaper", "install", "--settle"])
     for _ in range(3):

@@ -13,9 +13,10 @@ PLACES = (
     "CNI_REAPER_CRI",
     "CNI_REAPER_PAUSE",
     "CNI_REAPER_PROMETHEUS",
+    "CNI_REAPER_SYSTEMD",
 )
 """Environment variables: directories of containerd 2 and of Debian's, the kubelet, the compiled api.proto, the pause program,
-Prometheus and its tools."""
+Prometheus and its tools, a root with systemd in it."""
 
 
 def given() -> bool:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Self
 
+from tests.e2e.pair import until
 from tests.node import Node, Ran
 from tests.runtimes import programs
 
@@ -15,10 +16,10 @@ events_logger = "none"
 runtime = "runc"
 """
 """ulimits: a machine without CAP_SYS_RESOURCE may not raise them."""
-_FILE = "/etc/cni/containers.conf"
-_NAME = "systemd"
 MAY = ("--cap-add=SYS_ADMIN,NET_ADMIN,SYS_PTRACE", "--security-opt=seccomp=unconfined")
 """What a unit's own sandbox needs of the container: mounts, namespaces, a system call filter."""
+_FILE = "/etc/cni/containers.conf"
+_NAME = "systemd"
 
 
 class Systemd:
@@ -27,7 +28,7 @@ class Systemd:
     def __init__(self, node: Node, root: Path) -> None:
         self.node = node
         self.root = root
-        node.run(["cp", "-a", str(programs.place("CNI_REAPER_SYSTEMD_ROOT")), str(root)]).check()
+        node.run(["cp", "-a", str(programs.place("CNI_REAPER_SYSTEMD")), str(root)]).check()
         node.write(_FILE, CONF)
 
     def __enter__(self) -> Self:
@@ -38,12 +39,10 @@ class Systemd:
         self.halt()
 
     def boot(self) -> None:
-        """Start the system, and wait until it is up."""
-        self._podman(
-            *("run", "-d", f"--name={_NAME}", "--network=none", "--systemd=always", *MAY),
-            *("--rootfs", str(self.root), "/usr/lib/systemd/systemd"),
-        ).check()
-        print(self("systemctl", "is-system-running"), self("systemctl", "list-jobs"))
+        """Start the system, and wait until all its jobs are done."""
+        what = ("--systemd=always", "--rootfs", str(self.root), "/usr/lib/systemd/systemd")
+        self._podman("run", "-d", f"--name={_NAME}", "--network=none", *MAY, *what).check()
+        until(lambda: self("systemctl", "is-system-running").text.strip() in ("running", "degraded"), "it is up")
 
     def halt(self) -> None:
         """Stop it, as a shutdown does; its files stay."""
@@ -53,9 +52,13 @@ class Systemd:
         """Run a command in the system."""
         return self._podman("exec", _NAME, *command)
 
+    def state(self, unit: str, what: str) -> str:
+        """Return a property of a unit."""
+        return self("systemctl", "show", "--value", f"--property={what}", unit).check().text.strip()
+
     def path(self, inside: str) -> Path:
         """Return a path that leads to a file of the system."""
         return self.root / inside.lstrip("/")
 
     def _podman(self, *arguments: str) -> Ran:
-        return self.node.run(["podman", "--log-level", "warn", *arguments], env={"CONTAINERS_CONF": _FILE}, timeout=30)
+        return self.node.run(["podman", "--log-level", "warn", *arguments], env={"CONTAINERS_CONF": _FILE}, timeout=60)

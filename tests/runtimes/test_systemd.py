@@ -1,0 +1,164 @@
+"""packaging/systemd under a real systemd: what its README tells to do, on a system that boots, is rewritten, and boots again."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.e2e.pair import until
+from tests.node import Conf, Node, bridge, host_local
+from tests.runtimes.systemd import Systemd
+
+PACKAGING = Path(__file__).parents[2] / "packaging" / "systemd"
+HOME = "/root/clone"
+NET_D = "/etc/cni/net.d"
+FILE = f"{NET_D}/10-net.conflist"
+LIST: Conf = {"cniVersion": "1.0.0", "name": "net", "plugins": [bridge(host_local("10.66.0.0/29"))]}
+BACK_S = 2.0
+KUBELET = f"[Service]\nType=oneshot\nExecStart=/bin/cp {FILE} /root/seen\n[Install]\nWantedBy=multi-user.target\n"
+INSTALL, OUT = re.findall(r"^```sh\n(.*?)^```", (PACKAGING / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def system(node: Node, tmp_path: Path) -> Iterator[Systemd]:
+    """A system with a clone of ours, a conflist, no pods, and a kubelet that notes the conflist with which it starts."""
+    made = Systemd(node, tmp_path / "root")
+    shutil.copytree(node.neighbours.reaper.parent, made.path(f"{HOME}/dist/cni-reaper"), symlinks=True)
+    shutil.copytree(PACKAGING, made.path(f"{HOME}/packaging/systemd"))
+    made.path(NET_D).mkdir(parents=True)
+    made.path("/var/lib/cni").mkdir()
+    made.path("/etc/systemd/system/kubelet.service").write_text(KUBELET)
+    write(made)
+    with made:
+        yield made
+
+
+def write(system: Systemd) -> None:
+    """Write the conflist in place, as a platform does."""
+    system.path(FILE).write_text(json.dumps(LIST, indent=2))
+
+
+def run(system: Systemd, block: str) -> None:
+    """Run a block of the README."""
+    system("bash", "-euc", f"cd {HOME}\n{block}").check()
+
+
+def has_us(system: Systemd) -> bool:
+    """Tell whether our entry is in the conflist."""
+    return b'"type": "cni-reaper"' in system.path(FILE).read_bytes()
+
+
+def comes_back(system: Systemd, how: str) -> None:
+    """Wait until our entry is back."""
+    until(lambda: has_us(system), f"back after {how}", BACK_S)
+
+
+def rests(system: Systemd) -> None:
+    """Wait until the service has ended, and well."""
+    until(lambda: system.state("cni-reaper-install.service", "ActiveState") in ("inactive", "failed"), "it ends")
+    assert system.state("cni-reaper-install.service", "Result") == "success"
+
+
+def test_the_units_are_in_order(system: Systemd) -> None:
+    """The real one itself finds nothing to say, and little that a break-in could reach."""
+    run(system, INSTALL)
+    units = [f"/etc/systemd/system/{path.name}" for path in PACKAGING.glob("cni-reaper-install.*")]
+    assert len(units) == 3
+    said = system("systemd-analyze", "verify", "--man=no", *units).check()
+    assert said.text == ""
+    system("systemd-analyze", "security", "--no-pager", "--threshold=20", "cni-reaper-install.service").check()
+
+
+def test_put_back_after_each_rewrite(system: Systemd) -> None:
+    """In place, by rename, twice in a row, more often than the start limit, in a new directory; then out for good."""
+    original = system.path(FILE).read_bytes()
+    run(system, INSTALL)
+    assert has_us(system)
+    rests(system)
+    for _ in range(7):
+        write(system)
+        comes_back(system, "a rewrite")
+        write(system)
+        comes_back(system, "a rewrite at once behind it")
+        rests(system)
+    system.path(f"{FILE}.tmp").write_bytes(original)
+    system.path(f"{FILE}.tmp").rename(system.path(FILE))
+    comes_back(system, "a rename")
+    rests(system)
+    system.path(NET_D).rename(system.path("/etc/cni/old.d"))
+    system.path(NET_D).mkdir()
+    write(system)
+    comes_back(system, "another directory in its place")
+    rests(system)
+    run(system, OUT)
+    assert system.path(FILE).read_bytes() == original
+    assert not system.path("/opt/cni/bin/cni-reaper").exists()
+    assert list(system.path("/etc/systemd/system").glob("**/cni-reaper*")) == []
+
+
+def test_before_the_kubelet_at_boot(system: Systemd) -> None:
+    """The platform has rewritten its conflist while the system went down."""
+    run(system, INSTALL)
+    system("systemctl", "enable", "kubelet.service").check()
+    system.halt()
+    write(system)
+    system.boot()
+    assert '"type": "cni-reaper"' in system.path("/root/seen").read_text()
+
+
+def test_a_new_node(system: Systemd) -> None:
+    """No directory, no conflist, no failure; later there is one."""
+    run(system, INSTALL)
+    system.halt()
+    shutil.rmtree(system.path("/etc/cni"))
+    system.boot()
+    assert system("systemctl", "is-system-running").text.strip() == "running"
+    system.path(NET_D).mkdir(parents=True)
+    write(system)
+    comes_back(system, "the first conflist")
+
+
+def test_the_timer_finds_what_no_path_tells(system: Systemd) -> None:
+    """Here with seconds for its minute, and without the path unit."""
+    run(system, INSTALL)
+    system("systemctl", "stop", "cni-reaper-install.path").check()
+    drop_in = system.path("/etc/systemd/system/cni-reaper-install.timer.d/soon.conf")
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Timer]\nOnActiveSec=\nOnUnitInactiveSec=\nOnActiveSec=1s\nOnUnitInactiveSec=1s\nAccuracySec=1ms\n")
+    system("systemctl", "daemon-reload").check()
+    system("systemctl", "restart", "cni-reaper-install.timer").check()
+    for _ in range(2):
+        write(system)
+        until(lambda: has_us(system), "the timer has looked")
+
+
+def test_the_sandbox_holds(system: Systemd) -> None:
+    """A directory that the unit does not name cannot be written to; and the unit fails, since its work is not done."""
+    run(system, INSTALL)
+    shutil.copytree(system.path(NET_D), system.path("/srv/net.d"))
+    system.path("/srv/net.d/10-net.conflist").write_text(json.dumps(LIST))
+    drop_in = system.path("/etc/systemd/system/cni-reaper-install.service.d/elsewhere.conf")
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nExecStart=\nExecStart=/opt/cni/bin/cni-reaper install --settle --conf-dir /srv/net.d\n")
+    system("systemctl", "daemon-reload").check()
+    assert system("systemctl", "start", "cni-reaper-install.service").rc == 1
+    assert "Read-only file system" in system("journalctl", "--no-pager", "-u", "cni-reaper-install.service").text
+
+
+def test_harvesters_cloudinit(system: Systemd) -> None:
+    """The commands of the resource, on a node on which the bundle is: its units are at work."""
+    system(f"{HOME}/dist/cni-reaper/cni-reaper", "install").check()
+    resource = yaml.safe_load((PACKAGING / "harvester-cloudinit.yaml").read_text())
+    (step,) = yaml.safe_load(resource["spec"]["contents"])["stages"]["boot"]
+    script = "\n".join((step["if"], *step["commands"]))
+    system("sh", "-ec", script).check()
+    until(lambda: system.state("cni-reaper-install.path", "ActiveState") == "active", "the path unit is at work")
+    rests(system)
+    write(system)
+    comes_back(system, "a rewrite")
+    for unit in ("path", "timer", "service"):
+        assert system.state(f"cni-reaper-install.{unit}", "UnitFileState") == "enabled"
