@@ -12,6 +12,8 @@ seccomp_version=v0.2.4
 containerd_version=v2.3.4
 kubelet_version=v1.36.3 # as in tests/runtimes/kubelet/go.mod
 cri_version=v0.36.3
+kustomize_version=v5.8.2
+kubectl_validate_version=v0.0.4
 plugins=(main/bridge main/ptp main/macvlan main/loopback ipam/host-local ipam/static meta/tuning meta/portmap meta/firewall meta/bandwidth)
 
 usage() {
@@ -26,6 +28,7 @@ usage: ./build.sh [VERB [ARGUMENTS]]
   prove    the long proof (tests/prove/README.md): a million steps of the model, mutations, 10,000 pod cycles, every fault (root)
   bench    how long a call takes, beside its neighbours (root): docs/performance.md; bench --help
   release  release/cni-reaper-linux-<arch>-v<version>.tgz of the commit, for glibc >= 2.31, and its tests in old and new roots (root)
+  image    the container image of dist/cni-reaper, for the DaemonSet: an OCI archive in .build/image/ (root)
   lint     ruff, mypy, shellcheck
   --help   this text
 
@@ -247,10 +250,40 @@ runtimes() {
         rm -rf "$CNI_REAPER_SYSTEMD.new/dev/"* # no device of this machine
         mv "$CNI_REAPER_SYSTEMD.new" "$CNI_REAPER_SYSTEMD"
     fi
+    export CNI_REAPER_KUSTOMIZE=$go_dir/bin/kustomize CNI_REAPER_KUBECTL_VALIDATE=$go_dir/bin/kubectl-validate
+    [[ -x $CNI_REAPER_KUSTOMIZE ]] || {
+        say "building kustomize $kustomize_version"
+        go_install "$go_dir/bin" "sigs.k8s.io/kustomize/kustomize/v5@$kustomize_version"
+    }
+    [[ -x $CNI_REAPER_KUBECTL_VALIDATE ]] || {
+        say "building kubectl-validate $kubectl_validate_version (two minutes)"
+        go_install "$go_dir/bin" "sigs.k8s.io/kubectl-validate@$kubectl_validate_version"
+    }
+    make_image
     if ! done_for pause tests/runtimes/pause.c || [[ ! -x $CNI_REAPER_PAUSE ]]; then
         gcc -O2 -static -o "$CNI_REAPER_PAUSE" tests/runtimes/pause.c
         mark_done
     fi
+}
+
+make_image() {
+    packages podman=podman unshare=util-linux
+    local files
+    mapfile -t files < <(find dist/cni-reaper -type f | LC_ALL=C sort)
+    if ! done_for image packaging/image.py packaging/image/Containerfile "${files[@]}" || ! compgen -G "$build/image/*.tar" >/dev/null; then
+        rm -rf "$build/image"
+        "$venv/bin/python" packaging/image.py dist/cni-reaper "$build/image" >/dev/null
+        mark_done
+    fi
+    CNI_REAPER_IMAGE=$(compgen -G "$build/image/*.tar")
+    export CNI_REAPER_IMAGE
+}
+
+image() {
+    ((EUID == 0)) || fail "the image is made by Podman in namespaces of its own: run as root"
+    freeze
+    make_image
+    say "the image is $CNI_REAPER_IMAGE"
 }
 
 e2e() {
@@ -353,6 +386,7 @@ case ${1-} in
         shift
         release "$@"
         ;;
+    image) image ;;
     lint) lint ;;
     -h | --help | help) usage ;;
     *)

@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from inotify_simple import INotify, flags  # type: ignore[import-untyped]  # has no types of its own
 
+from cni_reaper_plugin import files
 from cni_reaper_plugin.operator import conflist, install, replacement, targets
 from cni_reaper_plugin.operator.conflist import OURS
 from cni_reaper_plugin.operator.install import Wanted
@@ -34,7 +35,7 @@ ROUNDS = 5  # so often, one after the other, is a fight
 LONGEST_PAUSE_S = 60.0
 SETTLED_S = 1.0
 LONGEST_SETTLING_S = 20.0  # with somebody who writes without end
-_CONTENT = flags.MODIFY | flags.CLOSE_WRITE | flags.MOVED_TO | flags.MOVED_FROM | flags.CREATE | flags.DELETE
+_CONTENT = flags.MOVE_SELF | flags.MODIFY | flags.CLOSE_WRITE | flags.MOVED_TO | flags.MOVED_FROM | flags.CREATE | flags.DELETE
 _NAMES = flags.MOVED_TO | flags.MOVED_FROM | flags.CREATE | flags.DELETE
 
 TYPE_CHECKING = False
@@ -43,12 +44,23 @@ if TYPE_CHECKING:
 
 
 def run(given: Given, wanted: Wanted, at_end: "Callable[[], int] | None" = None) -> int:
-    """Install, and again after each change, until SIGTERM or SIGINT. Returns the exit code, that of `at_end` if there is one."""
+    """Install, and again after each change, until SIGTERM or SIGINT. Returns the exit code, that of `at_end` if there is one.
+
+    1 when what is mounted on a directory was replaced: in a container nothing but a new start shows what is there now.
+    """
     with _Ended() as ended:
         say("watching %s" % ", ".join(_directories(given)))
-        look = _Look(given, wanted)
+        look, mounted = _Look(given, wanted), _mounted()
         while not ended.now:
             with _Events(given) as events:
+                now = _mounted()
+                for directory in (*_directories(given), *given.bin_dirs):
+                    if now.get(directory) != mounted.get(directory):
+                        say(
+                            "%s: what was mounted here has been moved or removed: ending, to be started anew with what is"
+                            % directory
+                        )
+                        return 1
                 events.wait(look.once(events.are_told), ended.fd)
     say("ended by a signal; %s" % ("uninstalling" if at_end else "everything stays as it is"))
     return at_end() if at_end else 0
@@ -262,6 +274,12 @@ def _parents(directory: str) -> "Iterator[tuple[str, str]]":
         parent, name = os.path.split(directory)
         yield parent, name
         directory = parent
+
+
+def _mounted() -> dict[str, str]:
+    """Return the directory that is mounted, by mount point. proc(5), mountinfo: one that was unlinked is marked as such."""
+    lines = files.read("/proc/self/mountinfo").decode("utf-8", "surrogateescape").splitlines()
+    return {fields[4]: " ".join(fields[2:4]) for fields in (line.split(" ") for line in lines)}
 
 
 def _directories(given: Given) -> list[str]:

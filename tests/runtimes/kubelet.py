@@ -7,7 +7,7 @@ from typing import Any
 
 from tests import inside
 from tests.e2e.pair import until
-from tests.node import Node
+from tests.node import Conf, Node
 from tests.runtimes import image, programs
 from tests.runtimes.chain import MISSING, chain
 from tests.runtimes.containerd import LOG as CONTAINERD_LOG
@@ -88,19 +88,15 @@ class Kubelet:
         """End it; its pods go on."""
         self.node.stop(self._process, number)
 
-    def place(self, name: str) -> None:
-        """Give it a static pod."""
-        pod = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name, "namespace": "default"},
-            "spec": {
-                "automountServiceAccountToken": False,
-                "enableServiceLinks": False,
-                "terminationGracePeriodSeconds": 1,
-                "containers": [{"name": "pause", "image": image.NAME, "imagePullPolicy": "Never"}],
-            },
+    def place(self, name: str, spec: Conf | None = None) -> None:
+        """Give it a static pod: one that does nothing, or of a PodSpec."""
+        nothing = {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "pause", "image": image.NAME, "imagePullPolicy": "Never"}],
         }
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec or nothing}
         new = f"{HOME}/{name}.json"
         self.node.write(new, json.dumps(pod))
         self.node.path(new).rename(self.node.path(f"{MANIFESTS}/{name}.json"))
@@ -133,12 +129,16 @@ class Kubelet:
         return [line for line in self.node.read(CONTAINERD_LOG).splitlines() if "RunPodSandbox for" in line and "failed" in line]
 
     def ready(self) -> dict[str, str]:
-        """Return the addresses of the pods that are Ready, by the name in their manifest."""
+        """Return the addresses of the pods that are Ready, by the name in their manifest; "" for one in the node's own netns."""
         return {
-            pod["metadata"]["name"].removesuffix("-node"): pod["status"]["podIP"]
+            pod["metadata"]["name"].removesuffix("-node"): pod["status"].get("podIP", "")
             for pod in self._pods() or ()
             if any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ()))
         }
+
+    def listed(self) -> set[str]:
+        """Return the names of the pods that it knows, in their manifests."""
+        return {pod["metadata"]["name"].removesuffix("-node") for pod in self._pods() or ()}
 
     def wait_ready(self, name: str, limit_s: float = 120) -> str:
         """Wait until a pod is Ready; return its address."""

@@ -14,9 +14,13 @@ PLACES = (
     "CNI_REAPER_PAUSE",
     "CNI_REAPER_PROMETHEUS",
     "CNI_REAPER_SYSTEMD",
+    "CNI_REAPER_IMAGE",
+    "CNI_REAPER_KUSTOMIZE",
+    "CNI_REAPER_KUBECTL_VALIDATE",
 )
 """Environment variables: directories of containerd 2 and of Debian's, the kubelet, the compiled api.proto, the pause program,
-Prometheus and its tools, a root with systemd in it."""
+Prometheus and its tools, a root with systemd in it, our image's archive, kustomize,
+kubectl-validate."""
 
 
 def given() -> bool:
