@@ -114,4 +114,8 @@ DATA = {
     "completion.zsh": "cni-reaper completion zsh",
     "completion.fish": "cni-reaper completion fish",
     "cni-reaper.8": "the man page",
+    "cni-reaper-install.service": "install under systemd",
+    "cni-reaper-install.path": "the same, on every rewrite",
+    "cni-reaper-install.timer": "the same, every five minutes",
+    "harvester-cloudinit.yaml": "the units on a Harvester node",
 }
