@@ -19,6 +19,8 @@ HOST_LOCAL = "host-local"
 MULTUS = ("multus", "multus-shim")
 EXTENSIONS = (".conf", ".conflist", ".json")
 _LIMIT = 1 << 20  # bytes; etcd, where many come from, takes no more
+_GO_DEPTH = 10_000  # encoding/json's maxNestingDepth
+_LENIENT = "it is not written as JSON is to be (%s), though runtimes read it: have it written anew, or edit it by hand."
 _NO_VERSION = "0.1.0"  # what libcni takes a list for that has none
 
 TYPE_CHECKING = False
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 
 class ConflistError(Exception):
     """A file that the runtime cannot load either; one sentence that says what to do."""
+
+
+class OddError(ConflistError):
+    """A file that a runtime loads, and we do not read."""
 
 
 class Conflist(NamedTuple):
@@ -90,7 +96,7 @@ def read(path: str) -> bytes:
         finally:
             posix.close(pinned)
     except files.TooLargeError:
-        raise ConflistError("it has more than %d bytes: remove it." % _LIMIT) from None
+        raise OddError("it has more than %d bytes, which is more than we read: edit it by hand." % _LIMIT) from None
     except FileNotFoundError:
         raise ConflistError("it leads to no file: remove the link, or put back what it leads to.") from None
     except OSError as e:
@@ -124,8 +130,27 @@ def of_bytes(path: str, data: bytes) -> Conflist:
     try:
         told = orjson.loads(data)
     except orjson.JSONDecodeError as e:
+        if _is_lenient(data):
+            raise OddError(_LENIENT % e) from None
         raise ConflistError("it is no JSON (%s): correct it; no pod gets a network while it comes first." % e) from None
     return of_object(path, told, path.endswith(".conflist"))
+
+
+def _is_lenient(data: bytes) -> bool:
+    """Tell whether Go's encoding/json takes a text for JSON that orjson refuses: no UTF-8, half a pair of surrogates, or deep."""
+    import json
+
+    try:
+        json.loads(data.decode("utf-8", "replace"), parse_constant=_no_constant)
+    except RecursionError:
+        return data.count(b"[") + data.count(b"{") <= _GO_DEPTH
+    except ValueError:
+        return False
+    return True
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(name)
 
 
 def of_object(path: str, told: object, is_list: bool) -> Conflist:

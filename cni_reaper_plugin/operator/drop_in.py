@@ -30,7 +30,7 @@ def path_of(one: Conflist) -> str:
 def text_of(one: Conflist, given: "Json | None") -> bytes:
     """Return what is in our file. Raises ConflistError where libcni would not read it, OptionsError."""
     if one.single:
-        raise entry.SingleError(entry.SINGLE)
+        raise entry.SingleError(entry.single(one.path))
     if one.inlined_only:
         raise ConflistError("it says `loadOnlyInlinedPlugins`, so nothing is appended to it: install without --drop-in.")
     if one.ours:

@@ -10,13 +10,13 @@ from cni_reaper_plugin.operator.conflist import OURS, Conflist, ConflistError
 from cni_reaper_plugin.operator.conflist_text import TextError, plugins, with_entry, without
 
 MULTUS = "it is multus' own file, made anew again and again: put our entry into the conflist that it is made of."
-SINGLE = "it holds one plugin and no list, so there is no chain to be in: with --convert a .conflist is made of it."
+_SINGLE = "it holds one plugin and no list, so there is no chain to be in: %swith --convert a .conflist is made of it."
 
 
 def parsed(path: str, raw: bytes) -> Conflist:
     """Return the conflist of a text that has `plugins`. Raises ConflistError: one sentence that says what to do."""
     if not path.endswith(".conflist"):
-        raise SingleError(SINGLE)
+        raise SingleError(single(path))
     try:
         plugins(raw)
     except TextError as e:
@@ -75,6 +75,11 @@ def spaced(value: "Json") -> str:
     import json
 
     return json.dumps(value, ensure_ascii=False)
+
+
+def single(path: str) -> str:
+    """Return what is to be said of a file of one plugin."""
+    return _SINGLE % ("" if path.endswith(".conf") else "give it a name that ends in *.conf, and ")
 
 
 class SingleError(ConflistError):

@@ -2,7 +2,7 @@
 
 from cni_reaper_plugin import options
 from cni_reaper_plugin.operator import conflist
-from cni_reaper_plugin.operator.conflist import OURS, Conflist, ConflistError
+from cni_reaper_plugin.operator.conflist import OURS, Conflist, ConflistError, OddError
 from cni_reaper_plugin.operator.finding import Finding
 
 ENTRY = '{"type": "%s"}' % OURS
@@ -37,7 +37,7 @@ def check(entries: "conflist.Found", in_use: bool = True) -> "Iterator[Finding]"
             yield Finding(
                 "unreadable" if in_use and number in (0, used) else "unreadable-unused",
                 path,
-                "The runtime cannot load it.",
+                "We cannot read it." if isinstance(one, OddError) else "The runtime cannot load it.",
                 _up(one),
             )
         elif one.is_multus:
