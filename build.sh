@@ -27,6 +27,7 @@ usage: ./build.sh [VERB [ARGUMENTS]]
   e2e      the plugin under containerd, the kubelet and Podman, on the frozen executable (root); arguments go to pytest
   prove    the long proof (tests/prove/README.md): a million steps of the model, mutations, 10,000 pod cycles, every fault (root)
   bench    how long a call takes, beside its neighbours (root): docs/performance.md; bench --help
+  rewriting  pods start while a platform rewrites its conflist, for ten minutes or so many seconds (root): docs/rewriting.md
   release  release/cni-reaper-linux-<arch>-v<version>.tgz of the commit, for glibc >= 2.31, and its tests in old and new roots (root)
   image    the container image of dist/cni-reaper, for the DaemonSet: an OCI archive in .build/image/ (root)
   lint     ruff, mypy, shellcheck
@@ -305,6 +306,11 @@ prove() { # the model and its mutations; without arguments the soak and the faul
     CNI_REAPER_FAULTS=all run_tests tests/e2e/test_faults.py
 }
 
+rewriting() {
+    test_tools
+    exec "$venv/bin/python" -m tests.rewriting "$@"
+}
+
 # What PyInstaller makes of the same source when it is told nothing.
 default_freezes() {
     local inputs kind
@@ -381,6 +387,10 @@ case ${1-} in
     bench)
         shift
         bench "$@"
+        ;;
+    rewriting)
+        shift
+        rewriting "$@"
         ;;
     release)
         shift
