@@ -163,9 +163,13 @@ def _copy_below(source: str, directory: str) -> None:
             _copy_below(entry.path, path)
         else:
             shutil.copyfile(entry.path, path)
-            os.chmod(path, 0o755 if os.access(entry.path, os.X_OK) else 0o644)
+            os.chmod(path, 0o755 if _runs(entry.path) else 0o644)
             _sync(path)
     _sync(directory)
+
+
+def _runs(path: str) -> bool:
+    return bool(os.stat(path).st_mode & 0o100)
 
 
 def _sync(path: str) -> None:
@@ -182,7 +186,7 @@ def _same(one: str, other: str) -> bool:
     if compared.left_only or compared.right_only or compared.common_funny:
         return False
     paths = [(os.path.join(one, name), os.path.join(other, name)) for name in compared.common_files]
-    alike = all(filecmp.cmp(a, b, shallow=False) and os.access(a, os.X_OK) == os.access(b, os.X_OK) for a, b in paths)
+    alike = all(filecmp.cmp(a, b, shallow=False) and _runs(a) == _runs(b) for a, b in paths)
     return alike and all(_same(os.path.join(one, name), os.path.join(other, name)) for name in compared.common_dirs)
 
 

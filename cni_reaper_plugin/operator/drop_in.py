@@ -59,6 +59,16 @@ def files_of(one: Conflist) -> list[str]:
     return found
 
 
+def tidy(path: str) -> None:
+    """Remove temporary files of ours that were left beside a list, beside what a link to it leads to, and for its drop-in."""
+    for directory in {os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))}:
+        replacement.tidy(directory)
+    with suppress(ConflistError):
+        one = conflist.load(path)
+        if not one.single:
+            replacement.tidy(os.path.dirname(path_of(one)))
+
+
 def remove(path: str, one: Conflist) -> None:
     """Remove such a file, and its directory when nothing else is in it. Raises OSError."""
     replacement.remove(path)

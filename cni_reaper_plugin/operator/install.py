@@ -111,6 +111,7 @@ def _place_bundle(bin_dir: str, renew: bool, outcome: Outcome) -> bool:
 def _put_into(target: Target, wanted: Wanted, outcome: Outcome) -> None:
     path = target.path
     try:
+        drop_in.tidy(path)
         text = _put(path, wanted)
     except TROUBLE as e:
         outcome.problems.append(problem_of(path, e))

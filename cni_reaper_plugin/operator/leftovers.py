@@ -52,10 +52,13 @@ def callers(cache_dirs: list[str]) -> "int | None":
     if not os.path.isdir(CNI_DIR):
         return None
     found = 0
-    for directory in dict.fromkeys([*Settings().cache_dirs, *cache_dirs]):
-        for raw in _contents(directory + "/results"):
-            found += _names_us(raw)
-    return found + sum(_QUOTED in raw for raw in _contents(MULTUS_CACHE))
+    try:
+        for directory in dict.fromkeys([*Settings().cache_dirs, *cache_dirs]):
+            for raw in _contents(directory + "/results"):
+                found += _names_us(raw)
+        return found + sum(_QUOTED in raw for raw in _contents(MULTUS_CACHE))
+    except OSError:
+        return None
 
 
 def _names_us(raw: bytes) -> bool:

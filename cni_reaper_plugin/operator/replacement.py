@@ -93,6 +93,20 @@ def remove(path: str) -> None:
         os.fsync(directory)
 
 
+def tidy(directory: str) -> None:
+    """Remove what somebody has left who was killed, or failed, between a temporary file and its rename. Never complains."""
+    with suppress(OSError):
+        if not _left(directory):
+            return
+        with _locked(directory) as held:
+            for name in _left(directory):
+                os.unlink(name, dir_fd=held)
+
+
+def _left(directory: str) -> list[str]:
+    return [name for name in os.listdir(directory) if name.startswith(".") and name.endswith(TEMPORARY_END)]
+
+
 @contextmanager
 def _locked(path: str) -> "Iterator[int]":
     """Hold the directory's lock, and yield a descriptor of it. Raises OSError, BusyError."""

@@ -57,6 +57,8 @@ class _Found:
 def run(given: Given, purge: bool, dry_run: bool) -> int:
     """Uninstall, say what was done, and return the exit code: 0 our entry is nowhere, 1 something could not be done."""
     outcome = Outcome()
+    if not dry_run:
+        _tidy(given)
     found = _look(given, outcome)
     if dry_run:
         return _show(found, outcome)
@@ -105,6 +107,14 @@ def _look(given: Given, outcome: Outcome) -> _Found:
         with suppress(ConflistError):
             found.settings.append((path, options.read(conflist.of_drop_in(path), os.path.basename(os.path.dirname(path)))[0]))
     return found
+
+
+def _tidy(given: Given) -> None:
+    """Remove temporary files that somebody has left who was killed."""
+    for place in _all_places(given):
+        replacement.tidy(place.conf_dir)
+        for path in conflist.files_of(place.conf_dir):
+            drop_in.tidy(path)
 
 
 def _look_at_broken(path: str, error: ConflistError, outcome: Outcome) -> None:

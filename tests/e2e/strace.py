@@ -14,7 +14,7 @@ _NEVER_REFUSED = ("brk", "exit_group")
 _STRACE = ("strace", "--follow-forks", "--quiet=all", "--string-limit=300", "--output")
 _CHANGING = ("write", "flock", "mkdir", "mkdirat", "rename", "renameat", "unlink", "unlinkat", "setns")
 _LOOKING = ("openat", "read", "readlink", "readlinkat", "newfstatat", "getdents64", "ioctl", "recvfrom")
-_CALL = re.compile(r"^\d+ +((\w+)\(.*)")
+_CALL = re.compile(r"^(\d+) +((\w+)\(.*)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,17 +47,24 @@ def listing(trace: str) -> list[str]:
     return [*_STRACE, trace]
 
 
-def calls(trace: str) -> list[SystemCall]:
-    """Return the calls of a run by what `listing` has written."""
+def calls(trace: str, begins: str = CONFIG_IS_READ) -> list[SystemCall]:
+    """Return the calls of a run by what `listing` has written; of the process itself, not of its children.
+
+    begins: what the first call of our own code begins with. strace injects by a count of each process, so what is made to fail
+    may be a child's call, too.
+    """
     found: list[SystemCall] = []
     counts: dict[str, int] = {}
-    own = False
+    own, first = False, ""
     for line in trace.splitlines():
         match = _CALL.match(line)
         if match is None:
             continue
-        text, name = match.groups()
-        own = own or text.startswith(CONFIG_IS_READ)
+        pid, text, name = match.groups()
+        first = first or pid
+        if pid != first:
+            continue
+        own = own or text.startswith(begins)
         counts[name] = counts.get(name, 0) + 1
         if name != "execve":  # by which strace starts the run
             found.append(SystemCall(name, counts[name], own, text))
