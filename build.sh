@@ -28,7 +28,7 @@ usage: ./build.sh [VERB [ARGUMENTS]]
   prove    the long proof (tests/prove/README.md): a million steps of the model, mutations, 10,000 pod cycles, every fault (root)
   bench    how long a call takes, beside its neighbours (root): docs/performance.md; bench --help
   rewriting  pods start while a platform rewrites its conflist, for ten minutes or so many seconds (root): docs/rewriting.md
-  release  release/cni-reaper-linux-<arch>-v<version>.tgz of the commit, for glibc >= 2.31, and its tests in old and new roots (root)
+  release  release/ of the commit, for glibc >= 2.31: tarball, container image, Debian package; and its tests in old and new roots (root)
   image    the container image of dist/cni-reaper, for the DaemonSet: an OCI archive in .build/image/ (root)
   lint     ruff, mypy, shellcheck
   --help   this text
@@ -303,7 +303,7 @@ prove() { # the model and its mutations; without arguments the soak and the faul
     "$venv/bin/python" -m tests.prove "$@"
     (($#)) && return
     "$venv/bin/python" -m tests.prove.soak --cycles 10000
-    CNI_REAPER_FAULTS=all run_tests tests/e2e/test_faults.py
+    CNI_REAPER_FAULTS=all run_tests tests/e2e/test_faults.py tests/e2e/test_install_faults.py
 }
 
 rewriting() {
@@ -341,7 +341,7 @@ bench() {
 release() {
     ((EUID == 0)) || fail "the release is built in a root of its own (debootstrap, chroot): run as root"
     test_tools
-    packages debootstrap=debootstrap /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring git=git unshare=util-linux
+    packages debootstrap=debootstrap /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring git=git unshare=util-linux podman=podman
     CNI_REAPER_TARBALL=$("$venv/bin/python" packaging/release.py release)
     export CNI_REAPER_TARBALL
     CNI_REAPER_BUNDLE=$(mktemp -d "$build/release/unpacked-XXXXXX")
@@ -361,7 +361,7 @@ lint() {
     "$venv/bin/ruff" format --check . || wrong=1
     "$venv/bin/python" -m mypy || wrong=1
     [[ -x $venv/bin/shellcheck ]] || packages shellcheck=shellcheck # PyPI has it for x86_64 only
-    PATH=$venv/bin:$PATH shellcheck build.sh .ci/run || wrong=1
+    PATH=$venv/bin:$PATH shellcheck build.sh .ci/run packaging/install.sh packaging/deb/p* || wrong=1
     return "$wrong"
 }
 

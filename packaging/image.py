@@ -1,7 +1,8 @@
-"""Make the container image of a bundle: python packaging/image.py BUNDLE OUT. As root, with Podman; needs no network.
+"""Make the container image of a bundle: python packaging/image.py BUNDLE OUT [ROOT]. As root, with Podman; needs no network.
 
-From scratch: the bundle, and what of this machine's glibc it is linked with, since the image runs what a node's own glibc
-runs later. Two images of one bundle, made on one machine, are equal byte by byte; files are of SOURCE_DATE_EPOCH, else of 1970.
+From scratch: the bundle, and what of a glibc it is linked with, since the image runs what a node's own glibc runs later: this
+machine's, or that of ROOT, a directory with another system and the bundle in it. Two images of one bundle, made on one machine,
+are equal byte by byte; files are of SOURCE_DATE_EPOCH, else of 1970.
 Prints the path of the OCI archive. Podman's storage is a temporary directory, its mounts a namespace of their own.
 """
 
@@ -22,25 +23,28 @@ PRIVATE = ("unshare", "--mount", "--net", "--propagation", "private")
 COPYRIGHT = Path("/usr/share/doc/libc6/copyright")
 
 
-def libraries(bundle: Path) -> list[Path]:
-    """Return the loader and libraries outside of the bundle that its programs are linked with, as ldd(1) names them."""
+def libraries(bundle: Path, root: Path) -> list[Path]:
+    """Return the loader and the libraries that its programs are linked with and it does not hold, as ldd(1) in the root has them."""
+    inside = Path("/") / bundle.relative_to(root)
     linked: set[Path] = set()
     for path in sorted(one for one in bundle.rglob("*") if one.is_file() and one.read_bytes()[:4] == b"\x7fELF"):
-        said = subprocess.run(
-            ["ldd", path], capture_output=True, check=True, text=True, env={"LD_LIBRARY_PATH": bundle / "_internal"}
-        )
+        command = ["chroot", str(root), "ldd", str(inside / path.relative_to(bundle))]
+        where = {"LD_LIBRARY_PATH": str(inside / "_internal"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        said = subprocess.run(command, capture_output=True, check=True, text=True, env=where)
         linked |= {Path(one) for one in re.findall(r"(?:=> |^\s+)(/\S+) \(0x", said.stdout, re.MULTILINE)}
-    return sorted(one for one in linked if not one.is_relative_to(bundle))
+    return sorted(one for one in linked if not one.is_relative_to(inside))
 
 
-def stage(bundle: Path, context: Path) -> None:
+def stage(bundle: Path, context: Path, root: Path) -> None:
     """Write what the image has in it: the bundle below /cni-reaper, the libraries where the loader looks."""
     shutil.copytree(bundle, context / "cni-reaper", symlinks=True)
-    for path in [*libraries(bundle), *([COPYRIGHT] if COPYRIGHT.exists() else [])]:
-        into = context / str(path).lstrip("/")
-        into.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, into)
-        into.chmod(path.stat().st_mode & 0o755)
+    for path in [*libraries(bundle, root), COPYRIGHT]:
+        found = root / str(path).lstrip("/")
+        if found.exists():
+            into = context / str(path).lstrip("/")
+            into.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(found, into)
+            into.chmod(found.stat().st_mode & 0o755)
 
 
 def podman(storage: Path, *arguments: str | Path) -> None:
@@ -53,7 +57,7 @@ def podman(storage: Path, *arguments: str | Path) -> None:
 
 def main() -> None:
     """Make the image, see the module."""
-    bundle, out = (Path(argument).resolve() for argument in sys.argv[1:3])
+    bundle, out, root = (Path(argument).resolve() for argument in [*sys.argv[1:], "/"][:3])
     version = json.loads((bundle / "_internal" / "build.json").read_bytes())["version"]
     archive = out / f"cni-reaper-image-{ARCHITECTURES.get(platform.machine(), platform.machine())}-v{version}.tar"
     out.mkdir(parents=True, exist_ok=True)
@@ -62,7 +66,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="cni-reaper-image-") as temporary:
         context, storage = Path(temporary) / "context", Path(temporary) / "storage"
         context.mkdir()
-        stage(bundle, context)
+        stage(bundle, context, root)
         options = ("--quiet", "--isolation=chroot", "--no-cache", "--squash-all", f"--timestamp={epoch()}")
         named = (f"--build-arg=VERSION={version}", f"--tag={tag}", "--file", HERE / "image" / "Containerfile")
         podman(storage, "build", *options, *named, context)

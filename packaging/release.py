@@ -4,7 +4,8 @@
     2. the interpreter  interpreter/build.sh in it
     3. the packages     those of requirements/, which the old root cannot fetch itself
     4. the freeze       freeze.py in it, on the files of the commit; twice, and both must be equal byte by byte
-    5. the tarball      unpacks into a CNI bin directory, see `pack`; with .sha256 and .sha512
+    5. the tarball      unpacks into a CNI bin directory, see `pack`
+    6. the rest         the container image with the old root's glibc, the Debian package, install.sh; .sha256, .sha512
 
 The old root with its interpreter is kept in .build/release/<hash of the recipe>. Each step says how long it took.
 CNI_REAPER_DEBIAN_MIRROR: where debootstrap gets its packages, if not from where it does by default.
@@ -209,10 +210,24 @@ def pack(bundle: Path, version: str, out: Path, made_s: int) -> Path:
         link = tarfile.TarInfo("cni-reaper")
         link.type, link.linkname = tarfile.SYMTYPE, f"{place}/cni-reaper"
         tar.addfile(settled(link))
-    for kind in ("sha256", "sha512"):
-        digest = hashlib.new(kind, (out / name).read_bytes()).hexdigest()
-        (out / f"{name}.{kind}").write_text(f"{digest}  {name}\n")
+    add_sums(out / name)
     return out / name
+
+
+def add_sums(file: Path) -> None:
+    """Write a file's .sha256 and .sha512 beside it."""
+    for kind in ("sha256", "sha512"):
+        digest = hashlib.new(kind, file.read_bytes()).hexdigest()
+        file.with_name(f"{file.name}.{kind}").write_text(f"{digest}  {file.name}\n")
+
+
+def others(bundle: Path, root: Path, out: Path) -> None:
+    """Make what a release has besides the tarball. The files' time is SOURCE_DATE_EPOCH."""
+    for script, *more in (("image.py", str(root)), ("deb.py",)):
+        command = [sys.executable, str(HERE / script), str(bundle), str(out), *more]
+        made = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+        add_sums(Path(made.stdout.strip()))
+    shutil.copy(HERE / "install.sh", out)
 
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # as the field calls them
@@ -248,6 +263,8 @@ def main() -> None:
         sbom.write(bundle, root, root / SITE[1:], what, made_s)
         checksums(bundle)
         tarball = pack(bundle, what["version"], out, made_s)
+    with step("image, Debian package"):
+        others(bundle, root, out)
     print(tarball)
 
 
