@@ -24,7 +24,7 @@ COPYRIGHT = Path("/usr/share/doc/libc6/copyright")
 
 
 def libraries(bundle: Path, root: Path) -> list[Path]:
-    """Return the loader and the libraries that its programs are linked with and it does not hold, as ldd(1) in the root has them."""
+    """Return the loader and the libraries that its programs are linked with and it lacks, as ldd(1) in the root has them."""
     inside = Path("/") / bundle.relative_to(root)
     linked: set[Path] = set()
     for path in sorted(one for one in bundle.rglob("*") if one.is_file() and one.read_bytes()[:4] == b"\x7fELF"):

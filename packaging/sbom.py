@@ -44,11 +44,13 @@ def components(root: Path, site: Path, python: str) -> list[Component]:
 
     root: the old root; site: its Python packages; python: the version of Debian's source of the interpreter.
     """
-    versions = {found.metadata["Name"].lower(): found.version for found in Distribution.discover(path=[str(site)])}
+    versions = {
+        found.metadata["Name"].lower().replace("-", "_"): found.version for found in Distribution.discover(path=[str(site)])
+    }
     library, framework = ComponentType.LIBRARY, ComponentType.FRAMEWORK
 
     def pypi(name: str) -> PackageURL:
-        return PackageURL("pypi", None, name, versions[name])
+        return PackageURL("pypi", None, name.replace("_", "-"), versions[name])
 
     def debian(source: str, version: str, suite: str) -> PackageURL:
         return PackageURL("deb", "debian", source, version, {"arch": "source", "distro": suite})
