@@ -12,7 +12,7 @@ DOCUMENTS = sorted(
 )
 
 
-OF_OTHER_DOCUMENTS = ("test_monitoring.py", "test_systemd.py", "test_image.py", "test_kubernetes.py", "test_life.py")
+OF_OTHER_DOCUMENTS = ("test_monitoring.py", "test_systemd.py", "test_image.py", "test_kubernetes.py", "test_deb.py")
 """Tests with runtimes that are not about leaks: docs/metrics.md, docs/install.md."""
 
 
