@@ -12,7 +12,14 @@ DOCUMENTS = sorted(
 )
 
 
-OF_OTHER_DOCUMENTS = ("test_monitoring.py", "test_systemd.py", "test_image.py", "test_kubernetes.py", "test_deb.py")
+OF_OTHER_DOCUMENTS = (
+    "test_monitoring.py",
+    "test_systemd.py",
+    "test_image.py",
+    "test_kubernetes.py",
+    "test_deb.py",
+    "test_life.py",
+)
 """Tests with runtimes that are not about leaks: docs/metrics.md, docs/install.md."""
 
 
