@@ -64,54 +64,57 @@ def is_there(bin_dir: str) -> bool:
 def place(source: str, bin_dir: str) -> tuple[str, bool]:
     """Put a bundle into a directory of plugins, see that it runs there, and link it.
 
-    Returns (its directory, has anything changed?). Nothing is linked that has not run from its place.
+    Returns (its directory, has anything changed?). Nothing is linked that has not run from its place. `locked` is held.
     Raises BundleError, OSError.
     """
     root = "%s/%s" % (bin_dir.rstrip("/"), VERSIONS)
     files.make_directory(root, 0o755)
-    with _locked(root):
-        _clear(root)
-        directory, copied = _copied(source, root)
-        try:
-            _try(directory + "/" + OURS)
-        except BundleError:
-            if copied:
-                shutil.rmtree(directory, ignore_errors=True)
-            raise
-        linked = _link(bin_dir, "%s/%s/%s" % (VERSIONS, os.path.basename(directory), OURS))
-        _remove_old(root, os.path.basename(directory))
+    _clear(root)
+    directory, copied = _copied(source, root)
+    try:
+        _try(directory + "/" + OURS)
+    except BundleError:
+        if copied:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
+    linked = _link(bin_dir, "%s/%s/%s" % (VERSIONS, os.path.basename(directory), OURS))
+    _remove_old(root, os.path.basename(directory))
     return directory, copied or linked
 
 
 def tidy(bin_dir: str) -> None:
-    """Remove the bundles that nobody can be running any more, if nobody is at work there. Raises OSError."""
+    """Remove the bundles that nobody can be running any more. `locked` is held. Raises OSError."""
     root = "%s/%s" % (bin_dir.rstrip("/"), VERSIONS)
     if not os.path.isdir(root) or len(os.listdir(root)) < 2:
         return
-    with suppress(BundleError), _locked(root, wait_s=0):
-        _remove_old(root, os.path.basename(os.path.dirname(os.path.realpath(link_of(bin_dir)))))
+    _remove_old(root, os.path.basename(os.path.dirname(os.path.realpath(link_of(bin_dir)))))
 
 
 def withdraw(bin_dir: str) -> bool:
-    """Remove link and bundles, as far as they are ours. Returns whether anything was there. Raises OSError, BundleError."""
+    """Remove link and bundles, as far as they are ours. Returns whether anything was there. `locked` is held. Raises OSError."""
     root, link = "%s/%s" % (bin_dir.rstrip("/"), VERSIONS), link_of(bin_dir)
     was_there = False
     if os.path.islink(link) and VERSIONS in os.readlink(link).split("/"):
         os.unlink(link)
         was_there = True
     if os.path.isdir(root):
-        with _locked(root):
-            shutil.rmtree(root)
+        shutil.rmtree(root)
         was_there = True
     return was_there
 
 
 @contextmanager
-def _locked(root: str, wait_s: float = _LOCK_WAIT_S) -> "Iterator[None]":
-    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def locked(bin_dir: str) -> "Iterator[None]":
+    """Hold a directory of plugins, which is made if it is not there: flock(2) on itself. Raises OSError, BundleError.
+
+    Whoever puts an entry into a conflist holds it from before the executable is there until the entry is, and whoever removes the
+    executable from before the last look for an entry: else an entry could lose its executable between the two.
+    """
+    files.make_directory(bin_dir.rstrip("/") or "/", 0o755)
+    fd = os.open(bin_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if not flock.take(fd, fcntl.LOCK_EX, wait_s):
-            raise BundleError("another cni-reaper install holds %s: wait for it, and try again." % root)
+        if not flock.take(fd, fcntl.LOCK_EX, _LOCK_WAIT_S):
+            raise BundleError("another cni-reaper install or uninstall holds %s: wait for it, and try again." % bin_dir)
         yield
     finally:
         os.close(fd)

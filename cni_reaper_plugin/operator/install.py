@@ -87,25 +87,26 @@ def apply(given: Given, wanted: Wanted, renew: bool = True) -> Outcome:
     for problem in wished.problems:
         outcome.problems.append(problem)
         outcome.fresh |= _is_fresh(problem.partition(": ")[0])
-    usable = [one for one in wished.bin_dirs or targets.bin_dirs(given) if _place_bundle(one, renew, outcome)]
-    for target in wished.found:
-        if target.bin_dir in usable:
-            _put_into(target, wanted, outcome)
+    for bin_dir in wished.bin_dirs or targets.bin_dirs(given):
+        try:
+            with bundle.locked(bin_dir):
+                _place_bundle(bin_dir, renew, outcome)
+                for target in wished.found:
+                    if target.bin_dir == bin_dir:
+                        _put_into(target, wanted, outcome)
+        except bundle.TROUBLE as e:
+            outcome.problems.append(bundle.told(e, bin_dir))
     return outcome
 
 
-def _place_bundle(bin_dir: str, renew: bool, outcome: Outcome) -> bool:
-    try:
-        if not renew and bundle.is_there(bin_dir):
-            bundle.tidy(bin_dir)
-            return True
-        directory, changed = bundle.place(bundle.home(), bin_dir)
-    except bundle.TROUBLE as e:
-        outcome.problems.append(bundle.told(e, bin_dir))
-        return False
+def _place_bundle(bin_dir: str, renew: bool, outcome: Outcome) -> None:
+    """Put the bundle there, and note what has changed. Raises bundle.TROUBLE."""
+    if not renew and bundle.is_there(bin_dir):
+        bundle.tidy(bin_dir)
+        return
+    directory, changed = bundle.place(bundle.home(), bin_dir)
     if changed:
         outcome.done.append("%s: now leads to %s" % (bundle.link_of(bin_dir), directory))
-    return True
 
 
 def _put_into(target: Target, wanted: Wanted, outcome: Outcome) -> None:

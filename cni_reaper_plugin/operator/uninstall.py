@@ -193,9 +193,7 @@ def _settle(given: Given, outcome: Outcome) -> None:
 def _remove_the_rest(found: _Found, given: Given, purge: bool, outcome: Outcome) -> None:
     """Remove records, memory and executable, if nobody can call us; with `purge` in any case."""
     bin_dirs = [one for one in _bin_dirs(given) if _has_us(one)]
-    elsewhere = _look(
-        Given([place.conf_dir for place in [*_all_places(Given([], [], [])), *_all_places(given)]], [], []), Outcome()
-    )
+    elsewhere = _anywhere(given)
     if elsewhere.paths or elsewhere.copies:
         outcome.done += ["left there with executable and records: %s" % ", ".join(elsewhere.paths + elsewhere.copies)]
         return
@@ -209,10 +207,25 @@ def _remove_the_rest(found: _Found, given: Given, purge: bool, outcome: Outcome)
         outcome.done += ["%d records: removed" % count] if count else []
         leftovers.remove_memory()
         for bin_dir in bin_dirs:
-            if bundle.withdraw(bin_dir):
-                outcome.done.append("%s: removed, and its bundles" % bundle.link_of(bin_dir))
+            _withdraw(bin_dir, given, outcome)
     except bundle.TROUBLE as e:
         outcome.problems.append(bundle.told(e, ""))
+
+
+def _anywhere(given: Given) -> _Found:
+    """Return what there is of us in the node's directories, and in those given."""
+    everywhere = [*_all_places(Given([], [], [])), *_all_places(given)]
+    return _look(Given([place.conf_dir for place in everywhere], [], []), Outcome())
+
+
+def _withdraw(bin_dir: str, given: Given, outcome: Outcome) -> None:
+    """Remove the executable, unless somebody has put our entry back by now. Raises bundle.TROUBLE."""
+    with bundle.locked(bin_dir):
+        back = _anywhere(given).paths
+        if back:
+            outcome.problems.append("%s: %s" % (", ".join(back), _BACK))
+        elif bundle.withdraw(bin_dir):
+            outcome.done.append("%s: removed, and its bundles" % bundle.link_of(bin_dir))
 
 
 def _bin_dirs(given: Given) -> list[str]:
