@@ -297,8 +297,10 @@ def test_our_process_is_killed_by_the_callers_timeout(containerd: Containerd) ->
     control = control_of(containerd)
     in_front_of(node, "cni-reaper", 'if [ "$CNI_COMMAND" = ADD ] && [ -e /run/hang ]; then sleep 600; fi; exec "$REAL"')
     node.write("/run/hang", "")
-    with pytest.raises(grpc.RpcError, match=r"(?i)deadline"):
+    with pytest.raises(grpc.RpcError) as ended:
         containerd.run("late", limit_s=2)
+    # the caller's own clock or that of containerd, which resets the stream: whichever is first
+    assert ended.value.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
     node.path("/run/hang").unlink()
     assert_next_pod_starts(containerd, control)
 

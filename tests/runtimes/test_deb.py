@@ -85,3 +85,33 @@ def test_without_a_conflist(system: Systemd) -> None:
     system("dpkg", "--install", "/root/one.deb").check()
     write(system)
     comes_back(system, "the first conflist")
+
+
+def test_removed_and_installed_again(system: Systemd) -> None:
+    """What the removal switched off is on again: dpkg still knows the package, and that is no upgrade."""
+    system("dpkg", "--install", "/root/one.deb").check()
+    system("dpkg", "--remove", "cni-reaper").check()
+    system("dpkg", "--install", "/root/one.deb").check()
+    assert has_us(system)
+    rests(system)
+    assert [system.state(unit, "UnitFileState") for unit in UNITS] == ["enabled"] * 3
+    write(system)
+    comes_back(system, "a rewrite")
+
+
+def test_masked_before_the_package_comes(system: Systemd) -> None:
+    """Who wants only the executable on this node gets it, and a package in order."""
+    system("systemctl", "mask", *UNITS).check()
+    system("dpkg", "--install", "/root/one.deb").check()
+    assert not has_us(system)
+    assert system("dpkg-query", "--show", "--showformat=${db:Status-Abbrev}", "cni-reaper").check().text.strip() == "ii"
+
+
+def test_into_a_system_that_is_booted_later(system: Systemd) -> None:
+    """An image is made so: nothing can be started yet, the package says what that means, and the boot makes up for it."""
+    system.halt()
+    said = system.node.run(["chroot", str(system.root), "dpkg", "--install", "/root/one.deb"]).check().text
+    assert "no systemd runs here" in said
+    assert not has_us(system)
+    system.boot()
+    assert has_us(system)
