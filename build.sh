@@ -168,7 +168,7 @@ go_tools() {
         go_install "$into" "${missing[@]}"
     fi
     export CNI_REAPER_BUNDLE=$tree/dist/cni-reaper CNI_REAPER_PLUGINS=$into CNI_REAPER_CNITOOL=$go_dir/bin/cnitool
-    export CNI_REAPER_PLUGINS_OLD=/usr/lib/cni CNI_REAPER_CNI_SCRIPTS=$cni_scripts
+    export CNI_REAPER_CNI_SCRIPTS=$cni_scripts
 }
 
 go_install() { # go_install DIRECTORY MODULE...
@@ -190,10 +190,16 @@ demo() {
 
 test_tools() {
     ((EUID == 0)) || fail "the tests make private nodes (mount, network and PID namespaces): run as root"
-    node_tools jq=jq strace=strace setpriv=util-linux flock=util-linux pkill=procps script=bsdutils zsh=zsh fish=fish groff=groff-base "/usr/lib/$(uname -m)-linux-gnu/libseccomp.so.2=libseccomp2" /usr/lib/cni/host-local=containernetworking-plugins
+    node_tools jq=jq strace=strace setpriv=util-linux flock=util-linux pkill=procps script=bsdutils zsh=zsh fish=fish groff=groff-base "/usr/lib/$(uname -m)-linux-gnu/libseccomp.so.2=libseccomp2"
     freeze
     python_env requirements/dev.txt
     go_tools
+    export CNI_REAPER_PLUGINS_OLD=$build/plugins-debian/usr/lib/cni
+    if [[ ! -x $CNI_REAPER_PLUGINS_OLD/host-local ]]; then
+        say "unpacking Debian's CNI reference plugins" # not installed: a node that looks for plugins would find them
+        mkdir -p "$build/plugins-debian"
+        (cd "$build/plugins-debian" && apt-get -qq update && apt-get -qq download containernetworking-plugins && dpkg -x containernetworking-plugins_*.deb .)
+    fi
 }
 
 run_tests() {

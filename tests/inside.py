@@ -79,11 +79,14 @@ def _enter_namespaces(rootless: bool) -> None:
 
 def _hide(directory: str) -> None:
     """Put an empty directory in place of one of the machine's, whether the machine has it or not."""
-    if not os.path.isdir(directory):
+    if not os.path.isdir(directory) or os.path.islink(directory):
         parent = os.path.dirname(directory)
         while not os.path.isdir(parent):
             parent = os.path.dirname(parent)
-        _open_up(parent)
+        if not os.path.isdir(NODE_OWN + parent):
+            _open_up(parent)
+        if os.path.islink(directory):
+            os.unlink(directory)  # of the node's own by now; from outside of the node it would lead out of it
         os.makedirs(directory)
     mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
 
@@ -95,7 +98,10 @@ def _open_up(directory: str) -> None:
     mount(directory, below, flags=MS_BIND | MS_REC)
     mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
     for entry in os.scandir(below):
-        os.symlink(os.readlink(entry.path) if entry.is_symlink() else entry.path, os.path.join(directory, entry.name))
+        target = os.readlink(entry.path) if entry.is_symlink() else os.path.relpath(entry.path, directory)
+        os.symlink(
+            target, os.path.join(directory, entry.name)
+        )  # relative, so that it stays in the node for who looks from outside
 
 
 def _furnish() -> None:
@@ -106,10 +112,14 @@ def _furnish() -> None:
     mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
     for directory in ("/run/netns", "/run/lock", NODE_OWN):
         os.mkdir(directory)
-    for directory in ("/var/lib", "/var/log", "/etc/cni", "/opt/cni", "/dev/shm"):
+    hidden = ("/var/lib", "/var/log", "/etc/cni", "/etc/containerd", "/opt/cni", "/srv", "/dev/shm")
+    for directory in sorted(hidden, key=os.path.isdir):  # opening up what one is in would cover those that are hidden there
         _hide(directory)
     for directory in ("/var/lib/cni", "/etc/cni/net.d", "/opt/cni/bin"):
         os.mkdir(directory)
+    for directory in ("/usr/lib/cni", "/usr/libexec/cni"):  # install looks there, too
+        if os.path.isdir(directory):
+            _hide(directory)
     if os.path.exists("/dev/log") and not os.path.islink("/dev/log"):
         mount("/dev/null", "/dev/log", flags=MS_BIND)  # the machine's syslog is none of a node's business
     new_boot_id()

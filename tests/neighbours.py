@@ -53,7 +53,7 @@ def find(*, old: bool = True) -> Neighbours:
     build = ROOT / ".build" / "go"
     bundle = place("CNI_REAPER_BUNDLE", ROOT / "dist" / "cni-reaper")
     plugins = place("CNI_REAPER_PLUGINS", build / "bin-cni-1.9.1")
-    plugins_old = place("CNI_REAPER_PLUGINS_OLD", Path("/usr/lib/cni"))
+    plugins_old = place("CNI_REAPER_PLUGINS_OLD", ROOT / ".build" / "plugins-debian" / "usr" / "lib" / "cni")
     cnitool = place("CNI_REAPER_CNITOOL", build / "bin" / "cnitool")
     scripts = os.environ.get("CNI_REAPER_CNI_SCRIPTS")
     _present(plugins / "host-local", "the CNI reference plugin host-local")
