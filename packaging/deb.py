@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from release import ARCHITECTURES
+from image import ARCHITECTURES
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

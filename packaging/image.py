@@ -45,12 +45,19 @@ def stage(bundle: Path, context: Path, root: Path) -> None:
             into.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(found, into)
             into.chmod(found.stat().st_mode & 0o755)
+    for path in [context, *context.rglob("*")]:
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o755)  # whatever the umask of this process is
 
 
 def podman(storage: Path, *arguments: str | Path) -> None:
     """Run a command of Podman's in namespaces and a storage of its own. Ends when it fails."""
     where = ("--root", storage / "root", "--runroot", storage / "run", "--tmpdir", storage / "tmp", "--storage-driver", "vfs")
-    done = subprocess.run([*PRIVATE, "podman", *where, *arguments], check=False, stdout=sys.stderr)
+    storage.mkdir(exist_ok=True)
+    conf = storage / "containers.conf"  # else it writes a lock into /etc/cni
+    conf.write_text(f'[network]\nnetwork_config_dir = "{storage / "net.d"}"\n')
+    environment = {**os.environ, "CONTAINERS_CONF": str(conf)}
+    done = subprocess.run([*PRIVATE, "podman", *where, *arguments], check=False, stdout=sys.stderr, env=environment)
     if done.returncode:
         sys.exit(f"image: podman {arguments[0]} failed, and says why above")
 

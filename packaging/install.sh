@@ -34,8 +34,8 @@ cni-reaper-linux-"$arch"-v*) ;;
 *) fail "$tarball is no release for $arch, which this machine is: take that one" ;;
 esac
 
-told=$(cut -d ' ' -f 1 "$tarball.sha256")
-is=$(sha256sum "$tarball" | cut -d ' ' -f 1)
+told=$(cut -d ' ' -f 1 <"$tarball.sha256")
+is=$(sha256sum <"$tarball" | cut -d ' ' -f 1)
 [ "$told" = "$is" ] || fail "$tarball is damaged: its SHA-256 is $is, and not $told as its .sha256 has it; copy it anew"
 
 directory=$(mktemp -d "${TMPDIR:-/var/tmp}/cni-reaper-XXXXXX")

@@ -29,6 +29,7 @@ from pathlib import Path
 
 import freeze as freezer
 import sbom
+from image import ARCHITECTURES
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -228,9 +229,6 @@ def others(bundle: Path, root: Path, out: Path) -> None:
         made = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
         add_sums(Path(made.stdout.strip()))
     shutil.copy(HERE / "install.sh", out)
-
-
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # as the field calls them
 
 
 def checksums(bundle: Path) -> None:
