@@ -18,12 +18,14 @@ from contextlib import contextmanager, suppress
 import orjson
 
 from cni_reaper_plugin import __version__, files, flock
+from cni_reaper_plugin.operator import advice, installed, replacement
 from cni_reaper_plugin.operator.conflist import OURS
 
 VERSIONS = ".cni-reaper"
 INTERNAL = "_internal"
 LONGEST_CALL_S = 600.0  # no runtime gives a call so long; from a container the processes of the host cannot be seen
 _NEW = ".new-"
+_LOCK = "lock"
 _LOCK_WAIT_S = 60.0
 _START_WAIT_S = 30.0
 _MOST_BUILDS = 100  # of one version
@@ -56,9 +58,23 @@ def link_of(bin_dir: str) -> str:
     return "%s/%s" % (bin_dir.rstrip("/"), OURS)
 
 
+def root_of(bin_dir: str) -> str:
+    """Return the directory beside it that has all else of ours: a directory for each bundle, our lock, what `register` notes."""
+    return "%s/%s" % (bin_dir.rstrip("/"), VERSIONS)
+
+
 def is_there(bin_dir: str) -> bool:
-    """Tell whether a runtime finds something executable of ours."""
-    return os.path.isfile(link_of(bin_dir)) and os.access(link_of(bin_dir), os.X_OK)
+    """Tell whether a runtime finds something executable of ours, with what belongs to it."""
+    real = os.path.realpath(link_of(bin_dir))
+    if not os.path.isfile(real) or not os.access(real, os.X_OK):
+        return False
+    return VERSIONS not in real.split("/") or os.path.isdir("%s/%s" % (os.path.dirname(real), INTERNAL))
+
+
+def is_placed(bin_dir: str) -> bool:
+    """Tell whether the bundle that this process runs from is the one there. Raises BundleError where it is not frozen."""
+    directory = os.path.dirname(os.path.realpath(link_of(bin_dir)))
+    return os.path.isdir(root_of(bin_dir)) and (directory == home() or _same(home(), directory))
 
 
 def place(source: str, bin_dir: str) -> tuple[str, bool]:
@@ -67,11 +83,12 @@ def place(source: str, bin_dir: str) -> tuple[str, bool]:
     Returns (its directory, has anything changed?). Nothing is linked that has not run from its place. `locked` is held.
     Raises BundleError, OSError.
     """
-    root = "%s/%s" % (bin_dir.rstrip("/"), VERSIONS)
-    files.make_directory(root, 0o755)
+    root = root_of(bin_dir)
     _clear(root)
     directory, copied = _copied(source, root)
     try:
+        if copied:
+            _compare(directory)
         _try(directory + "/" + OURS)
     except BundleError:
         if copied:
@@ -84,48 +101,85 @@ def place(source: str, bin_dir: str) -> tuple[str, bool]:
 
 def tidy(bin_dir: str) -> None:
     """Remove the bundles that nobody can be running any more. `locked` is held. Raises OSError."""
-    root = "%s/%s" % (bin_dir.rstrip("/"), VERSIONS)
-    if not os.path.isdir(root) or len(os.listdir(root)) < 2:
-        return
+    root = root_of(bin_dir)
     _remove_old(root, os.path.basename(os.path.dirname(os.path.realpath(link_of(bin_dir)))))
 
 
 def withdraw(bin_dir: str) -> bool:
     """Remove link and bundles, as far as they are ours. Returns whether anything was there. `locked` is held. Raises OSError."""
-    root, link = "%s/%s" % (bin_dir.rstrip("/"), VERSIONS), link_of(bin_dir)
+    root, link = root_of(bin_dir), link_of(bin_dir)
     was_there = False
     if os.path.islink(link) and VERSIONS in os.readlink(link).split("/"):
         os.unlink(link)
         was_there = True
-    if os.path.isdir(root):
-        shutil.rmtree(root)
-        was_there = True
+    for name in os.listdir(root):
+        if name != _LOCK:  # the last to go, when nothing is left for whoever waits for it to lose
+            _remove(root + "/" + name)
+            was_there = True
     return was_there
 
 
 @contextmanager
 def locked(bin_dir: str) -> "Iterator[None]":
-    """Hold a directory of plugins, which is made if it is not there: flock(2) on itself. Raises OSError, BundleError.
+    """Hold a directory of plugins, which is made if it is not there: flock(2) on a file that only root can open.
 
     Whoever puts an entry into a conflist holds it from before the executable is there until the entry is, and whoever removes the
-    executable from before the last look for an entry: else an entry could lose its executable between the two.
+    executable from before the last look for an entry: else an entry could lose its executable between the two. What is empty at
+    the end goes. Raises OSError, BundleError.
     """
-    files.make_directory(bin_dir.rstrip("/") or "/", 0o755)
-    fd = os.open(bin_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = root_of(bin_dir)
+    fd = _locked(root, bin_dir)
     try:
-        if not flock.take(fd, fcntl.LOCK_EX, _LOCK_WAIT_S):
-            raise BundleError("another cni-reaper install or uninstall holds %s: wait for it, and try again." % bin_dir)
         yield
+        _leave(root)
+    except BaseException:
+        with suppress(OSError):
+            _leave(root)
+        raise
     finally:
+        os.close(fd)
+
+
+def _leave(root: str) -> None:
+    """Remove lock and directory when nothing else is there. Raises OSError."""
+    if os.listdir(root) == [_LOCK]:
+        os.unlink("%s/%s" % (root, _LOCK))
+        try:
+            os.rmdir(root)
+        except OSError as e:
+            if e.errno not in (errno.ENOTEMPTY, errno.ENOTDIR):  # somebody has begun anew, or it is a link
+                raise
+
+
+def _locked(root: str, bin_dir: str) -> int:
+    """Take the lock, which its last holder may have removed meanwhile, and return its descriptor. Raises OSError, BundleError."""
+    path, end = "%s/%s" % (root, _LOCK), time.monotonic() + _LOCK_WAIT_S
+    while True:
+        if not os.path.isdir(root):
+            files.make_directory(root, 0o755)
+            os.chmod(root, 0o755)  # noqa: S103  whatever the umask: everybody may run a plugin
+        try:
+            fd = flock.open_lock(path, 0o600)
+        except FileNotFoundError:
+            continue
+        if not flock.take(fd, fcntl.LOCK_EX, end - time.monotonic()):
+            os.close(fd)
+            raise BundleError("another cni-reaper install or uninstall holds %s: wait for it, and try again." % bin_dir)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(fd), os.lstat(path)):
+                return fd
         os.close(fd)
 
 
 def _clear(root: str) -> None:
     """Remove what was left by somebody who was killed: we hold the lock."""
     for name in os.listdir(root):
-        if name.startswith(_NEW):
-            path = root + "/" + name
-            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+        if name.startswith(_NEW) or name.endswith(replacement.TEMPORARY_END):
+            _remove(root + "/" + name)
+
+
+def _remove(path: str) -> None:
+    shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
 
 def _copied(source: str, root: str) -> tuple[str, bool]:
@@ -191,6 +245,14 @@ def _same(one: str, other: str) -> bool:
     paths = [(os.path.join(one, name), os.path.join(other, name)) for name in compared.common_files]
     alike = all(filecmp.cmp(a, b, shallow=False) and _runs(a) == _runs(b) for a, b in paths)
     return alike and all(_same(os.path.join(one, name), os.path.join(other, name)) for name in compared.common_dirs)
+
+
+def _compare(directory: str) -> None:
+    """Compare what was copied with the sums of a release, if it is one. Raises BundleError."""
+    wrong = installed.differing(directory)
+    if wrong:
+        what = "%d of its files are not as released (%s)" % (len(wrong), ", ".join(wrong[:5]))
+        raise BundleError("this bundle is damaged: %s: unpack the release anew, and compare it with its .sha256." % what)
 
 
 def _try(executable: str) -> None:
@@ -266,9 +328,5 @@ def told(error: Exception, where: str) -> str:
     """Return a sentence about what went wrong in a directory, and what to do."""
     if not isinstance(error, OSError):
         return str(error)
-    path = error.filename or where
-    if error.errno == errno.EROFS:
-        return "%s is read-only: name a directory that can be written and that the runtime knows with --bin-dir." % path
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "%s cannot be written (%s): run this as root." % (path, error.strerror)
-    return "%s: %s: correct that, and try again." % (path, error.strerror)
+    is_source = error.errno in (errno.ENOSPC, errno.EDQUOT)  # what a failed copy names is not what is full
+    return "%s: %s: %s." % ((not is_source and error.filename) or where, error.strerror or error, advice.on(error))

@@ -88,13 +88,9 @@ def load(path: str) -> Conflist:
 def read(path: str) -> bytes:
     """Return the bytes of a configuration file, which is looked at before it is opened. Raises ConflistError."""
     try:
-        pinned = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
-        try:
-            if not stat.S_ISREG(posix.fstat(pinned).st_mode):
-                raise ConflistError("it is no regular file: remove it.")
-            return files.read("/proc/self/fd/%d" % pinned, limit=_LIMIT)
-        finally:
-            posix.close(pinned)
+        if not stat.S_ISREG(posix.stat(path).st_mode):
+            raise ConflistError("it is no regular file: remove it.")
+        return files.read(path, limit=_LIMIT)
     except files.TooLargeError:
         raise OddError("it has more than %d bytes, which is more than we read: edit it by hand." % _LIMIT) from None
     except FileNotFoundError:
@@ -170,7 +166,8 @@ def of_object(path: str, told: object, is_list: bool) -> Conflist:
     for number, plugin in enumerate(plugins):
         if not isinstance(plugin, dict) or not isinstance(plugin.get("type"), str) or not plugin["type"]:
             raise ConflistError("entry %d of `plugins` has no `type`: add it, or remove the entry." % (number + 1))
-    return Conflist(path, name, version or _NO_VERSION, plugins, not is_list, told.get("loadOnlyInlinedPlugins") is True)
+    inlined_only = str(told.get("loadOnlyInlinedPlugins")).lower() == "true"  # libcni's readBool takes both
+    return Conflist(path, name, version or _NO_VERSION, plugins, not is_list, inlined_only)
 
 
 def delegates(conflist: Conflist) -> list[Conflist]:

@@ -22,17 +22,17 @@ def target_of(path: str) -> str:
     return path.rpartition(".")[0] + ".conflist"
 
 
-def text_of(path: str, given: "Json | None") -> bytes:
-    """Return the list that would be made of a `.conf`, with our entry. Raises ConflistError, OptionsError."""
+def text_of(path: str, given: "Json | None", had: "Json | None" = None) -> bytes:
+    """Return the list that would be made of a `.conf`, with our entry (entry.put). Raises ConflistError, OptionsError."""
     raw = conflist.read(path)
     made = _list_of(path, raw)
-    return entry.put(target_of(path), made, given)
+    return entry.put(target_of(path), made, given, had)
 
 
-def convert(path: str, given: "Json | None") -> bool:
+def convert(path: str, given: "Json | None", had: "Json | None" = None) -> bool:
     """Put the list in the place of a `.conf`; False when it is there. Raises ConflistError, OptionsError, OSError."""
-    text, target = text_of(path, given), target_of(path)
-    if os.path.lexists(target) and conflist.read(target) != text:
+    text, target = text_of(path, given, had), target_of(path)
+    if os.path.lexists(target) and conflist.read(target) != text and not _is_of(target, path, path + BEFORE):
         raise ConflistError("%s is there already, with another content: remove one of them." % target)
     replacement.create(target, text, like=path)
     replacement.move(path, path + BEFORE)
@@ -42,18 +42,29 @@ def convert(path: str, given: "Json | None") -> bool:
 def revert(path: str) -> bool:
     """Put a `.conf` back that was set aside as `path`; False when the list is no more what was made of it.
 
-    Raises OSError, ConflistError.
+    One that the platform has written anew since stays as it is, and what was set aside for it goes. Raises OSError,
+    ConflistError.
     """
     original = path.removesuffix(BEFORE)
     target = target_of(original)
-    try:
-        if entry.take(conflist.read(target)) != _list_of(original, conflist.read(path)):
-            return False
-    except TextError:
+    if not _is_of(target, original, path):
         return False
-    replacement.move(path, original)
+    if os.path.lexists(original):
+        replacement.remove(path)
+    else:
+        replacement.move(path, original)
     replacement.remove(target)
     return True
+
+
+def _is_of(target: str, original: str, aside: str) -> bool:
+    """Tell whether a list is, but for our entry, what was made of a file that was set aside. Raises ConflistError."""
+    if not os.path.lexists(aside):
+        return False
+    try:
+        return entry.take(conflist.read(target)) == _list_of(original, conflist.read(aside))
+    except TextError:
+        return False
 
 
 def is_left_over(path: str) -> bool:

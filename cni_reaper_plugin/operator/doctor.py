@@ -46,7 +46,8 @@ def examine(directories: list[str], bin_dirs: list[str]) -> "Iterator[Finding]":
             run = here[: placement.master(here) + 1] or here  # multus' own file and its master, or the one
             lists = [one for _, one in run if isinstance(one, Conflist)]
             types = [kind for one in lists for kind in (*one.types, *(ipam.kind for ipam in conflist.ipams(one)))]
-            yield from installed.check(types, place.bin_dirs)
+            for path in place.paths or [place.bin_dirs]:
+                yield from installed.check(types, path)
     entries = [one for _, here in by_place for one in here]
     if not entries:
         where = ", ".join(place.conf_dir for place in looked_at) or ETC

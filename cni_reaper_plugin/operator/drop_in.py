@@ -22,19 +22,29 @@ if TYPE_CHECKING:
     from cni_reaper_plugin.operator.conflist import Json
 
 
+def directory_of(one: Conflist) -> str:
+    """Return the directory whose files libcni appends to a list."""
+    return "%s/%s" % (os.path.dirname(one.path), one.name)
+
+
 def path_of(one: Conflist) -> str:
     """Return the path of our file for a list."""
-    return "%s/%s/%s" % (os.path.dirname(one.path), one.name, NAME)
+    return "%s/%s" % (directory_of(one), NAME)
 
 
 def text_of(one: Conflist, given: "Json | None") -> bytes:
-    """Return what is in our file. Raises ConflistError where libcni would not read it, OptionsError."""
+    """Return what is to be in our file; one that is there stays as it is without options. Raises ConflistError, OptionsError."""
     if one.single:
         raise entry.SingleError(entry.single(one.path))
     if one.inlined_only:
         raise ConflistError("it says `loadOnlyInlinedPlugins`, so nothing is appended to it: install without --drop-in.")
     if one.ours:
         raise ConflistError("our entry is in the list itself, and would be there twice: uninstall it first.")
+    others = [path for path in files_of(one) if path != path_of(one)]
+    if others:
+        raise ConflistError("our entry is in %s already, and would be there twice: remove that first." % ", ".join(others))
+    if given is None and path_of(one) in files_of(one):
+        return conflist.read(path_of(one))
     return entry.rendered(one, given).encode() + b"\n"
 
 
@@ -52,7 +62,7 @@ def put(one: Conflist, given: "Json | None") -> bool:
 def files_of(one: Conflist) -> list[str]:
     """Return the files that append us to a list: ours, and those that somebody has written by hand."""
     found = []
-    for path in conflist.files_of("%s/%s" % (os.path.dirname(one.path), one.name), (".conf",)):
+    for path in conflist.files_of(directory_of(one), (".conf",)):
         with suppress(ConflistError):
             if conflist.of_drop_in(path).get("type") == OURS:
                 found.append(path)

@@ -24,11 +24,12 @@ def parsed(path: str, raw: bytes) -> Conflist:
     return conflist.of_bytes(path, raw)
 
 
-def put(path: str, raw: bytes, given: "Json | None") -> bytes:
+def put(path: str, raw: bytes, given: "Json | None", had: "Json | None" = None) -> bytes:
     """Return the text with our entry once and where it belongs, the same bytes if that is so already.
 
-    given: options for the entry, which replace those that it has; None leaves an entry as it is, whatever is in it. A new entry
-    takes the dataDir over from the host-local of the list. Raises ConflistError, OptionsError.
+    given: options for the entry, which replace those that it has; None leaves an entry as it is, whatever is in it. had: those
+    that it had when it was last seen here, for one that has to be put in again. A new entry takes the dataDir over from the
+    host-local of the list. Raises ConflistError, OptionsError.
     """
     one = parsed(path, raw)
     if one.version not in options.SUPPORTED_VERSIONS:
@@ -39,7 +40,7 @@ def put(path: str, raw: bytes, given: "Json | None") -> bytes:
     if one.is_multus:
         raise ConflistError(MULTUS)
     places = _places(one)
-    text = rendered(one, given) if given is not None or not places else _source(raw, places[0])
+    text = _source(raw, places[0]) if places and given is None else rendered(one, given, had)
     if len(places) == 1 and placement.fits(places[0], others) and text == _source(raw, places[0]):
         return raw
     made = with_entry(take(raw), text, placement.belongs(others))
@@ -56,18 +57,37 @@ def take(raw: bytes) -> bytes:
     return raw
 
 
-def rendered(one: Conflist, given: "Json | None") -> str:
-    """Return the JSON of an entry of ours for a list, with these options. Raises OptionsError."""
+def rendered(one: Conflist, given: "Json | None", had: "Json | None" = None) -> str:
+    """Return the JSON of an entry of ours for a list, with the options given, else with those it had.
+
+    Those it had are not looked at: what a later version or a person has written comes back as it was. Raises OptionsError.
+    """
     made: Json = {"type": OURS}
-    stores = list(dict.fromkeys(ipam.data_dir for ipam in conflist.host_local(one)))
-    if stores and stores[0] != Settings().data_dir:
-        made["dataDir"] = stores[0]
-    made.update(given or {})
+    store = _store(one)
+    if store:
+        made["dataDir"] = store
+    made.update(given if given is not None else had or {})
     made["type"] = OURS
-    problems = options.read(made, one.name)[1]
+    problems = options.read(made, one.name)[1] if given is not None else []
     if problems:
         raise OptionsError("; ".join(problems))
     return spaced(made)
+
+
+def options_of(one: Conflist) -> "Json | None":
+    """Return the options of our entry but for a dataDir that is its sibling's; None where there is no entry of ours."""
+    if not one.ours:
+        return None
+    own = {key: value for key, value in one.ours[0].items() if key != "type"}
+    if own.get("dataDir") == _store(one):
+        del own["dataDir"]
+    return own
+
+
+def _store(one: Conflist) -> str:
+    """Return the dataDir that an entry of ours takes over, "" where it needs none."""
+    stores = [ipam.data_dir for ipam in conflist.host_local(one)]
+    return stores[0] if stores and stores[0] != Settings().data_dir else ""
 
 
 def spaced(value: "Json") -> str:

@@ -7,17 +7,18 @@ import difflib
 import os
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from cni_reaper_plugin.operator import bundle, conflist, converted, drop_in, entry, replacement, targets
+from cni_reaper_plugin.operator import advice, bundle, conflist, converted, drop_in, entry, register, replacement, targets
 from cni_reaper_plugin.operator.conflist import ConflistError
 from cni_reaper_plugin.operator.entry import OptionsError
-from cni_reaper_plugin.operator.targets import Given, Target
+from cni_reaper_plugin.operator.targets import Given, Target, Targets
 
 FRESH_S = 3.0  # a file that was written so lately may be half written
 _AGAIN_S = 0.05
 _NO_CONFLIST = "there is no conflist yet: let the network plugin of the cluster write it first, or wait for it with --watch."
+_NO_DIRECTORY = "there is no such directory: name one that is there, or wait for it with --watch."
 TROUBLE = (ConflistError, OptionsError, OSError)
 
 TYPE_CHECKING = False
@@ -39,13 +40,17 @@ class Wanted:
 @dataclass
 class Outcome:
     """done: a sentence for each thing that has changed; problems: for each that could not be done; waiting: directories without
-    a conflist; put: conflists that our entry was put into; fresh: one of the files with a problem was written just now."""
+    a conflist; put: conflists that our entry was put into; there: those that it was in already; fresh: one of the files with a
+    problem was written just now; notes: what a person should know, and no failure; is_placed: the bundle is everywhere."""
 
     done: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     put: list[str] = field(default_factory=list)
+    there: list[str] = field(default_factory=list)
     fresh: bool = False
+    notes: list[str] = field(default_factory=list)
+    is_placed: bool = True
 
 
 def run(given: Given, wanted: Wanted, dry_run: bool) -> int:
@@ -67,8 +72,8 @@ def tell(outcome: Outcome) -> int:
     for line in outcome.done:
         sys.stdout.write(line + "\n")
     for directory in outcome.waiting:
-        outcome.problems.append("%s: %s" % (directory, _NO_CONFLIST))
-    for line in outcome.problems:
+        outcome.problems.append("%s: %s" % (directory, _NO_CONFLIST if os.path.isdir(directory) else _NO_DIRECTORY))
+    for line in [*outcome.notes, *outcome.problems]:
         sys.stderr.write("cni-reaper install: %s\n" % line)
     if not outcome.done and not outcome.problems:
         sys.stdout.write("everything is in its place already\n")
@@ -87,59 +92,95 @@ def apply(given: Given, wanted: Wanted, renew: bool = True) -> Outcome:
     for problem in wished.problems:
         outcome.problems.append(problem)
         outcome.fresh |= _is_fresh(problem.partition(": ")[0])
-    for bin_dir in wished.bin_dirs or targets.bin_dirs(given):
-        try:
-            with bundle.locked(bin_dir):
-                _place_bundle(bin_dir, renew, outcome)
-                for target in wished.found:
-                    if target.bin_dir == bin_dir:
-                        _put_into(target, wanted, outcome)
-        except bundle.TROUBLE as e:
-            outcome.problems.append(bundle.told(e, bin_dir))
+    with ExitStack() as held:
+        placed = [one for one in sorted(targets.bin_dirs(given, wished)) if _place_bundle(one, renew, wished, held, outcome)]
+        for target in wished.found:
+            if set(target.bin_dirs) <= set(placed):
+                _put_into(target, [one for one in target.all_bin_dirs if one in placed], wanted, outcome)
     return outcome
 
 
-def _place_bundle(bin_dir: str, renew: bool, outcome: Outcome) -> None:
-    """Put the bundle there, and note what has changed. Raises bundle.TROUBLE."""
-    if not renew and bundle.is_there(bin_dir):
-        bundle.tidy(bin_dir)
-        return
-    directory, changed = bundle.place(bundle.home(), bin_dir)
+def _place_bundle(bin_dir: str, renew: bool, wished: Targets, held: ExitStack, outcome: Outcome) -> bool:
+    """Put the bundle there, lock it for as long as `held` lasts, and note what has changed. Returns whether it is there.
+
+    Where only some runtime may look that is not configured, nothing but a note is made of trouble.
+    """
+    try:
+        held.enter_context(bundle.locked(bin_dir))
+        if not renew and bundle.is_there(bin_dir):
+            bundle.tidy(bin_dir)
+            return True
+        directory, changed = bundle.place(bundle.home(), bin_dir)
+    except bundle.TROUBLE as e:
+        is_needed = not wished.found or any(bin_dir in target.bin_dirs for target in wished.found)
+        (outcome.problems if is_needed else outcome.notes).append(bundle.told(e, bin_dir))
+        outcome.is_placed = False
+        return False
     if changed:
         outcome.done.append("%s: now leads to %s" % (bundle.link_of(bin_dir), directory))
+    return True
 
 
-def _put_into(target: Target, wanted: Wanted, outcome: Outcome) -> None:
+def _put_into(target: Target, bin_dirs: list[str], wanted: Wanted, outcome: Outcome) -> None:
+    """Put our entry into a conflist whose runtimes find us in these directories, and note what has changed."""
     path = target.path
     try:
         drop_in.tidy(path)
-        text = _put(path, wanted)
+        text = _put(path, bin_dirs, wanted)
     except TROUBLE as e:
         outcome.problems.append(problem_of(path, e))
         outcome.fresh |= _is_fresh(path)
         return
     if text:
         outcome.done.append(text)
-        outcome.put.append(path)
+    (outcome.put if text else outcome.there).append(path)
 
 
-def _put(path: str, wanted: Wanted) -> str:
+def _put(path: str, bin_dirs: list[str], wanted: Wanted) -> str:
     """Put our entry into a conflist, and return a sentence about it, "" when it is there. Raises TROUBLE."""
     if wanted.drop_in:
         one = conflist.load(path)
         if not drop_in.put(one, wanted.options):
             return ""
         return "%s: written; %s" % (drop_in.path_of(one), drop_in.COSTS)
-    if wanted.convert and path.endswith(".conf"):
-        converted.convert(path, wanted.options)
-        return "%s: made of %s, which is set aside as %s%s; `cni-reaper uninstall` puts it back" % (
-            converted.target_of(path),
+    _refuse_twice(path)
+    place, had = _place_of(path, wanted), _had(path, bin_dirs, wanted)
+    if place != path:
+        converted.convert(path, wanted.options, had)
+        said = "%s: made of %s, which is set aside as %s%s; `cni-reaper uninstall` puts it back" % (
+            place,
             path,
             os.path.basename(path),
             converted.BEFORE,
         )
-    before, after = replacement.edit(path, lambda raw: entry.put(path, raw, wanted.options))
-    return "" if before == after else "%s: our entry is in it" % path
+    else:
+        before, after = replacement.edit(path, lambda raw: entry.put(path, raw, wanted.options, had))
+        said = "" if before == after else "%s: our entry is in it" % path
+    for bin_dir in bin_dirs:
+        register.note(bin_dir, place, entry.options_of(conflist.load(place)))
+    return said
+
+
+def _refuse_twice(path: str) -> None:
+    """See that no drop-in has us already where the list does not. Raises ConflistError."""
+    try:
+        one = conflist.load(path)
+    except ConflistError:
+        return  # which entry.put has words for
+    others = drop_in.files_of(one) if not one.single and not one.ours and not one.inlined_only else []
+    if others:
+        raise ConflistError("our entry is in %s already, and would be there twice: uninstall it first." % ", ".join(others))
+
+
+def _place_of(path: str, wanted: Wanted) -> str:
+    """Return the list that our entry is in then: the conflist itself, or what is made of it."""
+    return converted.target_of(path) if wanted.convert and path.endswith(".conf") else path
+
+
+def _had(path: str, bin_dirs: list[str], wanted: Wanted) -> "Json | None":
+    """Return the options that our entry had when it was last seen there, None when it never was."""
+    place = _place_of(path, wanted)
+    return next((noted[place] for noted in map(register.read, bin_dirs) if place in noted), None)
 
 
 def problem_of(path: str, error: Exception) -> str:
@@ -147,14 +188,14 @@ def problem_of(path: str, error: Exception) -> str:
     if isinstance(error, OptionsError):
         return "%s: the options are wrong: %s; docs/options.md has them all." % (path, error)
     if isinstance(error, FileNotFoundError):
+        missing = error.filename
+        if isinstance(missing, str) and missing.startswith("/") and os.path.realpath(missing) != os.path.realpath(path):
+            return "%s: %s is missing, or leads to nothing: make it, or remove the link." % (path, missing)
         return "%s: there is no such file: name one that is there." % path
+    if isinstance(error, replacement.BusyError):
+        return "%s: %s." % (path, error.strerror)
     if isinstance(error, OSError):
-        if error.errno is not None and error.strerror and not isinstance(error, replacement.BusyError):
-            return "%s cannot be replaced (%s): make its directory writable, and try again." % (
-                path,
-                error.strerror,
-            )
-        return "%s: %s." % (path, error.strerror or error)
+        return "%s cannot be replaced (%s): %s." % (path, error.strerror or error, advice.on(error))
     return "%s: %s" % (path, error)
 
 
@@ -169,29 +210,32 @@ def _show(given: Given, wanted: Wanted) -> int:
     """Print what would be done, the conflists' part of it as a diff, and return the exit code."""
     wished = targets.find(given) if wanted.conflists else targets.Targets()
     outcome = Outcome(problems=wished.problems, waiting=wished.waiting)
-    for bin_dir in wished.bin_dirs or targets.bin_dirs(given):
-        outcome.done.append("would put the bundle into %s, and link %s to it" % (bin_dir, bundle.link_of(bin_dir)))
+    for bin_dir in targets.bin_dirs(given, wished):
+        if not bundle.is_placed(bin_dir):
+            outcome.done.append("would put the bundle into %s, and link %s to it" % (bin_dir, bundle.link_of(bin_dir)))
     for target in wished.found:
         try:
-            for name, before, after in _changes(target.path, wanted):
+            for name, before, after in _changes(target, wanted):
                 outcome.done += difference(name, before, after)
         except TROUBLE as e:
             outcome.problems.append(problem_of(target.path, e))
     return tell(outcome)
 
 
-def _changes(path: str, wanted: Wanted) -> "list[tuple[str, bytes, bytes]]":
+def _changes(target: Target, wanted: Wanted) -> "list[tuple[str, bytes, bytes]]":
     """Return (file, content now, content then) of each file that would be written for a conflist. Raises TROUBLE."""
+    path = target.path
     if wanted.drop_in:
         one = conflist.load(path)
         now = b""
         with suppress(OSError, ConflistError):
             now = conflist.read(drop_in.path_of(one))
         return [(drop_in.path_of(one), now, drop_in.text_of(one, wanted.options))]
-    raw = conflist.read(path)
-    if wanted.convert and path.endswith(".conf"):
-        return [(path, raw, b""), (converted.target_of(path), b"", converted.text_of(path, wanted.options))]
-    return [(path, raw, entry.put(path, raw, wanted.options))]
+    _refuse_twice(path)
+    raw, place, had = conflist.read(path), _place_of(path, wanted), _had(path, target.all_bin_dirs, wanted)
+    if place != path:
+        return [(path, raw, b""), (place, b"", converted.text_of(path, wanted.options, had))]
+    return [(path, raw, entry.put(path, raw, wanted.options, had))]
 
 
 def difference(path: str, before: bytes, after: bytes) -> list[str]:

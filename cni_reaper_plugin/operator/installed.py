@@ -96,18 +96,24 @@ def _bundle(path: str, home: str) -> "Iterator[Finding]":
     if missing:
         yield Finding("bundle-damaged", path, "Its bundle lacks %s." % ", ".join(missing), _AGAIN)
         return
-    try:
-        wrong = list(_differing(home, files.read("%s/%s" % (home, SUMS), limit=1 << 20)))
-    except FileNotFoundError:
+    wrong = differing(home)
+    if wrong is None:
         yield Finding("bundle-whole", path, "Its bundle has what it needs; there is no %s to compare it with." % SUMS)
-        return
-    except OSError as e:
-        wrong = ["%s (%s)" % (SUMS, e.strerror)]
-    if wrong:
+    elif wrong:
         what = "%d files of its bundle are not as released: %s." % (len(wrong), ", ".join(wrong[:5]))
         yield Finding("bundle-damaged", path, what, _AGAIN)
     else:
         yield Finding("bundle-whole", path, "Each file of its bundle is as released (%s)." % SUMS)
+
+
+def differing(home: str) -> "list[str] | None":
+    """Return the files of a bundle that are not as released, None for one that was not released and has no sums."""
+    try:
+        return list(_differing(home, files.read("%s/%s" % (home, SUMS), limit=1 << 20)))
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        return ["%s (%s)" % (SUMS, e.strerror)]
 
 
 def _differing(home: str, sums: bytes) -> "Iterator[str]":

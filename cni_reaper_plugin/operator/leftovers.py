@@ -20,43 +20,53 @@ _QUOTED = b'"%s"' % OURS.encode()
 
 
 def remove_records(state_dir: str, network: str) -> int:
-    """Remove our records of a network, and the directory when nothing else is in it. Returns how many. Raises OSError."""
+    """Remove our records of a network, and the directories when nothing else is in them. Returns how many. Raises OSError.
+
+    A directory without a record of ours, or our empty lock alone, is somebody else's: a stateDir may be anywhere.
+    """
+    path = "%s/%s" % (state_dir, network)
+    lock = "%s/%s" % (path, records.LOCK)
     try:
         directory = records.Directory(state_dir, network)
     except FileNotFoundError:
         return 0
     with directory:
+        has_records = any(directory.read(*name) for name in directory.names())
+        if not has_records and (os.listdir(path) != [records.LOCK] or os.lstat(lock).st_size):
+            return 0
         removed = directory.drop(directory.names(), lambda *_: True)
         if not directory.names():
             with suppress(FileNotFoundError):
-                os.unlink("%s/%s/%s" % (state_dir, network, records.LOCK))
-    for path in ("%s/%s" % (state_dir, network), state_dir):
-        _remove_directory(path)
+                os.unlink(lock)
+    for one in (path, state_dir):
+        _remove_directory(one)
     return removed
 
 
 def remove_memory() -> None:
     """Remove what we remember until the next boot. Raises OSError."""
+    if os.path.islink(views.RUN_DIR):
+        return  # not by us, and what it leads to neither
     with suppress(FileNotFoundError):
-        for name in os.listdir(views.RUN_DIR):
-            os.unlink("%s/%s" % (views.RUN_DIR, name))
+        for entry in os.scandir(views.RUN_DIR):
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
         _remove_directory(views.RUN_DIR)
 
 
-def callers(cache_dirs: list[str]) -> "int | None":
-    """Return how many attachments were made by a list with us in it, as the caches have it; None if nobody knows.
+def callers(cache_dirs: list[str]) -> "list[str] | None":
+    """Return the cache's files of attachments that were made by a list with us in it; None if nobody knows.
 
     CRI-O and multus call for a DEL the plugins that were there at the ADD, whatever the conflist says by then. From a container
     that sees neither cache nothing is known. cache_dirs: libcni's, besides the default one.
     """
     if not os.path.isdir(CNI_DIR):
         return None
-    found = 0
     try:
+        found = []
         for directory in dict.fromkeys([*Settings().cache_dirs, *cache_dirs]):
-            for raw in _contents(directory + "/results"):
-                found += _names_us(raw)
-        return found + sum(_QUOTED in raw for raw in _contents(MULTUS_CACHE))
+            found += [path for path, raw in _contents(directory + "/results") if _names_us(raw)]
+        return found + [path for path, raw in _contents(MULTUS_CACHE) if _QUOTED in raw]
     except OSError:
         return None
 
@@ -69,21 +79,22 @@ def _names_us(raw: bytes) -> bool:
         return False
 
 
-def _contents(directory: str) -> "Iterator[bytes]":
+def _contents(directory: str) -> "Iterator[tuple[str, bytes]]":
     try:
         names = sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):
         return
     for name in names:
         with suppress(OSError):
-            yield files.read("%s/%s" % (directory, name), limit=1 << 22)
+            path = "%s/%s" % (directory, name)
+            yield path, files.read(path, limit=1 << 22)
 
 
 def _remove_directory(path: str) -> None:
     try:
         os.rmdir(path)
     except OSError as e:
-        if e.errno not in (errno.ENOTEMPTY, errno.ENOENT, errno.EBUSY):
+        if e.errno not in (errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR, errno.EBUSY):
             raise
 
 

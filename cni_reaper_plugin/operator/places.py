@@ -26,14 +26,27 @@ class Runtime(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A directory of conflists, and the directories in which the runtime that reads it looks for executables.
+    """A directory of conflists, and the directories in which the runtimes that read it look for executables.
 
-    sure: the person or a runtime's configuration has named it; else it is one that some runtime would look into by default.
+    paths: each the directories of one runtime, as the person or its configuration has them; defaults: where some runtime would
+    look whose configuration says nothing; sure: the person or a runtime's configuration has named conf_dir; else it is one that
+    some runtime would look into by default.
     """
 
     conf_dir: str
-    bin_dirs: list[str]
+    paths: list[list[str]]
+    defaults: list[str] = []
     sure: bool = True
+
+    @property
+    def bin_dirs(self) -> list[str]:
+        """All that is known of where they look."""
+        return _unique(one for path in self.paths for one in path) or self.defaults
+
+    @property
+    def all_bin_dirs(self) -> list[str]:
+        """Those, and where some other runtime would look by default."""
+        return _unique(iter([*self.bin_dirs, *self.defaults]))
 
 
 _K3S, _RKE2, _SNAP = "/var/lib/rancher/k3s", "/var/lib/rancher/rke2", "/var/snap/microk8s/current"
@@ -56,10 +69,19 @@ def places(conf_dirs: list[str], bin_dirs: list[str]) -> tuple[list[Place], list
 
     conf_dirs, bin_dirs: as the person has given them; [] for those of the runtimes that are on this node.
     """
-    told, unread = _configured()
+    by_runtime, unread = _configured()
+    told = [place for _, place in by_runtime]
+    silent = [one for one in RUNTIMES if not any(runtime is one and place.paths[0] for runtime, place in by_runtime)]
     wanted = conf_dirs or _unique(one for one in [*(place.conf_dir for place in told), *_defaults()] if _is_there(one))
     named = [*conf_dirs, *(place.conf_dir for place in told)]
-    return [Place(one, bin_dirs or _bin_dirs(one, told), one in named) for one in wanted], unread
+    if bin_dirs:
+        return [Place(one, [bin_dirs], [], one in named) for one in wanted], unread
+    return [Place(one, _paths_of(one, told), _default_bin_dirs(one, told, silent), one in named) for one in wanted], unread
+
+
+def place_of(conf_dir: str) -> Place:
+    """Return what the runtimes of this node have for a directory of conflists."""
+    return places([conf_dir], [])[0][0]
 
 
 def directories(given: list[str]) -> list[str]:
@@ -79,17 +101,24 @@ def _is_there(directory: str) -> bool:
     return posix.access(directory + "/.", posix.F_OK)
 
 
-def _bin_dirs(conf_dir: str, told: list[Place]) -> list[str]:
-    configured = _unique(one for place in told if place.conf_dir == conf_dir for one in place.bin_dirs)
-    if configured:
-        return configured
-    by_default = _unique(one for runtime in RUNTIMES if runtime.conf_dir == conf_dir for one in runtime.bin_dirs)
-    return by_default or [OPT, "/usr/lib/cni", "/usr/libexec/cni"]
+def _paths_of(conf_dir: str, told: list[Place]) -> list[list[str]]:
+    """Return the paths that configurations name, each once."""
+    found: list[list[str]] = []
+    for path in (path for place in told if place.conf_dir == conf_dir for path in place.paths):
+        if path and path not in found:
+            found.append(path)
+    return found
 
 
-def _configured() -> tuple[list[Place], list[str]]:
+def _default_bin_dirs(conf_dir: str, told: list[Place], silent: list[Runtime]) -> list[str]:
+    """Return where those runtimes look whose configuration names no directory of plugins."""
+    by_default = _unique(one for runtime in silent if runtime.conf_dir == conf_dir for one in runtime.bin_dirs)
+    return by_default or ([] if _paths_of(conf_dir, told) else [OPT, "/usr/lib/cni", "/usr/libexec/cni"])
+
+
+def _configured() -> tuple[list[tuple[Runtime, Place]], list[str]]:
     """Return what the configurations of the runtimes say; one that names no directory of conflists has its default."""
-    told: list[Place] = []
+    told: list[tuple[Runtime, Place]] = []
     unread: list[str] = []
     for runtime in RUNTIMES:
         for path in _configs(runtime):
@@ -99,7 +128,8 @@ def _configured() -> tuple[list[Place], list[str]]:
             except (conflist.ConflistError, ValueError, RecursionError) as e:
                 unread.append("%s: %s" % (path, e))
                 continue
-            told += [Place(_path(one, "conf_dir", "network_dir") or runtime.conf_dir, _paths(one)) for one in sections]
+            named = ((_path(one, "conf_dir", "network_dir") or runtime.conf_dir, _paths(one)) for one in sections)
+            told += [(runtime, Place(conf_dir, [bin_dirs])) for conf_dir, bin_dirs in named]
     return told, unread
 
 
@@ -130,7 +160,7 @@ def _paths(section: dict[str, object]) -> list[str]:
     for key in ("bin_dirs", "plugin_dirs"):
         more = section.get(key)
         named += more if isinstance(more, list) else []
-    return [str(one) for one in named if _is_path(one)]
+    return _unique(str(one) for one in named if _is_path(one))
 
 
 def _is_path(value: object) -> bool:

@@ -3,19 +3,22 @@
 A reader sees the old content or the new one: temporary file in the same directory, fsync, rename(2). A writer who rewrites the
 file meanwhile is not written over: the content is compared under our lock just before the rename, and what was written into
 the replaced file by somebody who had it open is looked for afterwards. Only one of us is at it: flock(2) on the directory itself,
-since every other file there would be an event for whoever watches it.
+since every other file there would be an event for whoever watches it. Anybody who can read the directory can take that lock, too,
+so who has waited long enough goes on without: temporary files have names of their own, and the content is compared all the same.
 """
 
 import errno
 import fcntl
 import os
+import re
 import time
 from contextlib import contextmanager, suppress
 
 from cni_reaper_plugin import files, flock
 
 TEMPORARY_END = ".cni-reaper"  # no extension that libcni, go-cni or ocicni loads; a leading dot alone hides nothing from them
-LOCK_WAIT_S = 10.0
+LOCK_WAIT_S = 10.0  # longer than any of us holds it
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}%s" % re.escape(TEMPORARY_END), re.DOTALL)
 _REST_S = 2.0  # for a writer that was in the middle of it when we renamed
 _POLL_S = 0.01
 _ATTEMPTS = 20
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class BusyError(OSError):
-    """Somebody else holds the lock, or changes the file faster than it can be replaced."""
+    """Somebody else changes the file faster than it can be replaced."""
 
 
 def edit(path: str, change: "Edit") -> tuple[bytes, bytes]:
@@ -60,7 +63,7 @@ def edit(path: str, change: "Edit") -> tuple[bytes, bytes]:
 
 
 def create(path: str, content: bytes, like: str = "") -> bool:
-    """Write a file that is ours alone, whole; False when it has that content already. Raises OSError, BusyError.
+    """Write a file that is ours alone, whole; False when it has that content already. Raises OSError.
 
     like: a file whose mode, owner and labels it is to have; else it is root's alone, as CNI configurations are to be (CIS 1.1.9).
     """
@@ -80,14 +83,14 @@ def create(path: str, content: bytes, like: str = "") -> bool:
 
 
 def move(path: str, to: str) -> None:
-    """Give a file another name in its directory. Raises OSError, BusyError."""
+    """Give a file another name in its directory. Raises OSError."""
     with _locked(os.path.dirname(path)) as directory:
         os.rename(os.path.basename(path), os.path.basename(to), src_dir_fd=directory, dst_dir_fd=directory)
         os.fsync(directory)
 
 
 def remove(path: str) -> None:
-    """Remove a file that is ours; it may be gone. Raises OSError, BusyError."""
+    """Remove a file that is ours; it may be gone. Raises OSError."""
     with _locked(os.path.dirname(path)) as directory, suppress(FileNotFoundError):
         os.unlink(os.path.basename(path), dir_fd=directory)
         os.fsync(directory)
@@ -98,22 +101,22 @@ def tidy(directory: str) -> None:
     with suppress(OSError):
         if not _left(directory):
             return
-        with _locked(directory) as held:
+        with _locked(directory, alone=True) as held:
             for name in _left(directory):
                 os.unlink(name, dir_fd=held)
 
 
 def _left(directory: str) -> list[str]:
-    return [name for name in os.listdir(directory) if name.startswith(".") and name.endswith(TEMPORARY_END)]
+    return [name for name in os.listdir(directory) if _TEMPORARY.fullmatch(name)]
 
 
 @contextmanager
-def _locked(path: str) -> "Iterator[int]":
-    """Hold the directory's lock, and yield a descriptor of it. Raises OSError, BusyError."""
+def _locked(path: str, alone: bool = False) -> "Iterator[int]":
+    """Hold the directory's lock, and yield a descriptor of it. alone: not without it. Raises OSError."""
     directory = os.open(path, _DIRECTORY)
     try:
-        if not flock.take(directory, fcntl.LOCK_EX, LOCK_WAIT_S):
-            raise BusyError(errno.EBUSY, "another cni-reaper install or uninstall is at work: wait for it", path)
+        if not flock.take(directory, fcntl.LOCK_EX, LOCK_WAIT_S) and alone:
+            raise BlockingIOError(errno.EWOULDBLOCK, "somebody holds the lock", path)
         yield directory
     finally:
         os.close(directory)
@@ -163,6 +166,10 @@ def _missed(old: int, before: bytes, change: "Edit") -> bytes | None:
     return None
 
 
+def _temporary(name: str) -> str:
+    return ".%s.%s%s" % (name, os.urandom(4).hex(), TEMPORARY_END)
+
+
 def _content(fd: int) -> bytes:
     os.lseek(fd, 0, os.SEEK_SET)
     parts = []
@@ -173,9 +180,7 @@ def _content(fd: int) -> bytes:
 
 def _written(name: str, directory: int, content: bytes, like: int | None) -> str:
     """Write a temporary file, whole and on the disk, and return its name. like: whose mode, owner and labels it is to have."""
-    temporary = "." + name + TEMPORARY_END
-    with suppress(FileNotFoundError):
-        os.unlink(temporary, dir_fd=directory)  # of somebody who was killed in it: we hold the lock
+    temporary = _temporary(name)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(temporary, flags, 0o600, dir_fd=directory)
     try:
@@ -228,8 +233,7 @@ def nudge(path: str) -> None:
 
     containerd loads again on WRITE, RENAME and REMOVE, not on CREATE (cni_conf_syncer.go, 579c7f43).
     """
-    directory = os.path.dirname(os.path.abspath(path))
-    name = "%s/.%s%s" % (directory, os.path.basename(path), TEMPORARY_END)
+    name = "%s/%s" % (os.path.dirname(os.path.abspath(path)), _temporary(os.path.basename(path)))
     with suppress(OSError):
         with open(name, "wb") as event:
             event.write(b"\n")

@@ -18,7 +18,7 @@ from dataclasses import replace
 from inotify_simple import INotify, flags  # type: ignore[import-untyped]  # has no types of its own
 
 from cni_reaper_plugin import files
-from cni_reaper_plugin.operator import conflist, install, replacement, targets
+from cni_reaper_plugin.operator import bundle, conflist, drop_in, install, replacement, targets
 from cni_reaper_plugin.operator.conflist import OURS
 from cni_reaper_plugin.operator.install import Wanted
 from cni_reaper_plugin.operator.places import RUNTIMES, places
@@ -70,15 +70,23 @@ def settle(given: Given, wanted: Wanted) -> int:
     """Install, and again after each change, until nothing has changed for a second. Returns the exit code of the last time.
 
     For who is told of a change only once and of nothing while we run, as a systemd service is by its path unit: a platform writes
-    several files one after the other.
+    several files one after the other. A node without a conflist is not set up yet: nothing is put there, and 0 returned.
     """
     end = time.monotonic() + LONGEST_SETTLING_S
     with _Ended() as ended:
         while True:
             with _Events(given) as events:
-                code = install.run(given, wanted, dry_run=False)
+                code = install.run(given, wanted, dry_run=False) if _is_set_up(given) else 0
                 if not events.wait(SETTLED_S, ended.fd) or time.monotonic() > end:
                     return code
+
+
+def _is_set_up(given: Given) -> bool:
+    wished = targets.find(given)
+    if not wished.found and not wished.problems:
+        say("there is no conflist yet: nothing to do")
+        return False
+    return True
 
 
 def say(text: str) -> None:
@@ -121,7 +129,7 @@ class _Look:
         self._fight = _Fight()
         self._since: dict[str, float] = {}
         self._said: set[str] = set()
-        self._is_first = True
+        self._is_first = self._renew = True
         self._poll_s = POLL_S
 
     def once(self, are_told: bool) -> float:
@@ -129,13 +137,20 @@ class _Look:
         self._poll_s = POLL_S if are_told else WITHOUT_INOTIFY_S
         pause_s = self._fight.pause_s()
         wanted = replace(self._wanted, conflists=False) if pause_s > 0 else self._wanted
-        outcome = install.apply(self._given, wanted, renew=self._is_first)
-        self._is_first = False
-        for line in outcome.done:
+        outcome = install.apply(self._given, wanted, renew=self._renew)
+        for line in [*outcome.done, *("%s: our entry is in it already" % one for one in outcome.there if self._is_first)]:
             say(line)
+        self._is_first = False
+        self._renew &= not outcome.is_placed
         if not pause_s:
             self._fight.looked(outcome.put)
-        self._complain([*outcome.problems, *("%s: there is no conflist yet: waiting for one" % one for one in outcome.waiting)])
+        self._complain(
+            [
+                *outcome.problems,
+                *outcome.notes,
+                *("%s: there is no conflist yet: waiting for one" % one for one in outcome.waiting),
+            ]
+        )
         if not are_told:
             self._complain_of_inotify()
         return min(self._poll_s, self._fight.pause_s() or self._poll_s)
@@ -199,31 +214,27 @@ class _Events:
     """The changes from now on in what a look reads; a context manager. are_told: False where the kernel has no inotify left."""
 
     def __init__(self, given: Given) -> None:
-        self._names: dict[int, set[str] | None] = {}  # by watch: the names that count, None for all
+        self._matter: dict[int, list[Callable[[str], bool]]] = {}  # by watch: does a name matter?
         self.are_told = False
+        self._inotify: INotify | None = None
         try:
             self._inotify = INotify(nonblocking=True)
         except OSError:
             return
         self.are_told = True
-        for directory, name in _watched(given):
+        for directory, mask, matters in _watched(given):
             try:
-                mask = _CONTENT if name is None else _NAMES
                 watch = self._inotify.add_watch(directory, mask | flags.ONLYDIR | flags.MASK_ADD)
             except OSError as e:
                 self.are_told &= e.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP)
                 continue
-            known = self._names.setdefault(watch, set())
-            if name is None or known is None:
-                self._names[watch] = None
-            else:
-                known.add(name)
+            self._matter.setdefault(watch, []).append(matters)
 
     def __enter__(self) -> "_Events":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._names:
+        if self._inotify:
             self._inotify.close()
 
     def wait(self, longest_s: float, ended: int) -> bool:
@@ -233,7 +244,7 @@ class _Events:
         """
         poll = select.poll()
         poll.register(ended, select.POLLIN)
-        if self._names:
+        if self._inotify:
             poll.register(self._inotify.fileno(), select.POLLIN)
         end, is_changed = time.monotonic() + longest_s, False
         while True:
@@ -246,33 +257,51 @@ class _Events:
 
     def _is_about_us(self) -> bool:
         """Read what has come, and tell whether any of it can have changed what a look finds."""
-        for event in self._inotify.read(timeout=0):
-            names = self._names.get(event.wd)
-            if event.mask & flags.Q_OVERFLOW or names is None:
-                if not event.name.endswith(replacement.TEMPORARY_END):
-                    return True
-            elif event.name in names:
+        for event in self._inotify.read(timeout=0) if self._inotify else ():
+            if event.mask & flags.Q_OVERFLOW or any(matters(event.name) for matters in self._matter.get(event.wd, ())):
                 return True
         return False
 
 
-def _watched(given: Given) -> "Iterator[tuple[str, str | None]]":
-    """Yield (directory, name in it, or None for all) of what a look depends on; a directory may be replaced, or appear later."""
+def _watched(given: Given) -> "Iterator[tuple[str, int, Callable[[str], bool]]]":
+    """Yield (directory, events, does a name in it matter?) of what a look depends on, parents included."""
     for directory in _directories(given):
-        yield directory, None
+        yield directory, _CONTENT, _is_configuration
         yield from _parents(directory)
         for path in conflist.files_of(directory):
             if os.path.islink(path):
-                yield os.path.dirname(os.path.realpath(path)), None
-    for directory in targets.find(given).bin_dirs:
-        yield directory, OURS
+                yield os.path.dirname(os.path.realpath(path)), _CONTENT, _is_not_ours
+    wished = targets.find(given)
+    names = {OURS, bundle.VERSIONS, *(kind for kinds in wished.refused.values() for kind in kinds)}
+    for target in wished.found:
+        names.update(targets.others(target.path))
+        yield from _drop_ins(target.path)
+    candidates = (one for place in places(given.conf_dirs, given.bin_dirs)[0] for one in place.all_bin_dirs)
+    for directory in dict.fromkeys([*wished.bin_dirs, *wished.refused, *candidates]):
+        yield directory, _NAMES, names.__contains__
         yield from _parents(directory)
 
 
-def _parents(directory: str) -> "Iterator[tuple[str, str]]":
+def _drop_ins(path: str) -> "Iterator[tuple[str, int, Callable[[str], bool]]]":
+    with suppress(conflist.ConflistError):
+        directory = drop_in.directory_of(conflist.load(path))
+        yield directory, _NAMES, _is_configuration
+        yield os.path.dirname(directory), _NAMES, os.path.basename(directory).__eq__
+
+
+def _is_configuration(name: str) -> bool:
+    """Tell whether a runtime reads a file of that name; "" is the directory itself."""
+    return not name or name.endswith(conflist.EXTENSIONS)
+
+
+def _is_not_ours(name: str) -> bool:
+    return not name.endswith(replacement.TEMPORARY_END)
+
+
+def _parents(directory: str) -> "Iterator[tuple[str, int, Callable[[str], bool]]]":
     while directory != "/":
         parent, name = os.path.split(directory)
-        yield parent, name
+        yield parent, _NAMES, name.__eq__
         directory = parent
 
 

@@ -67,6 +67,11 @@ def tree(node: Node, directory: str) -> dict[str, bytes | str]:
     }
 
 
+def bundles(node: Node) -> list[Path]:
+    """Return the directories of the bundles that are installed."""
+    return [path for path in node.path(VERSIONS).iterdir() if path.is_dir()]
+
+
 def until(what: Callable[[], bool], within_s: float = SOONER_THAN_THE_POLL_S) -> bool:
     """Look until something is so; False when it is not in time."""
     end = time.monotonic() + within_s
@@ -125,7 +130,7 @@ def test_the_installed_copy_installs(bare: Node) -> None:
     bare.path(FILE).write_bytes(original)
     bare.run([LINK, "install"]).check()
     assert plugins(bare)[0] == OURS
-    assert len(list(bare.path(VERSIONS).iterdir())) == 1
+    assert len(bundles(bare)) == 1
 
 
 def test_options_of_the_sibling(bare: Node) -> None:
@@ -170,18 +175,19 @@ def test_dry_run_writes_nothing(bare: Node) -> None:
 def test_no_executable_no_entry(bare: Node) -> None:
     """On a file system that is noexec the copy does not run; a conflist that names it would stop every pod."""
     bare.mount("tmpfs", BIN, "tmpfs", flags=8)  # MS_NOEXEC
+    bare.path(f"{BIN}/bridge").touch(0o755)
     before = bare.path(FILE).read_bytes()
     ran = install(bare, "--bin-dir", BIN)
     assert ran.rc == 1
     assert "noexec" in ran.text
     assert bare.path(FILE).read_bytes() == before
-    assert tree(bare, BIN) == {}
+    assert os.listdir(bare.path(BIN)) == ["bridge"]
 
 
 def test_another_build_never_writes_over_the_one_in_use(bare: Node, tmp_path: Path) -> None:
     """It has a directory of its own; a process that has started reads the old one to its end."""
     install(bare).check()
-    (first,) = bare.path(VERSIONS).iterdir()
+    (first,) = bundles(bare)
     before = tree(bare, f"{VERSIONS}/{first.name}")
     install(bare, source=another_build(bare, tmp_path / "b")).check()
     assert tree(bare, f"{VERSIONS}/{first.name}") == before
@@ -193,7 +199,7 @@ def test_another_build_never_writes_over_the_one_in_use(bare: Node, tmp_path: Pa
 def test_old_bundles_go_when_nobody_runs_them(bare: Node, tmp_path: Path) -> None:
     """Not at once, when a call that has begun may need them; not while a process runs one; then they go."""
     install(bare).check()
-    (first,) = bare.path(VERSIONS).iterdir()
+    (first,) = bundles(bare)
     other = another_build(bare, tmp_path / "b")
     os.utime(first, (0, 0))  # it is its retirement that counts, not its age
     install(bare, source=other).check()
@@ -522,8 +528,25 @@ def test_settle_stays_for_the_platforms_next_file(bare: Node) -> None:
 
 
 def test_settle_says_what_could_not_be_done(bare: Node) -> None:
-    """It ends without a conflist, too, with install's own exit code."""
-    bare.path(FILE).unlink()
+    """It ends with install's own exit code."""
+    write(bare, [{"type": "calico", "ipam": {"type": "calico-ipam"}}])
     ran = install(bare, "--settle")
     assert ran.rc == 1
-    assert "no conflist yet" in ran.text
+    assert "calico-ipam" in ran.text
+
+
+def test_settle_on_a_node_that_is_not_set_up(bare: Node) -> None:
+    """No conflist: no failure for systemd to show, and nothing is put anywhere."""
+    bare.path(FILE).unlink()
+    before = tree(bare, BIN)
+    assert "no conflist yet" in install(bare, "--settle").check().text
+    assert tree(bare, BIN) == before
+
+
+def test_a_directory_that_nobody_has_named(bare: Node) -> None:
+    """One of RKE2's that is there and empty is no trouble where another one has the conflist; one that is named is."""
+    bare.path("/var/lib/rancher/rke2/agent/etc/cni/net.d").mkdir(parents=True)
+    install(bare).check()
+    bare.path("/etc/cni/empty").mkdir()
+    ran = install(bare, "--conf-dir", NET_D, "--conf-dir", "/etc/cni/empty")
+    assert (ran.rc, "no conflist yet" in ran.text) == (1, True)

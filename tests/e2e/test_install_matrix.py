@@ -68,8 +68,8 @@ class Place:
         return one
 
     def plugins(self) -> list[str]:
-        """Return what is in its directory of plugins."""
-        return os.listdir(self.node.path(f"{self.inside}/bin"))
+        """Return what is of us in its directory of plugins."""
+        return [name for name in os.listdir(self.node.path(f"{self.inside}/bin")) if "cni-reaper" in name]
 
     def link(self) -> str:
         """Return what our link there leads to."""
@@ -102,6 +102,8 @@ def made(node: Node, number: int, name: str, case: Case) -> Place:
     directory.mkdir(parents=True)
     node.path(f"{place.inside}/platform").mkdir()
     node.path(f"{place.inside}/bin").mkdir()
+    for plugin in set(os.listdir(node.path(FAKES))) - {"cni-reaper"}:
+        node.path(f"{place.inside}/bin/{plugin}").symlink_to(f"{FAKES}/{plugin}")
     for file, content in case.files.items():
         path = directory / file
         path.write_bytes(content)

@@ -43,16 +43,17 @@ def test_examples_without_us(tmp_path: Path, example: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        (CONTAINERD_1, places.Place("/c", ["/b"])),
-        (CONTAINERD_2, places.Place(places.ETC, ["/b", "/d"])),
-        (CRIO, places.Place("/c", ["/b"])),
+        (CONTAINERD_1, places.Place("/c", [["/b"]])),
+        (CONTAINERD_2, places.Place(places.ETC, [["/b", "/d"]])),
+        (CRIO, places.Place("/c", [["/b"]])),
     ],
 )
 def test_what_runtimes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, place: places.Place) -> None:
     """The directories in a runtime's configuration count; without them its defaults."""
     told(tmp_path, monkeypatch, text)
-    assert places.places([place.conf_dir], []) == ([place], [])
-    assert places.places([place.conf_dir], ["/own"]) == ([places.Place(place.conf_dir, ["/own"])], [])
+    ((found,), unread) = places.places([place.conf_dir], [])
+    assert (found._replace(defaults=[]), unread) == (place, [])
+    assert places.places([place.conf_dir], ["/own"]) == ([places.Place(place.conf_dir, [["/own"]])], [])
     assert places.places(["/elsewhere"], [])[0][0].bin_dirs == ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"]
 
 

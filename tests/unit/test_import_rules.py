@@ -248,6 +248,7 @@ def test_who_can_ask_for_it() -> None:
         ("operator.converted", "remove"),
         ("operator.drop_in", "remove"),
         ("operator.leftovers", "drop"),
+        ("operator.register", "remove"),
         ("operator.uninstall", "remove"),
     }
 

@@ -1,0 +1,50 @@
+"""Which conflists have our entry, and with which options: `<bin>/.cni-reaper/entries.json`, an object {conflist: options}.
+
+An entry that a platform's rewrite took out comes back with the options it had, a dry run as a dry run; and uninstall finds a
+conflist in a directory that no runtime's configuration names. It lies beside the bundles because every installer can write there,
+the one in a container, too. What cannot be read counts as nothing, and is written anew.
+"""
+
+import orjson
+
+from cni_reaper_plugin import files
+from cni_reaper_plugin.operator import bundle, replacement
+
+NAME = "entries.json"
+_LIMIT = 1 << 24
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_reaper_plugin.operator.conflist import Json
+
+
+def read(bin_dir: str) -> "dict[str, Json]":
+    """Return the options of our entries whose executable is in a directory of plugins, by the absolute path of the conflist."""
+    try:
+        told = orjson.loads(files.read(_path(bin_dir), limit=_LIMIT))
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    if not isinstance(told, dict):
+        return {}
+    return {path: one for path, one in told.items() if path.startswith("/") and "\0" not in path and isinstance(one, dict)}
+
+
+def note(bin_dir: str, path: str, options: "Json | None") -> None:
+    """Note the options of the entry in a conflist, or with None that there is none any more. bundle.locked is held.
+
+    Nothing is written where it is noted already. Raises OSError.
+    """
+    known = read(bin_dir)
+    if known.get(path) == options:
+        return
+    known.pop(path, None)
+    if options is not None:
+        known[path] = options
+    if known:
+        replacement.create(_path(bin_dir), orjson.dumps(known, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    else:
+        replacement.remove(_path(bin_dir))
+
+
+def _path(bin_dir: str) -> str:
+    return "%s/%s" % (bundle.root_of(bin_dir), NAME)

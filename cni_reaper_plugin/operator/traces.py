@@ -1,0 +1,103 @@
+"""What there is of us on a node: conflists and drop-ins with our entry, what was set aside, directories with our executable."""
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from cni_reaper_plugin import files, options
+from cni_reaper_plugin.facts import Settings
+from cni_reaper_plugin.operator import bundle, conflist, converted, drop_in, register
+from cni_reaper_plugin.operator.conflist import OURS, Conflist, ConflistError
+from cni_reaper_plugin.operator.placement import settings_of
+from cni_reaper_plugin.operator.places import Place, places
+from cni_reaper_plugin.operator.targets import Given
+
+RENAMED = (".conflist.cilium_bak",)  # a list that Cilium has set aside, and puts back when it goes (cni.exclusive)
+_LARGEST = 1 << 28  # bytes; nobody writes such a conflist
+
+
+@dataclass
+class Found:
+    """What there is of us. lists: conflists with our entry; drop_ins: (file, its list); aside: files that were converted;
+    copies: multus' own files that have us in their copy; unread: files that may have us, and why they cannot be read; settings:
+    of our entries, with the network's name."""
+
+    lists: list[str] = field(default_factory=list)
+    drop_ins: list[tuple[str, Conflist]] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
+    copies: list[str] = field(default_factory=list)
+    unread: dict[str, ConflistError] = field(default_factory=dict)
+    settings: list[tuple[str, Settings]] = field(default_factory=list)
+
+    @property
+    def paths(self) -> list[str]:
+        """The files that have us, but for multus' copies."""
+        return [*self.lists, *(path for path, _ in self.drop_ins)]
+
+
+def all_places(given: Given) -> list[Place]:
+    """Return every place, those of no runtime of pods among them: our entry may be in any."""
+    directories = [*given.conf_dirs, *dict.fromkeys(os.path.dirname(os.path.abspath(path)) for path in given.files)]
+    found = places(directories, given.bin_dirs)[0]
+    if directories:
+        return found
+    known = {place.conf_dir for place in found}
+    noted = {os.path.dirname(path): bin_dir for bin_dir in bin_dirs(found) for path in register.read(bin_dir)}
+    return found + [Place(conf_dir, [[bin_dir]]) for conf_dir, bin_dir in noted.items() if conf_dir not in known]
+
+
+def look(given: Given) -> Found:
+    """Look for all of it, in the places given or else in all that this node has."""
+    found = Found()
+    for place in all_places(given):
+        entries = conflist.found([place.conf_dir])
+        if given.files:
+            entries = [(path, one) for path, one in entries if path in given.files]
+        for path, one in entries:
+            if isinstance(one, ConflistError):
+                if _may_have_us(path):
+                    found.unread[path] = one
+                continue
+            if one.is_multus:
+                found.copies += [path for copy in conflist.delegates(one) if copy.ours]
+            elif one.ours:
+                found.lists.append(path)
+            found.drop_ins += [(path, one) for path in ([] if one.single else drop_in.files_of(one))]
+        found.settings += settings_of(entries)
+        if not given.files:
+            found.lists += [path for path in conflist.files_of(place.conf_dir, RENAMED) if _may_have_us(path)]
+        found.aside += conflist.files_of(place.conf_dir, (converted.BEFORE,)) if not given.files else []
+    for path, _ in found.drop_ins:
+        with suppress(ConflistError):
+            found.settings.append((path, options.read(conflist.of_drop_in(path), os.path.basename(os.path.dirname(path)))[0]))
+    return found
+
+
+def _may_have_us(path: str) -> bool:
+    """Tell whether our entry may be in a file that is no conflist to us; a runtime may well load it."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode) and b'"%s"' % OURS.encode() in files.read(path, limit=_LARGEST)
+    except OSError as e:
+        return e.errno not in (*files.GONE_ERRNOS, errno.ELOOP)
+
+
+def anywhere(given: Given) -> list[str]:
+    """Return the files of the node's directories, and of those given, that have us or may have us."""
+    everywhere = [place for one in (Given([], [], []), Given([], given.bin_dirs, []), given) for place in all_places(one)]
+    directories = list(dict.fromkeys(place.conf_dir for place in everywhere))
+    found = look(Given(directories, [], []))
+    return [*found.paths, *found.copies, *found.unread]
+
+
+def bin_dirs(of: list[Place]) -> list[str]:
+    """Return where the runtimes of these places look for plugins, each once."""
+    return list(dict.fromkeys(one for place in of for one in place.all_bin_dirs))
+
+
+def with_us(given: Given) -> list[str]:
+    """Return the directories of plugins that have our executable, or what belongs to it."""
+    return [
+        one for one in bin_dirs(all_places(given)) if os.path.lexists(bundle.link_of(one)) or os.path.isdir(bundle.root_of(one))
+    ]

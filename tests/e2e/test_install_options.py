@@ -1,0 +1,161 @@
+"""The options of our entry: given once, or written by hand, they outlive the platform's rewrites."""
+
+import json
+import signal
+
+import pytest
+
+from tests.e2e.test_install import (
+    FILE,
+    OURS,
+    bare,
+    has_us,
+    install,
+    plugins,
+    start_watch,
+    tree,
+    uninstall,
+    until,
+    write,
+)
+from tests.node import BIN, NET_D, Conf, Node, bridge, host_local
+
+__all__ = ["bare"]  # a fixture
+
+MEMORY = f"{BIN}/.cni-reaper/entries.json"
+DRY: Conf = {"dryRun": True, "logFile": "/var/log/x.log"}
+PLATFORM = [bridge(host_local("10.66.0.0/29")), {"type": "tuning"}]
+
+
+def test_a_dry_run_stays_one(bare: Node) -> None:
+    """Put in with `dryRun`, taken out by a rewrite, put back without options, as the units do: it frees nothing still."""
+    install(bare, "--options", json.dumps(DRY)).check()
+    for _ in range(2):
+        write(bare, PLATFORM)
+        install(bare).check()
+        assert plugins(bare)[0] == {**OURS, **DRY}
+    write(bare, PLATFORM)
+    install(bare, "--settle").check()
+    assert plugins(bare)[0] == {**OURS, **DRY}
+
+
+def test_what_a_person_wrote_into_the_entry_stays(bare: Node) -> None:
+    """By hand, and a later version's option or a wrong value among it: it comes back as it was."""
+    by_hand = {**OURS, "ofALaterVersion": {"x": [1, None]}, "budgetMs": "wrong", "dryRun": True}
+    write(bare, [by_hand, *PLATFORM])
+    install(bare).check()
+    write(bare, PLATFORM)
+    install(bare).check()
+    assert plugins(bare)[0] == by_hand
+    write(bare, [OURS, *PLATFORM])
+    install(bare).check()
+    write(bare, PLATFORM)
+    install(bare).check()
+    assert plugins(bare)[0] == OURS
+
+
+def test_a_watcher_remembers_as_well(bare: Node) -> None:
+    """It sees what a person writes while it looks on."""
+    watcher = start_watch(bare)
+    assert until(lambda: has_us(bare))
+    write(bare, [{**OURS, **DRY}, *PLATFORM])
+    assert until(lambda: "dryRun" in bare.read(MEMORY))
+    write(bare, PLATFORM)
+    assert until(lambda: has_us(bare))
+    assert plugins(bare)[0] == {**OURS, **DRY}
+    assert bare.stop(watcher, signal.SIGTERM) == 0
+
+
+def test_the_store_is_the_siblings_of_now(bare: Node) -> None:
+    """A dataDir that was taken over is not remembered; one that a person gave is."""
+    elsewhere = [bridge(host_local("10.66.0.0/29", dataDir="/var/lib/elsewhere"))]
+    write(bare, elsewhere)
+    install(bare, "--options", '{"dryRun": true}').check()
+    assert plugins(bare)[0] == {**OURS, "dataDir": "/var/lib/elsewhere", "dryRun": True}
+    write(bare, PLATFORM)
+    install(bare).check()
+    assert plugins(bare)[0] == {**OURS, "dryRun": True}
+    install(bare, "--options", '{"dataDir": "/var/lib/mine"}').check()
+    write(bare, PLATFORM)
+    install(bare).check()
+    assert plugins(bare)[0] == {**OURS, "dataDir": "/var/lib/mine"}
+
+
+def test_each_conflist_has_its_own(bare: Node) -> None:
+    """Two networks, one directory of plugins."""
+    other = f"{NET_D}/20-other.conflist"
+    write(bare, PLATFORM, other, name="other")
+    install(bare, "--options", json.dumps(DRY)).check()
+    install(bare, "--conflist", other, "--options", '{"logLevel": "debug"}').check()
+    for path in (FILE, other):
+        write(bare, PLATFORM, path, name="other" if path == other else "net")
+        install(bare, "--conflist", path).check()
+    assert plugins(bare)[0] == {**OURS, **DRY}
+    assert plugins(bare, other)[0] == {**OURS, "logLevel": "debug"}
+
+
+def test_converted_and_dropped_in(bare: Node) -> None:
+    """A .conf that is converted anew, and the drop-in file, keep them, too."""
+    single = f"{NET_D}/05-one.conf"
+    text = json.dumps({"cniVersion": "1.0.0", "name": "one", **bridge(host_local("10.66.0.0/29"))})
+    bare.write(single, text)
+    install(bare, "--convert", "--options", json.dumps(DRY)).check()
+    bare.write(single, text)
+    install(bare, "--convert").check()
+    assert plugins(bare, f"{NET_D}/05-one.conflist")[0] == {**OURS, **DRY}
+    uninstall(bare).check()
+    bare.path(single).unlink()
+    install(bare, "--drop-in", "--options", json.dumps(DRY)).check()
+    drop_in = f"{NET_D}/net/50-cni-reaper.conf"
+    install(bare, "--drop-in").check()
+    assert json.loads(bare.read(drop_in)) == {**OURS, **DRY}
+    install(bare, "--drop-in", "--options", "{}").check()
+    assert json.loads(bare.read(drop_in)) == OURS
+
+
+def test_forgetting(bare: Node) -> None:
+    """`{}` forgets the options, and uninstall all of it, also where the executable stays."""
+    install(bare, "--options", json.dumps(DRY)).check()
+    assert json.loads(bare.read(MEMORY)) == {FILE: DRY}
+    assert bare.path(MEMORY).stat().st_mode & 0o777 == 0o600
+    install(bare, "--options", "{}").check()
+    assert json.loads(bare.read(MEMORY)) == {FILE: {}}
+    install(bare, "--options", json.dumps(DRY)).check()
+    bare.cnitool("add", "net", bare.pod()).check()  # so the executable stays
+    uninstall(bare).check()
+    assert not bare.path(MEMORY).exists()
+    install(bare).check()
+    assert plugins(bare)[0] == OURS
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"/etc/cni/net.d/10-net.conflist": 7}', "\0" * 40])
+def test_a_damaged_memory_stops_nothing(bare: Node, content: str) -> None:
+    """It counts as none, and is written anew."""
+    install(bare).check()
+    bare.write(MEMORY, content)
+    write(bare, PLATFORM)
+    install(bare).check()
+    assert plugins(bare)[0] == OURS
+    install(bare, "--options", json.dumps(DRY)).check()
+    write(bare, PLATFORM)
+    install(bare).check()
+    assert plugins(bare)[0] == {**OURS, **DRY}
+
+
+def test_it_goes_with_the_rest(bare: Node) -> None:
+    """Uninstall leaves nothing of it."""
+    before = tree(bare, BIN)
+    install(bare, "--options", json.dumps(DRY)).check()
+    uninstall(bare).check()
+    assert tree(bare, BIN) == before
+
+
+def test_uninstall_knows_where_it_was_put(bare: Node) -> None:
+    """Into a directory that no runtime's configuration names, and nobody names to uninstall, as in the package's prerm."""
+    elsewhere = "/srv/net.d/10-net.conflist"
+    original = write(bare, PLATFORM, elsewhere)
+    install(bare, "--conf-dir", "/srv/net.d").check()
+    assert plugins(bare, elsewhere)[0] == OURS
+    uninstall(bare).check()
+    assert bare.path(elsewhere).read_bytes() == original
+    assert not bare.path(f"{BIN}/cni-reaper").is_symlink()
