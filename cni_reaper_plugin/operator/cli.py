@@ -4,6 +4,7 @@ import argparse
 import posix
 import posixpath
 import sys
+from contextlib import suppress
 
 import orjson
 
@@ -28,6 +29,11 @@ def run(arguments: list[str]) -> int:
         return COMMANDS[given.command](given)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except OSError as e:
+        with suppress(OSError):  # nobody may be left to read it
+            sys.stderr.write("cni-reaper %s: %s%s\n" % (given.command, "%s: " % e.filename if e.filename else "", e.strerror or e))
+            sys.stderr.flush()
+        return 1
 
 
 def _open_what_is_closed() -> None:

@@ -10,7 +10,19 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from cni_reaper_plugin.operator import advice, bundle, conflist, converted, drop_in, entry, register, replacement, targets
+from cni_reaper_plugin import __version__, options
+from cni_reaper_plugin.operator import (
+    advice,
+    bundle,
+    conflist,
+    converted,
+    drop_in,
+    entry,
+    placing,
+    register,
+    replacement,
+    targets,
+)
 from cni_reaper_plugin.operator.conflist import ConflistError
 from cni_reaper_plugin.operator.entry import OptionsError
 from cni_reaper_plugin.operator.targets import Given, Target, Targets
@@ -64,7 +76,17 @@ def run(given: Given, wanted: Wanted, dry_run: bool) -> int:
         done = outcome.done
         outcome = apply(given, wanted)
         outcome.done = done + outcome.done
+    outcome.notes += _unknown(wanted)
     return tell(outcome)
+
+
+def _unknown(wanted: Wanted) -> list[str]:
+    """Return a sentence about options that this version does not know; a later one may."""
+    known = ("type", *options.KEYS.values())
+    unknown = [key for key in wanted.options or {} if key not in known]
+    return (
+        ["%s: no option of version %s, so it is written and does nothing." % (", ".join(unknown), __version__)] if unknown else []
+    )
 
 
 def tell(outcome: Outcome) -> int:
@@ -92,11 +114,14 @@ def apply(given: Given, wanted: Wanted, renew: bool = True) -> Outcome:
     for problem in wished.problems:
         outcome.problems.append(problem)
         outcome.fresh |= _is_fresh(problem.partition(": ")[0])
-    with ExitStack() as held:
-        placed = [one for one in sorted(targets.bin_dirs(given, wished)) if _place_bundle(one, renew, wished, held, outcome)]
-        for target in wished.found:
-            if set(target.bin_dirs) <= set(placed):
-                _put_into(target, [one for one in target.all_bin_dirs if one in placed], wanted, outcome)
+    try:
+        with ExitStack() as held:
+            placed = [one for one in sorted(targets.bin_dirs(given, wished)) if _place_bundle(one, renew, wished, held, outcome)]
+            for target in wished.found:
+                if set(target.bin_dirs) <= set(placed):
+                    _put_into(target, [one for one in target.all_bin_dirs if one in placed], wanted, outcome)
+    except OSError as e:  # of a lock that could not be removed
+        outcome.problems.append(bundle.told(e, ""))
     return outcome
 
 
@@ -108,9 +133,9 @@ def _place_bundle(bin_dir: str, renew: bool, wished: Targets, held: ExitStack, o
     try:
         held.enter_context(bundle.locked(bin_dir))
         if not renew and bundle.is_there(bin_dir):
-            bundle.tidy(bin_dir)
+            placing.tidy(bin_dir)
             return True
-        directory, changed = bundle.place(bundle.home(), bin_dir)
+        directory, changed = placing.place(bundle.home(), bin_dir)
     except bundle.TROUBLE as e:
         is_needed = not wished.found or any(bin_dir in target.bin_dirs for target in wished.found)
         (outcome.problems if is_needed else outcome.notes).append(bundle.told(e, bin_dir))
@@ -211,8 +236,11 @@ def _show(given: Given, wanted: Wanted) -> int:
     wished = targets.find(given) if wanted.conflists else targets.Targets()
     outcome = Outcome(problems=wished.problems, waiting=wished.waiting)
     for bin_dir in targets.bin_dirs(given, wished):
-        if not bundle.is_placed(bin_dir):
-            outcome.done.append("would put the bundle into %s, and link %s to it" % (bin_dir, bundle.link_of(bin_dir)))
+        try:
+            if not bundle.is_placed(bin_dir):
+                outcome.done.append("would put the bundle into %s, and link %s to it" % (bin_dir, bundle.link_of(bin_dir)))
+        except bundle.TROUBLE as e:
+            outcome.problems.append(bundle.told(e, bin_dir))
     for target in wished.found:
         try:
             for name, before, after in _changes(target, wanted):

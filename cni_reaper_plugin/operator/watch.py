@@ -1,33 +1,24 @@
 """`cni-reaper install --watch`: stays, and puts the entry back whenever a platform has rewritten the conflist.
 
-What is watched, by inotify: each directory of conflists, that of what a symlink in it leads to, each directory of plugins, and
-all their parents, so that one that is replaced or appears later is noticed. Watches are set before each look, so nothing comes
-in between. A look every 30 s besides catches what inotify does not tell.
+Watches are set before each look (changes), so nothing comes in between. A look every 30 s besides catches what inotify does not
+tell.
 """
 
-import errno
-import os
 import posix
-import select
 import signal
 import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
 
-from inotify_simple import INotify, flags  # type: ignore[import-untyped]  # has no types of its own
-
 from cni_reaper_plugin import files
-from cni_reaper_plugin.operator import bundle, conflist, drop_in, install, replacement, targets
-from cni_reaper_plugin.operator.conflist import OURS
+from cni_reaper_plugin.operator import install, targets
+from cni_reaper_plugin.operator.changes import Changes, directories
 from cni_reaper_plugin.operator.install import Wanted
-from cni_reaper_plugin.operator.places import RUNTIMES, places
 from cni_reaper_plugin.operator.targets import Given
 
 POLL_S = 30.0
 WITHOUT_INOTIFY_S = 1.0
-QUIET_S = 0.05  # a writer has finished when nothing has come for so long
-LONGEST_WRITE_S = 0.5
 PATIENCE_S = 2.0  # with a file that is half written, before it is complained of
 _AGAIN_S = 0.1
 REACTION_S = 1.0  # who takes our entry out sooner than that after we have put it in does so because we have
@@ -35,12 +26,10 @@ ROUNDS = 5  # so often, one after the other, is a fight
 LONGEST_PAUSE_S = 60.0
 SETTLED_S = 1.0
 LONGEST_SETTLING_S = 20.0  # with somebody who writes without end
-_CONTENT = flags.MOVE_SELF | flags.MODIFY | flags.CLOSE_WRITE | flags.MOVED_TO | flags.MOVED_FROM | flags.CREATE | flags.DELETE
-_NAMES = flags.MOVED_TO | flags.MOVED_FROM | flags.CREATE | flags.DELETE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 
 def run(given: Given, wanted: Wanted, at_end: "Callable[[], int] | None" = None) -> int:
@@ -49,12 +38,12 @@ def run(given: Given, wanted: Wanted, at_end: "Callable[[], int] | None" = None)
     1 when what is mounted on a directory was replaced: in a container nothing but a new start shows what is there now.
     """
     with _Ended() as ended:
-        say("watching %s" % ", ".join(_directories(given)))
+        say("watching %s" % ", ".join(directories(given)))
         look, mounted = _Look(given, wanted), _mounted()
         while not ended.now:
-            with _Events(given) as events:
+            with Changes(given) as events:
                 now = _mounted()
-                for directory in (*_directories(given), *given.bin_dirs):
+                for directory in (*directories(given), *given.bin_dirs):
                     if now.get(directory) != mounted.get(directory):
                         say(
                             "%s: what was mounted here has been moved or removed: ending, to be started anew with what is"
@@ -75,7 +64,7 @@ def settle(given: Given, wanted: Wanted) -> int:
     end = time.monotonic() + LONGEST_SETTLING_S
     with _Ended() as ended:
         while True:
-            with _Events(given) as events:
+            with Changes(given) as events:
                 code = install.run(given, wanted, dry_run=False) if _is_set_up(given) else 0
                 if not events.wait(SETTLED_S, ended.fd) or time.monotonic() > end:
                     return code
@@ -210,111 +199,7 @@ class _Fight:
         return min(LONGEST_PAUSE_S, 2.0 ** (self._rounds - ROUNDS)) if self._rounds >= ROUNDS else 0.0
 
 
-class _Events:
-    """The changes from now on in what a look reads; a context manager. are_told: False where the kernel has no inotify left."""
-
-    def __init__(self, given: Given) -> None:
-        self._matter: dict[int, list[Callable[[str], bool]]] = {}  # by watch: does a name matter?
-        self.are_told = False
-        self._inotify: INotify | None = None
-        try:
-            self._inotify = INotify(nonblocking=True)
-        except OSError:
-            return
-        self.are_told = True
-        for directory, mask, matters in _watched(given):
-            try:
-                watch = self._inotify.add_watch(directory, mask | flags.ONLYDIR | flags.MASK_ADD)
-            except OSError as e:
-                self.are_told &= e.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP)
-                continue
-            self._matter.setdefault(watch, []).append(matters)
-
-    def __enter__(self) -> "_Events":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._inotify:
-            self._inotify.close()
-
-    def wait(self, longest_s: float, ended: int) -> bool:
-        """Wait for a change and until its writer has finished, for a time, or until a descriptor can be read.
-
-        Returns whether something has changed, and `ended` cannot be read.
-        """
-        poll = select.poll()
-        poll.register(ended, select.POLLIN)
-        if self._inotify:
-            poll.register(self._inotify.fileno(), select.POLLIN)
-        end, is_changed = time.monotonic() + longest_s, False
-        while True:
-            left_s = min(QUIET_S, end - time.monotonic()) if is_changed else end - time.monotonic()
-            ready = [fd for fd, _ in poll.poll(max(0.0, left_s) * 1000)] if left_s > 0 else []
-            if not ready or ended in ready:
-                return is_changed and not ready
-            if self._is_about_us() and not is_changed:
-                end, is_changed = time.monotonic() + LONGEST_WRITE_S, True
-
-    def _is_about_us(self) -> bool:
-        """Read what has come, and tell whether any of it can have changed what a look finds."""
-        for event in self._inotify.read(timeout=0) if self._inotify else ():
-            if event.mask & flags.Q_OVERFLOW or any(matters(event.name) for matters in self._matter.get(event.wd, ())):
-                return True
-        return False
-
-
-def _watched(given: Given) -> "Iterator[tuple[str, int, Callable[[str], bool]]]":
-    """Yield (directory, events, does a name in it matter?) of what a look depends on, parents included."""
-    for directory in _directories(given):
-        yield directory, _CONTENT, _is_configuration
-        yield from _parents(directory)
-        for path in conflist.files_of(directory):
-            if os.path.islink(path):
-                yield os.path.dirname(os.path.realpath(path)), _CONTENT, _is_not_ours
-    wished = targets.find(given)
-    names = {OURS, bundle.VERSIONS, *(kind for kinds in wished.refused.values() for kind in kinds)}
-    for target in wished.found:
-        names.update(targets.others(target.path))
-        yield from _drop_ins(target.path)
-    candidates = (one for place in places(given.conf_dirs, given.bin_dirs)[0] for one in place.all_bin_dirs)
-    for directory in dict.fromkeys([*wished.bin_dirs, *wished.refused, *candidates]):
-        yield directory, _NAMES, names.__contains__
-        yield from _parents(directory)
-
-
-def _drop_ins(path: str) -> "Iterator[tuple[str, int, Callable[[str], bool]]]":
-    with suppress(conflist.ConflistError):
-        directory = drop_in.directory_of(conflist.load(path))
-        yield directory, _NAMES, _is_configuration
-        yield os.path.dirname(directory), _NAMES, os.path.basename(directory).__eq__
-
-
-def _is_configuration(name: str) -> bool:
-    """Tell whether a runtime reads a file of that name; "" is the directory itself."""
-    return not name or name.endswith(conflist.EXTENSIONS)
-
-
-def _is_not_ours(name: str) -> bool:
-    return not name.endswith(replacement.TEMPORARY_END)
-
-
-def _parents(directory: str) -> "Iterator[tuple[str, int, Callable[[str], bool]]]":
-    while directory != "/":
-        parent, name = os.path.split(directory)
-        yield parent, _NAMES, name.__eq__
-        directory = parent
-
-
 def _mounted() -> dict[str, str]:
     """Return the directory that is mounted, by mount point. proc(5), mountinfo: one that was unlinked is marked as such."""
     lines = files.read("/proc/self/mountinfo").decode("utf-8", "surrogateescape").splitlines()
     return {fields[4]: " ".join(fields[2:4]) for fields in (line.split(" ") for line in lines)}
-
-
-def _directories(given: Given) -> list[str]:
-    """Return the directories of conflists, those that are not there yet among them."""
-    if given.files:
-        return list(dict.fromkeys(os.path.dirname(os.path.abspath(path)) for path in given.files))
-    if given.conf_dirs:
-        return given.conf_dirs
-    return list(dict.fromkeys([*(runtime.conf_dir for runtime in RUNTIMES), *(place.conf_dir for place in places([], [])[0])]))

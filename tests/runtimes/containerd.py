@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import signal
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ class Containerd:
 @contextlib.contextmanager
 def own_cgroups(node: Node) -> Iterator[None]:
     """Have a node's processes in cgroups of their own, which are removed in the end, when they have ended."""
-    name = f"cni-reaper-{node.number}"
+    name = f"cni-reaper-{uuid.uuid4().hex}"  # numbers come again, and a node that was killed leaves its own behind
     node.own_cgroups(name)
     try:
         yield

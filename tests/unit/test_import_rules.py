@@ -53,7 +53,7 @@ COLD = (
     "rtnetlink",
 )
 MAY_UNLINK = {"store", "evidence.records", "files"}
-INSTALLERS = {"operator.bundle", "operator.drop_in", "operator.leftovers", "operator.replacement"}
+INSTALLERS = {"operator.bundle", "operator.placing", "operator.drop_in", "operator.leftovers", "operator.replacement"}
 """What a person's install and uninstall write and remove: the bundle, conflists, what is left of ours. No runtime calls them."""
 
 
@@ -258,7 +258,7 @@ def test_who_can_rename_a_file() -> None:
     renaming = ("rename", "replace", "renames", "link", "symlink")
     assert {module for module, tree in TREES.items() for node in ast.walk(tree) if of_system(node, renaming)} == {
         "files",
-        "operator.bundle",
+        "operator.placing",
         "operator.replacement",
     }
 
@@ -279,7 +279,7 @@ def test_nothing_starts_a_program_or_opens_a_network() -> None:
     """The plugin runs no program, and an installer only the copy that it has made; sockets are syslog's and rtnetlink's."""
     foreign = {(one.target, one.module) for one in IMPORTS if one.foreign}
     assert {module for name, module in foreign if name in ("multiprocessing", "asyncio", "urllib", "http")} == set()
-    assert {module for name, module in foreign if name == "subprocess"} == {"operator.bundle"}
+    assert {module for name, module in foreign if name == "subprocess"} == {"operator.placing"}
     assert {module for name, module in foreign if name == "os" and not module.startswith("operator.")} == set()
     assert {module for name, module in foreign if "socket" in name} == {"events", "evidence.addresses", "rtnetlink"}
 
