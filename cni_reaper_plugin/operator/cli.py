@@ -31,7 +31,8 @@ def run(arguments: list[str]) -> int:
         return INTERRUPTED
     except OSError as e:
         with suppress(OSError):  # nobody may be left to read it
-            sys.stderr.write("cni-reaper %s: %s%s\n" % (given.command, "%s: " % e.filename if e.filename else "", e.strerror or e))
+            where = "%s: " % e.filename if e.filename else ""
+            sys.stderr.write("cni-reaper %s: %s%s\n" % (given.command, where, e.strerror or e))
             sys.stderr.flush()
         return 1
 
