@@ -59,21 +59,23 @@ def _doctor(given: argparse.Namespace) -> int:
 
 
 def _install(given: argparse.Namespace) -> int:
-    from cni_reaper_plugin.operator import install
+    from cni_reaper_plugin.operator import install, preview
 
     where, wanted = _places(given), install.Wanted(given.options, given.convert, given.drop_in, not given.no_conflist)
     if given.cleanup and not given.watch:
         sys.stderr.write("cni-reaper install: --cleanup goes with --watch\n")
         return 2
-    if given.watch and not given.dry_run:
+    if given.dry_run:
+        return preview.run(where, wanted)
+    if given.watch:
         from cni_reaper_plugin.operator import uninstall, watch
 
         return watch.run(where, wanted, (lambda: uninstall.run(where, purge=False, dry_run=False)) if given.cleanup else None)
-    if given.settle and not given.dry_run:
+    if given.settle:
         from cni_reaper_plugin.operator import watch
 
         return watch.settle(where, wanted)
-    return install.run(where, wanted, given.dry_run)
+    return install.run(where, wanted)
 
 
 def _uninstall(given: argparse.Namespace) -> int:

@@ -32,7 +32,7 @@ def path_of(one: Conflist) -> str:
     return "%s/%s" % (directory_of(one), NAME)
 
 
-def text_of(one: Conflist, given: "Json | None") -> bytes:
+def text_of(one: Conflist, given: "Json | None", had: "Json | None" = None) -> bytes:
     """Return what is to be in our file; one that is there stays as it is without options. Raises ConflistError, OptionsError."""
     if one.single:
         raise entry.SingleError(entry.single(one.path))
@@ -45,12 +45,12 @@ def text_of(one: Conflist, given: "Json | None") -> bytes:
         raise ConflistError("our entry is in %s already, and would be there twice: remove that first." % ", ".join(others))
     if given is None and path_of(one) in files_of(one):
         return conflist.read(path_of(one))
-    return entry.rendered(one, given).encode() + b"\n"
+    return entry.rendered(one, given, had).encode() + b"\n"
 
 
-def put(one: Conflist, given: "Json | None") -> bool:
-    """Write our file; False when it is there. Raises ConflistError, OptionsError, OSError."""
-    path, text = path_of(one), text_of(one, given)
+def put(one: Conflist, text: bytes) -> bool:
+    """Write our file; False when it is there. Raises OSError."""
+    path = path_of(one)
     with suppress(FileExistsError):
         os.mkdir(os.path.dirname(path), 0o755)
     if not replacement.create(path, text):

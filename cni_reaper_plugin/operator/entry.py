@@ -74,11 +74,9 @@ def rendered(one: Conflist, given: "Json | None", had: "Json | None" = None) -> 
     return spaced(made)
 
 
-def options_of(one: Conflist) -> "Json | None":
-    """Return the options of our entry but for a dataDir that is its sibling's; None where there is no entry of ours."""
-    if not one.ours:
-        return None
-    own = {key: value for key, value in one.ours[0].items() if key != "type"}
+def options_of(one: Conflist, plugin: "Json") -> "Json":
+    """Return the options of an entry of ours for a list, but for a dataDir that is its sibling's."""
+    own = {key: value for key, value in plugin.items() if key != "type"}
     if own.get("dataDir") == _store(one):
         del own["dataDir"]
     return own

@@ -3,12 +3,13 @@
 In that order, and out in the other one: a conflist that names an executable which is not there stops every pod of the node.
 """
 
-import difflib
 import os
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+
+import orjson
 
 from cni_reaper_plugin import __version__, options
 from cni_reaper_plugin.operator import (
@@ -31,7 +32,7 @@ FRESH_S = 3.0  # a file that was written so lately may be half written
 _AGAIN_S = 0.05
 _NO_CONFLIST = "there is no conflist yet: let the network plugin of the cluster write it first, or wait for it with --watch."
 _NO_DIRECTORY = "there is no such directory: name one that is there, or wait for it with --watch."
-TROUBLE = (ConflistError, OptionsError, OSError)
+TROUBLE = (ConflistError, OptionsError, register.RegisterError, OSError)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,10 +66,8 @@ class Outcome:
     is_placed: bool = True
 
 
-def run(given: Given, wanted: Wanted, dry_run: bool) -> int:
+def run(given: Given, wanted: Wanted) -> int:
     """Install once, say what was done, and return the exit code: 0 done, 1 not everything."""
-    if dry_run:
-        return _show(given, wanted)
     end = time.monotonic() + FRESH_S
     outcome = apply(given, wanted)
     while outcome.problems and outcome.fresh and time.monotonic() < end:
@@ -164,29 +163,40 @@ def _put_into(target: Target, bin_dirs: list[str], wanted: Wanted, outcome: Outc
 def _put(path: str, bin_dirs: list[str], wanted: Wanted) -> str:
     """Put our entry into a conflist, and return a sentence about it, "" when it is there. Raises TROUBLE."""
     if wanted.drop_in:
-        one = conflist.load(path)
-        if not drop_in.put(one, wanted.options):
-            return ""
-        return "%s: written; %s" % (drop_in.path_of(one), drop_in.COSTS)
-    _refuse_twice(path)
-    place, had = _place_of(path, wanted), _had(path, bin_dirs, wanted)
+        return _drop_in(conflist.load(path), bin_dirs, wanted)
+    refuse_twice(path)
+    place = place_of(path, wanted)
+    had = register.options_of(place, bin_dirs)
     if place != path:
+        _note(place, converted.text_of(path, wanted.options, had), bin_dirs)
         converted.convert(path, wanted.options, had)
-        said = "%s: made of %s, which is set aside as %s%s; `cni-reaper uninstall` puts it back" % (
+        return "%s: made of %s, which is set aside as %s%s; `cni-reaper uninstall` puts it back" % (
             place,
             path,
             os.path.basename(path),
             converted.BEFORE,
         )
-    else:
-        before, after = replacement.edit(path, lambda raw: entry.put(path, raw, wanted.options, had))
-        said = "" if before == after else "%s: our entry is in it" % path
-    for bin_dir in bin_dirs:
-        register.note(bin_dir, place, entry.options_of(conflist.load(place)))
-    return said
+    before, after = replacement.edit(path, lambda raw: _note(path, entry.put(path, raw, wanted.options, had), bin_dirs))
+    return "" if before == after else "%s: our entry is in it" % path
 
 
-def _refuse_twice(path: str) -> None:
+def _note(path: str, made: bytes, bin_dirs: list[str]) -> bytes:
+    """Note our entry in a text before that becomes a conflist, and return the text: what is not noted is not put anywhere, since
+    a dry run would be forgotten, and uninstall would not find it. Raises register.RegisterError."""
+    one = conflist.of_bytes(path, made)
+    register.note(path, entry.options_of(one, one.ours[0]), bin_dirs)
+    return made
+
+
+def _drop_in(one: conflist.Conflist, bin_dirs: list[str], wanted: Wanted) -> str:
+    """Put our drop-in beside a list, and return a sentence about it, "" when it is there. Raises TROUBLE."""
+    place = drop_in.path_of(one)
+    text = drop_in.text_of(one, wanted.options, register.options_of(place, bin_dirs))
+    register.note(place, entry.options_of(one, orjson.loads(text)), bin_dirs)
+    return "%s: written; %s" % (place, drop_in.COSTS) if drop_in.put(one, text) else ""
+
+
+def refuse_twice(path: str) -> None:
     """See that no drop-in has us already where the list does not. Raises ConflistError."""
     try:
         one = conflist.load(path)
@@ -197,15 +207,9 @@ def _refuse_twice(path: str) -> None:
         raise ConflistError("our entry is in %s already, and would be there twice: uninstall it first." % ", ".join(others))
 
 
-def _place_of(path: str, wanted: Wanted) -> str:
+def place_of(path: str, wanted: Wanted) -> str:
     """Return the list that our entry is in then: the conflist itself, or what is made of it."""
     return converted.target_of(path) if wanted.convert and path.endswith(".conf") else path
-
-
-def _had(path: str, bin_dirs: list[str], wanted: Wanted) -> "Json | None":
-    """Return the options that our entry had when it was last seen there, None when it never was."""
-    place = _place_of(path, wanted)
-    return next((noted[place] for noted in map(register.read, bin_dirs) if place in noted), None)
 
 
 def problem_of(path: str, error: Exception) -> str:
@@ -229,44 +233,3 @@ def _is_fresh(path: str) -> bool:
         return time.time() - os.stat(path).st_mtime < FRESH_S
     except OSError:
         return False
-
-
-def _show(given: Given, wanted: Wanted) -> int:
-    """Print what would be done, the conflists' part of it as a diff, and return the exit code."""
-    wished = targets.find(given) if wanted.conflists else targets.Targets()
-    outcome = Outcome(problems=wished.problems, waiting=wished.waiting)
-    for bin_dir in targets.bin_dirs(given, wished):
-        try:
-            if not bundle.is_placed(bin_dir):
-                outcome.done.append("would put the bundle into %s, and link %s to it" % (bin_dir, bundle.link_of(bin_dir)))
-        except bundle.TROUBLE as e:
-            outcome.problems.append(bundle.told(e, bin_dir))
-    for target in wished.found:
-        try:
-            for name, before, after in _changes(target, wanted):
-                outcome.done += difference(name, before, after)
-        except TROUBLE as e:
-            outcome.problems.append(problem_of(target.path, e))
-    return tell(outcome)
-
-
-def _changes(target: Target, wanted: Wanted) -> "list[tuple[str, bytes, bytes]]":
-    """Return (file, content now, content then) of each file that would be written for a conflist. Raises TROUBLE."""
-    path = target.path
-    if wanted.drop_in:
-        one = conflist.load(path)
-        now = b""
-        with suppress(OSError, ConflistError):
-            now = conflist.read(drop_in.path_of(one))
-        return [(drop_in.path_of(one), now, drop_in.text_of(one, wanted.options))]
-    _refuse_twice(path)
-    raw, place, had = conflist.read(path), _place_of(path, wanted), _had(path, target.all_bin_dirs, wanted)
-    if place != path:
-        return [(path, raw, b""), (place, b"", converted.text_of(path, wanted.options, had))]
-    return [(path, raw, entry.put(path, raw, wanted.options, had))]
-
-
-def difference(path: str, before: bytes, after: bytes) -> list[str]:
-    """Return a unified diff of a file's content now and then, [] when they are equal."""
-    now, then = (text.decode("utf-8", "backslashreplace").splitlines() for text in (before, after))
-    return list(difflib.unified_diff(now, then, path, path, lineterm=""))

@@ -8,7 +8,7 @@ the one in a container, too. What cannot be read counts as nothing, and is writt
 import orjson
 
 from cni_reaper_plugin import files
-from cni_reaper_plugin.operator import bundle, replacement
+from cni_reaper_plugin.operator import advice, bundle, replacement
 
 NAME = "entries.json"
 _LIMIT = 1 << 24
@@ -16,6 +16,10 @@ _LIMIT = 1 << 24
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_reaper_plugin.operator.conflist import Json
+
+
+class RegisterError(Exception):
+    """It cannot be written; one sentence that says what to do."""
 
 
 def read(bin_dir: str) -> "dict[str, Json]":
@@ -29,17 +33,32 @@ def read(bin_dir: str) -> "dict[str, Json]":
     return {path: one for path, one in told.items() if path.startswith("/") and "\0" not in path and isinstance(one, dict)}
 
 
-def note(bin_dir: str, path: str, options: "Json | None") -> None:
-    """Note the options of the entry in a conflist, or with None that there is none any more. bundle.locked is held.
+def options_of(path: str, bin_dirs: list[str]) -> "Json | None":
+    """Return the options that our entry had when it was last put there, None when it never was."""
+    return next((noted[path] for noted in map(read, bin_dirs) if path in noted), None)
 
-    Nothing is written where it is noted already. Raises OSError.
+
+def note(path: str, options: "Json | None", bin_dirs: list[str]) -> None:
+    """Note the options of the entry in a conflist or a drop-in, or with None that there is none any more.
+
+    bundle.locked is held of each of these directories of plugins. Nothing is written where it is noted already. Raises
+    RegisterError.
     """
-    known = read(bin_dir)
-    if known.get(path) == options:
-        return
-    known.pop(path, None)
-    if options is not None:
-        known[path] = options
+    for bin_dir in bin_dirs:
+        known = read(bin_dir)
+        if known.get(path) == options:
+            continue
+        known.pop(path, None)
+        if options is not None:
+            known[path] = options
+        try:
+            _write(bin_dir, known)
+        except OSError as e:
+            what = "our entry in it cannot be noted in %s (%s): %s." % (_path(bin_dir), e.strerror, advice.on(e))
+            raise RegisterError(what) from None
+
+
+def _write(bin_dir: str, known: "dict[str, Json]") -> None:
     if known:
         replacement.create(_path(bin_dir), orjson.dumps(known, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     else:

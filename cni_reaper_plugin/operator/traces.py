@@ -44,8 +44,14 @@ def all_places(given: Given) -> list[Place]:
     if directories:
         return found
     known = {place.conf_dir for place in found}
-    noted = {os.path.dirname(path): bin_dir for bin_dir in bin_dirs(found) for path in register.read(bin_dir)}
+    noted = {_conf_dir(path): bin_dir for bin_dir in bin_dirs(found) for path in register.read(bin_dir)}
     return found + [Place(conf_dir, [[bin_dir]]) for conf_dir, bin_dir in noted.items() if conf_dir not in known]
+
+
+def _conf_dir(path: str) -> str:
+    """Return the directory of conflists that a path which is noted belongs to."""
+    directory = os.path.dirname(path)
+    return os.path.dirname(directory) if os.path.basename(path) == drop_in.NAME else directory
 
 
 def look(given: Given) -> Found:

@@ -18,6 +18,7 @@ from cni_reaper_plugin.operator import (
     entry,
     install,
     leftovers,
+    preview,
     register,
     replacement,
     traces,
@@ -52,7 +53,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TROUBLE = (ConflistError, TextError, OSError)
+TROUBLE = (ConflistError, TextError, register.RegisterError, OSError)
 
 
 def run(given: Given, purge: bool, dry_run: bool) -> int:
@@ -100,7 +101,7 @@ def _take_out(found: Found, given: Given, outcome: Outcome) -> None:
     acts: list[tuple[str, Callable[[], str]]] = []
     acts += [(path, partial(_revert, path)) for path in found.aside]
     acts += [(path, partial(_take, path, given)) for path in found.lists]
-    acts += [(path, partial(_drop_out, path, one)) for path, one in found.drop_ins]
+    acts += [(path, partial(_drop_out, path, one, given)) for path, one in found.drop_ins]
     for path, act in acts:
         try:
             done = act()
@@ -135,12 +136,12 @@ def _take(path: str, given: Given) -> str:
 
 
 def _forget(path: str, given: Given) -> None:
-    """Forget what options our entry had in a conflist. Raises OSError, ConflistError."""
+    """Forget what options our entry had in a conflist. Raises OSError, RegisterError, ConflistError."""
     for bin_dir in traces.bin_dirs(traces.all_places(given)):
         if path in register.read(bin_dir):
             try:
                 with bundle.locked(bin_dir):
-                    register.note(bin_dir, path, None)
+                    register.note(path, None, [bin_dir])
             except bundle.BundleError as e:
                 raise ConflistError(str(e)) from None
 
@@ -152,8 +153,9 @@ def _without_us(raw: bytes) -> bytes:
     return made
 
 
-def _drop_out(path: str, one: Conflist) -> str:
+def _drop_out(path: str, one: Conflist, given: Given) -> str:
     drop_in.remove(path, one)
+    _forget(path, given)
     return "%s: removed" % path
 
 
@@ -225,7 +227,7 @@ def _show(found: Found, given: Given, purge: bool, outcome: Outcome) -> int:
     for path in found.lists:
         try:
             raw = conflist.read(path)
-            outcome.done += install.difference(path, raw, _without_us(raw))
+            outcome.done += preview.difference(path, raw, _without_us(raw))
         except TROUBLE as e:
             outcome.problems.append(install.problem_of(path, e))
     outcome.done += ["would remove %s" % path for path, _ in found.drop_ins]

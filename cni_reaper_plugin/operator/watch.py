@@ -65,7 +65,7 @@ def settle(given: Given, wanted: Wanted) -> int:
     with _Ended() as ended:
         while True:
             with Changes(given) as events:
-                code = install.run(given, wanted, dry_run=False) if _is_set_up(given) else 0
+                code = install.run(given, wanted) if _is_set_up(given) else 0
                 if not events.wait(SETTLED_S, ended.fd) or time.monotonic() > end:
                     return code
 

@@ -109,6 +109,9 @@ def test_converted_and_dropped_in(bare: Node) -> None:
     drop_in = f"{NET_D}/net/50-cni-reaper.conf"
     install(bare, "--drop-in").check()
     assert json.loads(bare.read(drop_in)) == {**OURS, **DRY}
+    bare.path(drop_in).unlink()
+    install(bare, "--drop-in").check()
+    assert json.loads(bare.read(drop_in)) == {**OURS, **DRY}
     install(bare, "--drop-in", "--options", "{}").check()
     assert json.loads(bare.read(drop_in)) == OURS
 
@@ -142,6 +145,15 @@ def test_a_damaged_memory_stops_nothing(bare: Node, content: str) -> None:
     assert plugins(bare)[0] == {**OURS, **DRY}
 
 
+def test_what_cannot_be_noted_is_not_put_in(bare: Node) -> None:
+    """Else a dry run would not stay one. Here a directory lies in the place of the notes."""
+    before = write(bare, PLATFORM)
+    bare.path(f"{MEMORY}/x").mkdir(parents=True)
+    ran = install(bare, "--options", json.dumps(DRY))
+    assert (ran.rc, MEMORY in ran.text) == (1, True)
+    assert bare.path(FILE).read_bytes() == before
+
+
 def test_it_goes_with_the_rest(bare: Node) -> None:
     """Uninstall leaves nothing of it."""
     before = tree(bare, BIN)
@@ -158,4 +170,9 @@ def test_uninstall_knows_where_it_was_put(bare: Node) -> None:
     assert plugins(bare, elsewhere)[0] == OURS
     uninstall(bare).check()
     assert bare.path(elsewhere).read_bytes() == original
+    assert not bare.path(f"{BIN}/cni-reaper").is_symlink()
+    install(bare, "--conf-dir", "/srv/net.d", "--drop-in").check()
+    assert bare.path("/srv/net.d/net/50-cni-reaper.conf").exists()
+    uninstall(bare).check()
+    assert list(tree(bare, "/srv")) == ["net.d/10-net.conflist"]
     assert not bare.path(f"{BIN}/cni-reaper").is_symlink()
