@@ -89,10 +89,14 @@ def _may_have_us(path: str) -> bool:
         return e.errno not in (*files.GONE_ERRNOS, errno.ELOOP)
 
 
-def anywhere(given: Given) -> list[str]:
-    """Return the files of the node's directories, and of those given, that have us or may have us."""
+def conf_dirs(given: Given) -> list[str]:
+    """Return all directories in which our entry may be: the node's, those that are noted, and those given."""
     everywhere = [place for one in (Given([], [], []), Given([], given.bin_dirs, []), given) for place in all_places(one)]
-    directories = list(dict.fromkeys(place.conf_dir for place in everywhere))
+    return list(dict.fromkeys(place.conf_dir for place in everywhere))
+
+
+def anywhere(directories: list[str]) -> list[str]:
+    """Return the files of these directories that have us or may have us."""
     found = look(Given(directories, [], []))
     return [*found.paths, *found.copies, *found.unread]
 

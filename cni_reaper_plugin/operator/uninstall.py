@@ -61,16 +61,18 @@ def run(given: Given, purge: bool, dry_run: bool) -> int:
     outcome = Outcome()
     if not dry_run:
         _tidy(given)
-    found = traces.look(given)
+    found, directories = traces.look(given), traces.conf_dirs(given)
     outcome.problems += ["%s: %s" % (path, why) for path, why in found.unread.items()]
     outcome.problems += ["%s: there is no such file: name one that is there." % one for one in given.files if not _is_there(one)]
     if dry_run:
-        return _show(found, given, purge, outcome)
-    _take_out(found, given, outcome)
+        return _show(found, given, directories, purge, outcome)
+    _take_out(found, outcome)
     if not outcome.problems and outcome.done:
         _settle(given, outcome)
     if not outcome.problems:
-        _remove_the_rest(found, given, purge, outcome)
+        _forget(found, given, outcome)
+    if not outcome.problems:
+        _remove_the_rest(found, given, directories, purge, outcome)
     return _tell(outcome)
 
 
@@ -96,12 +98,12 @@ def _tidy(given: Given) -> None:
             drop_in.tidy(path)
 
 
-def _take_out(found: Found, given: Given, outcome: Outcome) -> None:
+def _take_out(found: Found, outcome: Outcome) -> None:
     """Take our entry out of every file, and note what was done and what could not be."""
     acts: list[tuple[str, Callable[[], str]]] = []
     acts += [(path, partial(_revert, path)) for path in found.aside]
-    acts += [(path, partial(_take, path, given)) for path in found.lists]
-    acts += [(path, partial(_drop_out, path, one, given)) for path, one in found.drop_ins]
+    acts += [(path, partial(_take, path)) for path in found.lists]
+    acts += [(path, partial(_drop_out, path, one)) for path, one in found.drop_ins]
     for path, act in acts:
         try:
             done = act()
@@ -123,27 +125,28 @@ def _list_beside(path: str) -> str:
     return converted.target_of(path.removesuffix(converted.BEFORE))
 
 
-def _take(path: str, given: Given) -> str:
+def _take(path: str) -> str:
     try:
         before, after = replacement.edit(path, _without_us)
     except FileNotFoundError:
         before = after = b""  # the list of a file that has just been put back
-    _forget(path, given)
     if converted.is_left_over(path):
         replacement.remove(path)
         return "%s: removed, and %s counts as before" % (path, path.removesuffix("list"))
     return "%s: our entry is out" % path if before != after else ""
 
 
-def _forget(path: str, given: Given) -> None:
-    """Forget what options our entry had in a conflist. Raises OSError, RegisterError, ConflistError."""
+def _forget(found: Found, given: Given, outcome: Outcome) -> None:
+    """Forget the entries that are out for good, and their options."""
     for bin_dir in traces.bin_dirs(traces.all_places(given)):
-        if path in register.read(bin_dir):
-            try:
+        gone = [path for path in found.paths if path in register.read(bin_dir)]
+        try:
+            if gone:
                 with bundle.locked(bin_dir):
-                    register.note(path, None, [bin_dir])
-            except bundle.BundleError as e:
-                raise ConflistError(str(e)) from None
+                    for path in gone:
+                        register.note(path, None, [bin_dir])
+        except (*bundle.TROUBLE, register.RegisterError) as e:
+            outcome.problems.append(bundle.told(e, bin_dir))
 
 
 def _without_us(raw: bytes) -> bytes:
@@ -153,9 +156,8 @@ def _without_us(raw: bytes) -> bytes:
     return made
 
 
-def _drop_out(path: str, one: Conflist, given: Given) -> str:
+def _drop_out(path: str, one: Conflist) -> str:
     drop_in.remove(path, one)
-    _forget(path, given)
     return "%s: removed" % path
 
 
@@ -175,10 +177,15 @@ def _settle(given: Given, outcome: Outcome) -> None:
         time.sleep(_POLL_S)
 
 
-def _remove_the_rest(found: Found, given: Given, purge: bool, outcome: Outcome) -> None:
+def _remove_the_rest(found: Found, given: Given, directories: list[str], purge: bool, outcome: Outcome) -> None:
     """Remove records, memory and executable, if nobody can call us; with `purge` in any case."""
     bin_dirs = traces.with_us(given)
-    why = _why_left(found, given, purge, bin_dirs, traces.anywhere(given))
+    elsewhere = traces.anywhere(directories)
+    back = [path for path in elsewhere if path in found.paths]
+    if back:
+        outcome.problems.append("%s: %s" % (", ".join(back), _BACK))
+        return
+    why = _why_left(found, given, purge, bin_dirs, elsewhere)
     if why:
         outcome.done += [why] if bin_dirs else []
         return
@@ -188,7 +195,7 @@ def _remove_the_rest(found: Found, given: Given, purge: bool, outcome: Outcome) 
         outcome.done += ["%d records: removed" % count] if count else []
         leftovers.remove_memory()
         for bin_dir in bin_dirs:
-            _withdraw(bin_dir, given, outcome)
+            _withdraw(bin_dir, directories, outcome)
     except bundle.TROUBLE as e:
         outcome.problems.append(bundle.told(e, ""))
 
@@ -210,17 +217,17 @@ def _why_left(found: Found, given: Given, purge: bool, bin_dirs: list[str], else
     return _CALLED % (links, len(callers), callers[0], more, command, command)
 
 
-def _withdraw(bin_dir: str, given: Given, outcome: Outcome) -> None:
+def _withdraw(bin_dir: str, directories: list[str], outcome: Outcome) -> None:
     """Remove the executable, unless somebody has put our entry back by now. Raises bundle.TROUBLE."""
     with bundle.locked(bin_dir):
-        back = traces.anywhere(given)
+        back = traces.anywhere(directories)
         if back:
             outcome.problems.append("%s: %s" % (", ".join(back), _BACK))
         elif bundle.withdraw(bin_dir):
             outcome.done.append("%s: removed, and its bundles" % bundle.link_of(bin_dir))
 
 
-def _show(found: Found, given: Given, purge: bool, outcome: Outcome) -> int:
+def _show(found: Found, given: Given, directories: list[str], purge: bool, outcome: Outcome) -> int:
     """Print what would be done, and return the exit code."""
     for path in found.aside:
         outcome.done.append("would put %s back in the place of %s" % (path.removesuffix(converted.BEFORE), _list_beside(path)))
@@ -233,7 +240,7 @@ def _show(found: Found, given: Given, purge: bool, outcome: Outcome) -> int:
     outcome.done += ["would remove %s" % path for path, _ in found.drop_ins]
     bin_dirs = traces.with_us(given)
     if bin_dirs and not outcome.problems:
-        still = [one for one in traces.anywhere(given) if one not in found.paths]
+        still = [one for one in traces.anywhere(directories) if one not in found.paths]
         links = ", ".join(map(bundle.link_of, bin_dirs))
         why = _why_left(found, given, purge, bin_dirs, still)
         outcome.done.append(why or "would remove %s with its bundles, and the records" % links)

@@ -77,3 +77,18 @@ def test_install_while_uninstall_removes_the_executable(bare: Node) -> None:
     reader.stop()
     uninstall(bare).check()
     assert (bare.path(FILE).read_bytes(), tree(bare, BIN)) == before
+
+
+def test_put_back_into_a_directory_that_only_we_know(bare: Node) -> None:
+    """While uninstall goes on: it must not forget the directory before it has seen that our entry stays out of it."""
+    elsewhere = "/srv/net.d/10-net.conflist"
+    bare.write(elsewhere, bare.read(FILE))
+    install(bare, "--conf-dir", "/srv/net.d").check()
+    inside = bare.path(elsewhere).read_bytes()
+    bare.write("/run/cni-reaper/views", "")  # the removal of which is slow, and comes before that of the executable
+    slow = [*strace.slow("unlink", REMOVAL_US), f"{bundle(bare)}/cni-reaper", "uninstall", "--purge"]
+    removal = bare.start(slow)
+    until(lambda: not bare.path(f"{BIN}/.cni-reaper/entries.json").exists(), "it has been forgotten")
+    bare.path(elsewhere).write_bytes(inside)
+    assert bare.wait(removal) == 1
+    bare.run([LINK, "version"]).check()
