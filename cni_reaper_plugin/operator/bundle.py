@@ -14,11 +14,13 @@ import time
 from contextlib import contextmanager, suppress
 
 from cni_reaper_plugin import files, flock
-from cni_reaper_plugin.operator import advice
+from cni_reaper_plugin.operator import advice, replacement
 from cni_reaper_plugin.operator.conflist import OURS
 
 VERSIONS = ".cni-reaper"
 INTERNAL = "_internal"
+ENTRIES = "entries.json"  # what register notes
+NEW = ".new-"
 _LOCK = "lock"
 _LOCK_WAIT_S = 60.0
 
@@ -71,10 +73,16 @@ def withdraw(bin_dir: str) -> bool:
         os.unlink(link)
         was_there = True
     for name in os.listdir(root):
-        if name != _LOCK:  # the last to go, when nothing is left for whoever waits for it to lose
+        if _is_ours(root, name):  # and the lock the last to go, when nothing is left for whoever waits for it to lose
             remove(root + "/" + name)
             was_there = True
     return was_there
+
+
+def _is_ours(root: str, name: str) -> bool:
+    if name == ENTRIES or name.startswith(NEW) or name.endswith(replacement.TEMPORARY_END):
+        return True
+    return any(os.path.lexists("%s/%s/%s" % (root, name, part)) for part in (INTERNAL, OURS))
 
 
 @contextmanager
@@ -113,6 +121,8 @@ def _locked(root: str, bin_dir: str) -> int:
     """Take the lock, which its last holder may have removed meanwhile, and return its descriptor. Raises OSError, BundleError."""
     path, end = "%s/%s" % (root, _LOCK), time.monotonic() + _LOCK_WAIT_S
     while True:
+        if os.path.islink(root):
+            raise BundleError("%s is a link, and bundles are put and removed there: remove it, or make it a directory." % root)
         if not os.path.isdir(root):
             files.make_directory(root, 0o755)
             os.chmod(root, 0o755)  # noqa: S103  whatever the umask: everybody may run a plugin

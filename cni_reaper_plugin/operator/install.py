@@ -23,6 +23,7 @@ from cni_reaper_plugin.operator import (
     register,
     replacement,
     targets,
+    traces,
 )
 from cni_reaper_plugin.operator.conflist import ConflistError
 from cni_reaper_plugin.operator.entry import OptionsError
@@ -166,7 +167,7 @@ def _put(path: str, bin_dirs: list[str], wanted: Wanted) -> str:
         return _drop_in(conflist.load(path), bin_dirs, wanted)
     refuse_twice(path)
     place = place_of(path, wanted)
-    had = register.options_of(place, bin_dirs)
+    had = had_options(place, bin_dirs)
     if place != path:
         _note(place, converted.text_of(path, wanted.options, had), bin_dirs)
         converted.convert(path, wanted.options, had)
@@ -191,9 +192,14 @@ def _note(path: str, made: bytes, bin_dirs: list[str]) -> bytes:
 def _drop_in(one: conflist.Conflist, bin_dirs: list[str], wanted: Wanted) -> str:
     """Put our drop-in beside a list, and return a sentence about it, "" when it is there. Raises TROUBLE."""
     place = drop_in.path_of(one)
-    text = drop_in.text_of(one, wanted.options, register.options_of(place, bin_dirs))
+    text = drop_in.text_of(one, wanted.options, had_options(place, bin_dirs))
     register.note(place, entry.options_of(one, orjson.loads(text)), bin_dirs)
     return "%s: written; %s" % (place, drop_in.COSTS) if drop_in.put(one, text) else ""
+
+
+def had_options(place: str, bin_dirs: list[str]) -> "Json | None":
+    """Return the options that our entry had in a conflist or drop-in, also when its runtime found us elsewhere then."""
+    return register.options_of(place, [*bin_dirs, *traces.bin_dirs(traces.all_places(Given([], [], [])))])
 
 
 def refuse_twice(path: str) -> None:

@@ -11,11 +11,10 @@ import orjson
 
 from cni_reaper_plugin import __version__
 from cni_reaper_plugin.operator import installed, replacement
-from cni_reaper_plugin.operator.bundle import INTERNAL, VERSIONS, BundleError, link_of, remove, root_of, runs, same
+from cni_reaper_plugin.operator.bundle import INTERNAL, NEW, VERSIONS, BundleError, link_of, remove, root_of, runs, same
 from cni_reaper_plugin.operator.conflist import OURS
 
 LONGEST_CALL_S = 600.0  # no runtime gives a call so long; from a container the processes of the host cannot be seen
-_NEW = ".new-"
 _START_WAIT_S = 30.0
 _MOST_BUILDS = 100  # of one version
 _ADVICE = (
@@ -55,7 +54,7 @@ def tidy(bin_dir: str) -> None:
 def _clear(root: str) -> None:
     """Remove what was left by somebody who was killed: we hold the lock."""
     for name in os.listdir(root):
-        if name.startswith(_NEW) or name.endswith(replacement.TEMPORARY_END):
+        if name.startswith(NEW) or name.endswith(replacement.TEMPORARY_END):
             remove(root + "/" + name)
 
 
@@ -75,7 +74,7 @@ def _copied(source: str, root: str) -> tuple[str, bool]:
 
 def _copy(source: str, directory: str) -> None:
     root, _, name = directory.rpartition("/")
-    temporary = "%s/%s%s" % (root, _NEW, name)
+    temporary = "%s/%s%s" % (root, NEW, name)
     try:
         _copy_below(source, temporary)
         os.rename(temporary, directory)
@@ -145,7 +144,7 @@ def _link(bin_dir: str, target: str) -> bool:
         return False
     if os.path.isdir(link) and not before:
         raise BundleError("%s is a directory, where our executable has to be: remove it, or name another --bin-dir." % link)
-    temporary = "%s/%s/%slink" % (bin_dir.rstrip("/"), VERSIONS, _NEW)
+    temporary = "%s/%s/%slink" % (bin_dir.rstrip("/"), VERSIONS, NEW)
     os.symlink(target, temporary)
     _retire(os.path.join(bin_dir, before) if before else "")
     os.rename(temporary, link)

@@ -3,7 +3,7 @@
 import difflib
 from contextlib import suppress
 
-from cni_reaper_plugin.operator import bundle, conflist, converted, drop_in, entry, install, register, targets
+from cni_reaper_plugin.operator import bundle, conflist, converted, drop_in, entry, install, targets
 from cni_reaper_plugin.operator.conflist import ConflistError
 from cni_reaper_plugin.operator.install import Wanted
 from cni_reaper_plugin.operator.targets import Given, Target
@@ -36,11 +36,11 @@ def _changes(target: Target, wanted: Wanted) -> "list[tuple[str, bytes, bytes]]"
         now = b""
         with suppress(OSError, ConflistError):
             now = conflist.read(drop_in.path_of(one))
-        had = register.options_of(drop_in.path_of(one), target.all_bin_dirs)
+        had = install.had_options(drop_in.path_of(one), target.all_bin_dirs)
         return [(drop_in.path_of(one), now, drop_in.text_of(one, wanted.options, had))]
     install.refuse_twice(path)
     raw, place = conflist.read(path), install.place_of(path, wanted)
-    had = register.options_of(place, target.all_bin_dirs)
+    had = install.had_options(place, target.all_bin_dirs)
     if place != path:
         return [(path, raw, b""), (place, b"", converted.text_of(path, wanted.options, had))]
     return [(path, raw, entry.put(path, raw, wanted.options, had))]

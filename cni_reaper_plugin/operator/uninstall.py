@@ -70,7 +70,7 @@ def run(given: Given, purge: bool, dry_run: bool) -> int:
     if not outcome.problems and outcome.done:
         _settle(given, outcome)
     if not outcome.problems:
-        _forget(found, given, outcome)
+        _forget(found, given, directories, outcome)
     if not outcome.problems:
         _remove_the_rest(found, given, directories, purge, outcome)
     return _tell(outcome)
@@ -136,15 +136,18 @@ def _take(path: str) -> str:
     return "%s: our entry is out" % path if before != after else ""
 
 
-def _forget(found: Found, given: Given, outcome: Outcome) -> None:
-    """Forget the entries that are out for good, and their options."""
+def _forget(found: Found, given: Given, directories: list[str], outcome: Outcome) -> None:
+    """Forget the entries that are out for good, and their options; not one that somebody has put back meanwhile."""
     for bin_dir in traces.bin_dirs(traces.all_places(given)):
-        gone = [path for path in found.paths if path in register.read(bin_dir)]
+        noted = register.read(bin_dir)
+        gone = [path for path in found.paths if register.key(path) in noted]
         try:
             if gone:
                 with bundle.locked(bin_dir):
+                    back = traces.anywhere(directories)
                     for path in gone:
-                        register.note(path, None, [bin_dir])
+                        if path not in back:
+                            register.note(path, None, [bin_dir])
         except (*bundle.TROUBLE, register.RegisterError) as e:
             outcome.problems.append(bundle.told(e, bin_dir))
 
@@ -185,6 +188,8 @@ def _remove_the_rest(found: Found, given: Given, directories: list[str], purge: 
     if back:
         outcome.problems.append("%s: %s" % (", ".join(back), _BACK))
         return
+    if not bin_dirs and found.lists:
+        outcome.done.append("no executable of ours is where runtimes look: after an install with --bin-dir, name it here as well")
     why = _why_left(found, given, purge, bin_dirs, elsewhere)
     if why:
         outcome.done += [why] if bin_dirs else []

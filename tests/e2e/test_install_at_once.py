@@ -92,3 +92,19 @@ def test_put_back_into_a_directory_that_only_we_know(bare: Node) -> None:
     bare.path(elsewhere).write_bytes(inside)
     assert bare.wait(removal) == 1
     bare.run([LINK, "version"]).check()
+
+
+def test_put_back_before_it_is_forgotten(bare: Node) -> None:
+    """Uninstall waits for the lock in which it forgets, and the entry comes back with its options: both stay noted."""
+    lock, notes = f"{BIN}/.cni-reaper/lock", f"{BIN}/.cni-reaper/entries.json"
+    install(bare, "--options", '{"dryRun": true}').check()
+    inside, noted = bare.path(FILE).read_bytes(), bare.read(notes)
+    holder = bare.start(["flock", "--no-fork", lock, "sleep", "600"])
+    until(lambda: bare.run(["flock", "--nonblock", lock, "true"]).rc == 1, "it is held")
+    removal = bare.start([f"{bundle(bare)}/cni-reaper", "uninstall", "--purge"])
+    until(lambda: lock in bare.run(["find", f"/proc/{removal}/fd", "-printf", "%l\\n"]).text, "uninstall waits for it")
+    bare.path(FILE).write_bytes(inside)
+    bare.stop(holder)
+    assert bare.wait(removal) == 1
+    assert bare.read(notes) == noted
+    bare.run([LINK, "version"]).check()

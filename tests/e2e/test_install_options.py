@@ -176,3 +176,34 @@ def test_uninstall_knows_where_it_was_put(bare: Node) -> None:
     uninstall(bare).check()
     assert list(tree(bare, "/srv")) == ["net.d/10-net.conflist"]
     assert not bare.path(f"{BIN}/cni-reaper").is_symlink()
+
+
+def test_another_directory_of_plugins(bare: Node) -> None:
+    """The runtime is configured anew, or the directory of conflists has two names: a dry run stays one."""
+    bare.path("/srv/link").symlink_to(NET_D)
+    install(bare, "--conf-dir", "/srv/link", "--options", json.dumps(DRY)).check()
+    bare.path("/srv/lib").mkdir()
+    bare.path(f"{BIN}/bridge").rename(bare.path(f"{BIN}/kept"))
+    bare.path("/srv/lib/bridge").touch(0o755)
+    told = f'[plugins."io.containerd.grpc.v1.cri".cni]\nbin_dir = "/srv/lib"\nconf_dir = "{NET_D}"\n'
+    bare.write("/etc/containerd/config.toml", told)
+    write(bare, [bridge(host_local("10.66.0.0/29"))])
+    install(bare).check()
+    assert plugins(bare)[0] == {**OURS, **DRY}
+
+
+def test_odd_names_and_odd_options(bare: Node) -> None:
+    """A name that is no UTF-8 is noted; options too deep to be noted are said to be, and stay where they are."""
+    name = f"{NET_D}/05-\udcff.conflist"
+    write(bare, PLATFORM, name)
+    install(bare, "--options", json.dumps(DRY)).check()
+    write(bare, PLATFORM, name)
+    install(bare).check()
+    assert plugins(bare, name)[0] == {**OURS, **DRY}
+    uninstall(bare).check()
+    bare.path(name).unlink()
+    deep: Conf = {**OURS, "x": json.loads("[" * 300 + "]" * 300)}
+    write(bare, [deep, *PLATFORM])
+    ran = install(bare)
+    assert "Traceback" not in ran.text
+    assert plugins(bare)[0] == deep

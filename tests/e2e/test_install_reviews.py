@@ -178,8 +178,6 @@ def test_others_files_that_look_like_ours(bare: Node) -> None:
 
 def test_directories_that_are_links_or_have_more_in_them(bare: Node) -> None:
     """Uninstall gets done, and at the first try."""
-    bare.path("/opt/cni/versions").mkdir()
-    bare.path(VERSIONS).symlink_to("/opt/cni/versions")
     bare.path("/srv/state").mkdir()
     bare.path("/var/lib/cni/reaper").symlink_to("/srv/state")
     bare.path("/run/cni-reaper/more").mkdir(parents=True)
@@ -190,7 +188,21 @@ def test_directories_that_are_links_or_have_more_in_them(bare: Node) -> None:
     uninstall(bare).check()
     assert not bare.path(LINK).is_symlink()
     assert not has_us(bare)
-    assert tree(bare, "/srv") == tree(bare, "/opt/cni/versions") == {}
+    assert tree(bare, "/srv") == {}
+
+
+def test_bundles_are_in_a_directory_of_their_own(bare: Node) -> None:
+    """Not behind a link, with whose end all that is there would go; and what else lies there stays."""
+    bare.write("/srv/data/precious", "mine")
+    bare.path(VERSIONS).symlink_to("/srv/data")
+    for ran in (install(bare), uninstall(bare, "--purge")):
+        assert (ran.rc, "is a link" in ran.text) == (1, True), str(ran)
+    bare.path(VERSIONS).unlink()
+    install(bare).check()
+    bare.write(f"{VERSIONS}/mine/precious", "mine")
+    uninstall(bare).check()
+    assert bare.read("/srv/data/precious") == bare.read(f"{VERSIONS}/mine/precious") == "mine"
+    assert not runs(bare, BIN)
 
 
 def test_only_the_conflist_that_is_named(bare: Node) -> None:
