@@ -74,9 +74,20 @@ def withdraw(bin_dir: str) -> bool:
         was_there = True
     for name in os.listdir(root):
         if _is_ours(root, name):  # and the lock the last to go, when nothing is left for whoever waits for it to lose
-            remove(root + "/" + name)
+            _remove_whole(root, name)
             was_there = True
     return was_there
+
+
+def _remove_whole(root: str, name: str) -> None:
+    """Remove a bundle under a name by which the rest of it is known as ours, should we be killed in it. Raises OSError."""
+    path = aside = "%s/%s" % (root, name)
+    if os.path.isdir(path) and not name.startswith(NEW):
+        aside = "%s/%s%s" % (root, NEW, name)
+        if os.path.lexists(aside):
+            remove(aside)
+        os.rename(path, aside)
+    remove(aside)
 
 
 def _is_ours(root: str, name: str) -> bool:

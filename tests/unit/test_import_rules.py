@@ -258,6 +258,7 @@ def test_who_can_rename_a_file() -> None:
     renaming = ("rename", "replace", "renames", "link", "symlink")
     assert {module for module, tree in TREES.items() for node in ast.walk(tree) if of_system(node, renaming)} == {
         "files",
+        "operator.bundle",
         "operator.placing",
         "operator.replacement",
     }
