@@ -59,6 +59,11 @@ def is_there(bin_dir: str) -> bool:
     return VERSIONS not in real.split("/") or os.path.isdir("%s/%s" % (os.path.dirname(real), INTERNAL))
 
 
+def is_own(bin_dir: str) -> bool:
+    """Tell whether what a runtime finds there is one of the bundles beside it."""
+    return os.path.realpath(link_of(bin_dir)).startswith(os.path.realpath(root_of(bin_dir)) + "/") and is_there(bin_dir)
+
+
 def is_placed(bin_dir: str) -> bool:
     """Tell whether the bundle that this process runs from is the one there. Raises BundleError where it is not frozen."""
     directory = os.path.dirname(os.path.realpath(link_of(bin_dir)))

@@ -91,13 +91,14 @@ def _watched(given: Given) -> "Iterator[Watched]":
             if os.path.islink(path):
                 yield os.path.dirname(os.path.realpath(path)), _CONTENT, _is_not_ours
     wished = targets.find(given)
-    names = {OURS, bundle.VERSIONS, *(kind for kinds in wished.refused.values() for kind in kinds)}
+    names = {OURS, *(kind for kinds in wished.refused.values() for kind in kinds)}
     for target in wished.found:
         names.update(targets.others(target.path))
         yield from _drop_ins(target.path)
     candidates = (one for place in places(given.conf_dirs, given.bin_dirs)[0] for one in place.all_bin_dirs)
     for directory in dict.fromkeys([*wished.bin_dirs, *wished.refused, *candidates]):
-        yield directory, _NAMES, names.__contains__
+        # where none of our bundles is, an attempt that fails makes and removes their directory: no reason to try again at once
+        yield directory, _NAMES, (names | {bundle.VERSIONS} if bundle.is_own(directory) else names).__contains__
         yield from _parents(directory)
 
 

@@ -11,7 +11,7 @@ from cni_reaper_plugin.facts import Settings
 from cni_reaper_plugin.operator import bundle, conflist, converted, drop_in, register
 from cni_reaper_plugin.operator.conflist import OURS, Conflist, ConflistError
 from cni_reaper_plugin.operator.placement import settings_of
-from cni_reaper_plugin.operator.places import Place, places
+from cni_reaper_plugin.operator.places import ETC, Place, places
 from cni_reaper_plugin.operator.targets import Given
 
 RENAMED = (".conflist.cilium_bak",)  # a list that Cilium has set aside, and puts back when it goes (cni.exclusive)
@@ -40,7 +40,7 @@ class Found:
 def all_places(given: Given) -> list[Place]:
     """Return every place, those of no runtime of pods among them: our entry may be in any."""
     directories = [*given.conf_dirs, *dict.fromkeys(os.path.dirname(os.path.abspath(path)) for path in given.files)]
-    found = places(directories, given.bin_dirs)[0]
+    found = places(directories, given.bin_dirs)[0] or places([ETC], given.bin_dirs)[0]
     if directories:
         return found
     known = {place.conf_dir for place in found}

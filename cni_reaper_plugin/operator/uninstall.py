@@ -137,14 +137,16 @@ def _take(path: str) -> str:
 
 
 def _forget(found: Found, given: Given, directories: list[str], outcome: Outcome) -> None:
-    """Forget the entries that are out for good, and their options; not one that somebody has put back meanwhile."""
+    """Forget the entries that are out for good, and their options, without files given also those that a platform has taken out;
+    not one that somebody has put back meanwhile."""
+    taken = {register.key(path) for path in found.paths}
     for bin_dir in traces.bin_dirs(traces.all_places(given)):
         noted = register.read(bin_dir)
-        gone = [path for path in found.paths if register.key(path) in noted]
+        gone = [path for path in noted if path in taken or not (given.files or given.conf_dirs)]
         try:
             if gone:
                 with bundle.locked(bin_dir):
-                    back = traces.anywhere(directories)
+                    back = {register.key(path) for path in traces.anywhere(directories)}
                     for path in gone:
                         if path not in back:
                             register.note(path, None, [bin_dir])

@@ -207,3 +207,24 @@ def test_odd_names_and_odd_options(bare: Node) -> None:
     ran = install(bare)
     assert "Traceback" not in ran.text
     assert plugins(bare)[0] == deep
+
+
+def test_uninstall_forgets_what_a_platform_has_taken_out(bare: Node) -> None:
+    """The executable stays for a pod, and the entry is out already: its options go all the same."""
+    install(bare, "--options", json.dumps(DRY)).check()
+    bare.cnitool("add", "net", bare.pod()).check()
+    write(bare, PLATFORM)
+    uninstall(bare).check()
+    install(bare).check()
+    assert plugins(bare)[0] == OURS
+
+
+def test_uninstall_without_the_usual_directory(bare: Node) -> None:
+    """Where we are is noted beside the bundles, and these are looked for even so."""
+    original = write(bare, PLATFORM, "/srv/net.d/10-net.conflist")
+    bare.path(FILE).unlink()
+    bare.path(NET_D).rmdir()
+    install(bare, "--conf-dir", "/srv/net.d").check()
+    uninstall(bare).check()
+    assert bare.path("/srv/net.d/10-net.conflist").read_bytes() == original
+    assert not bare.path(f"{BIN}/cni-reaper").is_symlink()

@@ -305,6 +305,16 @@ def test_a_watcher_and_the_directory_of_plugins(watched: Node) -> None:
     assert until(lambda: runs(watched, BIN), SOON_S), said(watched)
 
 
+def test_a_watcher_that_cannot_put_its_bundle_there(bare: Node) -> None:
+    """It says so, and does not copy it again and again: its own attempts are no changes."""
+    bare.mount("tmpfs", BIN, "tmpfs", flags=8)  # MS_NOEXEC
+    plugins_in(bare, BIN)
+    start_watch(bare)
+    assert until(lambda: "noexec" in said(bare))
+    before = bare.path(BIN).stat().st_mtime_ns
+    assert not until(lambda: bare.path(BIN).stat().st_mtime_ns != before, within_s=2.0)
+
+
 def test_a_watcher_and_the_drop_in(bare: Node) -> None:
     """Removed, alone or with its directory, it is back."""
     watcher = start_watch(bare, "--drop-in")
