@@ -55,20 +55,17 @@ def remove_memory() -> None:
 
 
 def callers(cache_dirs: list[str]) -> "list[str] | None":
-    """Return the cache's files of attachments that were made by a list with us in it; None if nobody knows.
+    """Return the cache's files of attachments that were made by a list with us in it; None if nobody knows. Raises OSError.
 
     CRI-O and multus call for a DEL the plugins that were there at the ADD, whatever the conflist says by then. From a container
     that sees neither cache nothing is known. cache_dirs: libcni's, besides the default one.
     """
     if not os.path.isdir(CNI_DIR):
         return None
-    try:
-        found = []
-        for directory in dict.fromkeys([*Settings().cache_dirs, *cache_dirs]):
-            found += [path for path, raw in _contents(directory + "/results") if _names_us(raw)]
-        return found + [path for path, raw in _contents(MULTUS_CACHE) if _QUOTED in raw]
-    except OSError:
-        return None
+    found = []
+    for directory in dict.fromkeys([*Settings().cache_dirs, *cache_dirs]):
+        found += [path for path, raw in _contents(directory + "/results") if _names_us(raw)]
+    return found + [path for path, raw in _contents(MULTUS_CACHE) if _QUOTED in raw]
 
 
 def _names_us(raw: bytes) -> bool:

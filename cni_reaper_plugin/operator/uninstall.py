@@ -192,7 +192,11 @@ def _remove_the_rest(found: Found, given: Given, directories: list[str], purge: 
         return
     if not bin_dirs and found.lists:
         outcome.done.append("no executable of ours is where runtimes look: after an install with --bin-dir, name it here as well")
-    why = _why_left(found, given, purge, bin_dirs, elsewhere)
+    try:
+        why = _why_left(found, given, purge, bin_dirs, elsewhere)
+    except OSError as e:  # a cache that cannot be read: who can still call us is not known
+        outcome.problems.append(bundle.told(e, leftovers.CNI_DIR))
+        return
     if why:
         outcome.done += [why] if bin_dirs else []
         return
