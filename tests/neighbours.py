@@ -51,7 +51,7 @@ def find(*, old: bool = True) -> Neighbours:
         return Path(os.environ.get(variable) or default)
 
     build = ROOT / ".build" / "go"
-    bundle = place("CNI_REAPER_BUNDLE", ROOT / "dist" / "cni-reaper")
+    reaper = place("CNI_REAPER_EXECUTABLE", ROOT / "dist" / "cni-reaper")
     plugins = place("CNI_REAPER_PLUGINS", build / "bin-cni-1.9.1")
     plugins_old = place("CNI_REAPER_PLUGINS_OLD", ROOT / ".build" / "plugins-debian" / "usr" / "lib" / "cni")
     cnitool = place("CNI_REAPER_CNITOOL", build / "bin" / "cnitool")
@@ -60,7 +60,7 @@ def find(*, old: bool = True) -> Neighbours:
     if old:
         _present(plugins_old / "host-local", "Debian's CNI reference plugin host-local")
     return Neighbours(
-        reaper=_present(bundle / "cni-reaper", "the frozen executable"),
+        reaper=_present(reaper, "the frozen executable"),
         plugins=plugins,
         plugins_old=plugins_old,
         cnitool=_present(cnitool, "cnitool"),
