@@ -1,39 +1,42 @@
-"""The first code that runs in the frozen process, instead of PyInstaller's own bootstrap: orjson, then our hot modules.
+"""The first code that runs in the frozen process, instead of PyInstaller's own bootstrap: orjson, then the hot modules.
 
-orjson comes without its stdlib tail. When its extension is loaded it looks up five names, without checking that it gets them:
-datetime.datetime_CAPI, uuid.UUID, enum.EnumMeta, dataclasses._FIELD and json.JSONDecodeError. Importing those five modules
-would cost more than all the rest of a start. So they are stood in for while the extension loads, and the stand-ins are gone
-before anybody else can see them. Any other name a stand-in is asked for comes from the real module.
+orjson is linked in. While its module is made it looks up five names, without checking that it gets them: datetime.datetime_CAPI,
+uuid.UUID, enum.EnumMeta, dataclasses._FIELD and json.JSONDecodeError. To import those five modules would cost more than all the
+rest of a start. So stand-ins take their places meanwhile; they are gone before any other code can see them, and any other name that
+a stand-in is asked for comes from the real module. Two things follow: orjson.dumps takes dict, list, tuple, str, int, float, bool
+and None (no dataclass, enum or UUID), and orjson.JSONDecodeError is a ValueError but not json's. gate.py, run by each freeze, proves both.
 
-What follows from it: orjson.dumps takes dict, list, tuple, str, int, float, bool, None (no dataclass, enum or UUID), and
-orjson.JSONDecodeError is a ValueError but not json's. selftest.py, run by every freeze, proves both halves.
-
-The hot modules are code objects inside this module's own code, all in one: the interpreter makes no spec and looks for no
-file for any of them, and unmarshals a name that they share only once.
+The hot modules are code objects inside this module's own code, all in one: the interpreter makes no spec for any of them and looks
+for no file, and unmarshals a name that they share only once. The others are in PyInstaller's archive behind the executable, not
+packed, and are read from there: the finder here is the only one that finds anything.
 """
 
-import gc
 import marshal
 import posix
 import sys
-from _frozen_importlib_external import MAGIC_NUMBER
+from _frozen_importlib import ModuleSpec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import CodeType, ModuleType
 
-gc.disable()  # the process ends before collecting could pay
+    Entry = tuple[int, int, int]  # (PyInstaller's kind, place, length)
+
+PACKAGE = 1  # PyInstaller's kind of a package (PyInstaller.loader.pyimod01_archive)
+OURS = "cni_reaper_plugin."
+_LONGEST_TABLE = 1 << 20
+
 sys.frozen = True  # type: ignore[attr-defined]  # what frozen programs have
 
 
 class _DecodeError(ValueError):
-    """As json.JSONDecodeError: made from (message, document, position), and tells line and column."""
+    """As json.JSONDecodeError: made from (message, document, position), and has line and column."""
 
     def __init__(self, msg: str, doc: str, pos: int) -> None:
         self.lineno = doc.count("\n", 0, pos) + 1
         self.colno = pos - doc.rfind("\n", 0, pos)
-        super().__init__(f"{msg}: line {self.lineno} column {self.colno} (char {pos})")
+        super().__init__("%s: line %d column %d (char %d)" % (msg, self.lineno, self.colno, pos))
         self.msg, self.doc, self.pos = msg, doc, pos
 
 
@@ -41,7 +44,7 @@ _DecodeError.__module__ = "json"
 _DecodeError.__name__ = _DecodeError.__qualname__ = "JSONDecodeError"
 
 
-def _stand_in(name: str, attribute: str, value: object) -> object:
+def _stand_in(name: str, attribute: str, value: object) -> "ModuleType":
     """Put a module with one attribute in the place of a stdlib module; any other attribute comes from the real one."""
     module = type(sys)(name)
 
@@ -56,14 +59,12 @@ def _stand_in(name: str, attribute: str, value: object) -> object:
     return module
 
 
-def load_orjson(path: str) -> None:
-    """Load orjson's extension from a file and make it `import orjson`."""
+def load_orjson() -> None:
+    """Make the module that is linked in, and have `import orjson` find it."""
     import _datetime  # type: ignore[import-not-found]  # typeshed does not know it
     import _imp
-    from _frozen_importlib import ModuleSpec
-    from _frozen_importlib_external import ExtensionFileLoader
 
-    nobody = type(NotImplemented)  # no value that we dump is one, nor has it for its metaclass; a class of our own costs a start
+    nobody = type(NotImplemented)  # no value that is dumped is one, nor has it for its metaclass; a class of its own costs a start
     names = {
         "datetime": ("datetime_CAPI", _datetime.datetime_CAPI),  # dereferenced: must be the real one
         "uuid": ("UUID", nobody),
@@ -73,44 +74,84 @@ def load_orjson(path: str) -> None:
     }
     stand_ins = {name: _stand_in(name, *one) for name, one in names.items() if name not in sys.modules}
     try:
-        spec = ModuleSpec("orjson", ExtensionFileLoader("orjson", path), origin=path)
-        module = _imp.create_dynamic(spec)
-        _imp.exec_dynamic(module)
-        sys.modules["orjson"] = module
+        sys.modules["orjson"] = linked_in("orjson")
     finally:
         for name, stand_in in stand_ins.items():
             if sys.modules.get(name) is stand_in:
                 del sys.modules[name]
 
 
-def finds_cold(package: "ModuleType", directory: str) -> "Callable[[str], ModuleType]":
-    """Return a package's __getattr__, which is what `from package import module` asks first for a module that is not loaded.
+def linked_in(name: str) -> "ModuleType":
+    """Return a new module that is linked in."""
+    import _imp
 
-    It reads the module's file. importlib would search for it, which takes 0.1 ms of the first cold module; it still does, and
-    says what is wrong, when there is no such file or it cannot be understood.
+    module: ModuleType = _imp.create_builtin(ModuleSpec(name, None, origin="built-in"))
+    _imp.exec_builtin(module)
+    return module
+
+
+class _Archive:
+    """PyInstaller's archive behind the executable. Read when the first module is wanted that is not hot."""
+
+    file = -1
+    begins = 0
+    table: "dict[str, Entry]" = {}
+
+
+def entry(name: str) -> "Entry | None":
+    """Return where in the archive a module is."""
+    if not _Archive.table:
+        path, _, start = sys._pyinstaller_pyz.rpartition("?")  # type: ignore[attr-defined]  # set by PyInstaller's bootloader
+        try:  # the file that runs, whatever has its path by then: an upgrade replaces it
+            _Archive.file = posix.open("/proc/self/exe", posix.O_RDONLY | posix.O_CLOEXEC)
+        except OSError:  # there is no /proc
+            _Archive.file = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        _Archive.begins = int(start)
+        head = posix.pread(_Archive.file, 12, _Archive.begins)
+        table = posix.pread(_Archive.file, _LONGEST_TABLE, _Archive.begins + int.from_bytes(head[8:12], "big"))
+        _Archive.table = dict(marshal.loads(table))  # noqa: S302  its own file
+    return _Archive.table.get(name)
+
+
+def _code(where: "Entry") -> "CodeType":
+    data = posix.pread(_Archive.file, where[2], _Archive.begins + where[1])
+    code: CodeType = marshal.loads(data)  # noqa: S302  its own file, about to be run
+    return code
+
+
+def find_spec(name: str, _path: object = None, _target: object = None) -> "ModuleSpec | None":
+    """Find a module in the archive (importlib.abc.MetaPathFinder). One that is not cni-reaper's own may want the whole interpreter."""
+    if name[: len(OURS)] != OURS:
+        sys._complete()  # type: ignore[attr-defined]  # bootloader/start.c
+    where = entry(name)
+    return None if where is None else ModuleSpec(name, finder, origin=name, is_package=where[0] == PACKAGE)
+
+
+def exec_module(module: "ModuleType") -> None:
+    """Run a module that find_spec has found (importlib.abc.Loader)."""
+    exec(_code(_Archive.table[module.__name__]), module.__dict__)  # noqa: S102  its own code
+
+
+def create_module(_spec: ModuleSpec) -> None:
+    """Leave the making to importlib (importlib.abc.Loader)."""
+
+
+def finds_cold(package: "ModuleType") -> "Callable[[str], ModuleType]":
+    """Return a package's __getattr__, which `from package import module` asks first for a module that is not loaded.
+
+    importlib's search takes 0.1 ms of the first cold module. It is asked, and says what is wrong, where the archive has no such module.
     """
 
     def find(own_name: str) -> "ModuleType":
-        if own_name[0] == "_":
+        name = "%s.%s" % (package.__name__, own_name)
+        where = entry(name) if own_name[0] != "_" else None
+        if where is None:
             raise AttributeError(own_name)
+        module = made(name, where[0] == PACKAGE)
         try:
-            file = posix.open("%s/%s.pyc" % (directory, own_name), posix.O_RDONLY | posix.O_CLOEXEC)
-            try:
-                data = posix.read(file, posix.fstat(file).st_size)
-            finally:
-                posix.close(file)
-            if data[:4] != MAGIC_NUMBER:
-                raise ValueError(own_name)
-            code = marshal.loads(data[16:])  # noqa: S302  our own file, which is about to be run
-        except (OSError, EOFError, ValueError, TypeError):
-            raise AttributeError(own_name) from None
-        module = type(sys)(package.__name__ + "." + own_name)
-        module.__package__ = package.__name__
-        sys.modules[module.__name__] = module
-        try:
-            exec(code, module.__dict__)  # noqa: S102  our own code, from our own bundle
+            exec(_code(where), module.__dict__)  # noqa: S102  its own code
         except BaseException:
-            del sys.modules[module.__name__]
+            del sys.modules[name]
             raise
         setattr(package, own_name, module)
         return module
@@ -118,29 +159,37 @@ def finds_cold(package: "ModuleType", directory: str) -> "Callable[[str], Module
     return find
 
 
-def run_modules(modules: "Iterable[tuple[str, bool, CodeType]]", directory: str) -> None:
-    """Make modules of (name, is it a package?, code), in that order; cold modules of a package are found below `directory`."""
+def made(name: str, is_package: bool) -> "ModuleType":
+    """Return a new module of cni-reaper's, among those that are imported."""
+    module = type(sys)(name)
+    module.__package__ = name if is_package else name.rpartition(".")[0]
+    if is_package:
+        module.__path__ = []  # no directory is searched
+        module.__getattr__ = finds_cold(module)  # type: ignore[method-assign]
+    sys.modules[name] = module
+    return module
+
+
+def run_modules(modules: "Iterable[tuple[str, bool, CodeType]]") -> None:
+    """Make modules of (name, is it a package?, code), in that order."""
     for name, is_package, code in modules:
-        module = type(sys)(name)
+        module = made(name, is_package)
+        exec(code, module.__dict__)  # noqa: S102  its own code
         parent, _, own_name = name.rpartition(".")
-        module.__package__ = name if is_package else parent
-        if is_package:
-            module.__path__ = [directory + "/" + name.replace(".", "/")]
-            module.__getattr__ = finds_cold(module, module.__path__[0])  # type: ignore[method-assign]
-        sys.modules[name] = module
-        exec(code, module.__dict__)  # noqa: S102  our own code, from our own executable
         if parent:
             setattr(sys.modules[parent], own_name, module)
 
 
 HOT_MODULES = ("the freeze puts the hot modules here",)  # see bootstrap_with in modules.py
 
-if hasattr(sys, "_MEIPASS"):
-    try:
-        load_orjson(sys._MEIPASS + "/orjson.so")
-        run_modules(HOT_MODULES, sys._MEIPASS)  # type: ignore[arg-type]  # by then they are there
-    except Exception as e:  # noqa: BLE001  whatever it is, the bundle is damaged; what stdout gets is said by last_words.c
-        import posix
+finder = type(sys)("cni_reaper_archive")  # a finder and loader is whatever has its functions; a class would cost a start
+finder.find_spec, finder.exec_module, finder.create_module = find_spec, exec_module, create_module  # type: ignore[attr-defined]
 
-        posix.write(2, ("cni-reaper: its bundle is damaged, install it again: %r\n" % e).encode())
+if hasattr(sys, "_MEIPASS") and HOT_MODULES:  # the bootloader has started it
+    sys.meta_path.append(finder)  # type: ignore[arg-type]  # see there
+    try:
+        load_orjson()
+        run_modules(HOT_MODULES)  # type: ignore[arg-type]  # by then they are there
+    except Exception as e:  # noqa: BLE001  whatever it is, the executable is damaged; last_words.c answers on stdout
+        posix.write(2, ("cni-reaper: its executable is damaged, install it again: %r\n" % e).encode())
         raise SystemExit(1) from None

@@ -1,121 +1,43 @@
-"""All that the bundle holds besides our own modules, and what each is there for. The freeze takes nothing else.
+"""What the analysis of imports cannot know: modules that are asked for by name, and those that an import names and nothing needs."""
 
-What the interpreter has inside it (os, io, abc, posixpath, …) needs no file. A name that a newer or an older Python does not
-have is passed over.
-"""
-
-MODULES = {
-    "encodings": "every start: utf-8 mode (inside the release's interpreter)",
-    "encodings.aliases": "every start: utf-8 mode",
-    "encodings.utf_8": "every start: utf-8 mode",
-    "argparse": "the operator's command line",
-    "gettext": "argparse",
-    "locale": "gettext",
-    "signal": "a person's sweep goes to its end",
-    "shutil": "argparse: the width of the terminal",
-    "fnmatch": "shutil",
-    "textwrap": "argparse: --help",
-    "re": "argparse, textwrap, fnmatch",
-    "re._casefix": "re",
-    "re._compiler": "re",
-    "re._constants": "re",
-    "re._parser": "re",
-    "copyreg": "re",
-    "enum": "re",
-    "functools": "re, fnmatch",
-    "types": "enum, functools",
-    "operator": "enum, collections",
-    "keyword": "collections",
-    "reprlib": "collections",
-    "collections": "functools",
-    "collections.abc": "type checks of the library",
-    "warnings": "the interpreter, when it has something to warn of",
-    "string": "tomllib",
-    "tomllib": "cni-reaper doctor: the configurations of containerd and CRI-O",
-    "tomllib._parser": "tomllib",
-    "tomllib._re": "tomllib",
-    "tomllib._types": "tomllib",
-    "ipaddress": "how many addresses a network has",
-    "hashlib": "a cnitool-… ID is mapped to its netns by SHA-512",
-    "ctypes": "a closer look: setns(2)",
-    "ctypes._endian": "ctypes",
-    "struct": "ctypes",
+BY_NAME = {
+    "rich._unicode_data.unicode17-0-0": "rich: the widths of characters, by the version of Unicode",
+    "encodings.aliases": "the interpreter's second half",
+    "encodings.ascii": "text of programs",
+    "encodings.latin_1": "the same",
+    "encodings.utf_8": "the interpreter's second half, and utf-8 mode",
 }
+"""Modules that code imports by a name that it puts together, and what for."""
 
-MODULES |= {
-    "inotify_simple": "install --watch",
-    "ctypes.util": "inotify_simple",
-    "tempfile": "ctypes.util",
-    "subprocess": "install: a copy of the bundle is run before it is linked",
-    "selectors": "subprocess",
-    "json": "install: where in a conflist's text a plugin stands",
-    "json.decoder": "json",
-    "json.encoder": "json",
-    "json.scanner": "json",
-    "difflib": "install --dry-run",
-    "heapq": "difflib",
-    "filecmp": "install: is this very bundle there already?",
+LEFT_OUT = {
+    # whole parts of the standard library that an import inside some function, or under a condition, would bring along
+    **dict.fromkeys(
+        (
+            *("asyncio", "bz2", "concurrent", "csv", "ctypes", "email", "gzip", "html", "http", "logging", "lzma", "multiprocessing"),
+            *("sqlite3", "ssl", "tarfile", "urllib", "xml", "xmlrpc", "zipfile", "zlib", "curses", "readline", "webbrowser"),
+        ),
+        "no archive, no network beyond the kernel's, no other process but the executable itself",
+    ),
+    **dict.fromkeys(
+        (
+            *("_aix_support", "_ios_support", "_android_support", "_py_abc", "_pydatetime", "_strptime", "_threading_local", "calendar"),
+            *("doctest", "getopt", "getpass", "importlib.metadata", "importlib.readers", "importlib.resources", "optparse", "pdb"),
+            *("platform", "pprint", "pty", "pydoc", "quopri", "runpy", "site", "socketserver", "statistics", "stringprep"),
+            *("sysconfig", "tracemalloc", "tty", "unittest", "zipimport", "resource", "_hashlib", "_decimal", "_multibytecodec"),
+        ),
+        "an alternative, a fallback or a debugger",
+    ),
+    **dict.fromkeys(
+        (
+            *("rich.__main__", "rich._inspect", "rich._win32_console", "rich._windows", "rich._windows_renderer", "rich.columns"),
+            *("rich.json", "rich.markdown", "rich.panel", "rich.pretty", "rich.rule", "rich.scope", "rich.status", "rich.syntax"),
+            *("rich.traceback", "rich._timer", "IPython", "attr", "markdown_it", "pygments", "setuptools", "pkg_resources"),
+            *(f"rich._unicode_data.unicode{version}" for version in ("10-0-0", "11-0-0", "12-0-0", "12-1-0", "13-0-0", "14-0-0")),
+            *(f"rich._unicode_data.unicode{version}" for version in ("15-0-0", "15-1-0", "16-0-0", "4-1-0", "5-0-0", "5-1-0")),
+            *(f"rich._unicode_data.unicode{version}" for version in ("5-2-0", "6-0-0", "6-1-0", "6-2-0", "6-3-0", "7-0-0", "8-0-0")),
+            "rich._unicode_data.unicode9-0-0",
+        ),
+        "parts of rich that no command of cni-reaper uses, and what they would bring along",
+    ),
 }
-
-_OF_RICH = (
-    "_emoji_codes", "_emoji_replace", "_export_format", "_extension", "_fileno", "_log_render", "_loop", "_null_file",
-    "_palettes", "_pick", "_ratio", "_spinners", "_unicode_data", "_unicode_data._versions", "_unicode_data.unicode17-0-0",
-    "_wrap", "align", "ansi", "box", "cells", "color", "color_triplet", "console", "constrain", "containers", "control",
-    "default_styles", "emoji", "errors", "file_proxy", "filesize", "highlighter", "jupyter", "live", "live_render", "markup",
-    "measure", "padding", "pager", "palette", "progress", "progress_bar", "prompt", "protocol", "region", "repr", "screen",
-    "segment", "spinner", "style", "styled", "table", "terminal_theme", "text", "theme", "themes",
-)  # fmt: skip
-_UNDER_RICH = (
-    "__future__", "_compat_pickle", "_weakrefset", "ast", "bisect", "colorsys", "contextlib", "copy", "dataclasses", "datetime",
-    "decimal", "dis", "fractions", "importlib", "importlib.machinery", "inspect", "linecache", "numbers", "opcode", "pickle",
-    "random", "threading", "token", "tokenize", "typing", "weakref",
-)  # fmt: skip
-MODULES |= {
-    "rich": "the operator's tables, colours, progress and questions",
-    **dict.fromkeys((f"rich.{name}" for name in _OF_RICH), "rich, as far as these need it"),
-    **dict.fromkeys(_UNDER_RICH, "rich"),
-}
-
-EXTENSIONS = {
-    "_datetime": "every start: orjson asks for it",
-    "fcntl": "every start: flock(2)",
-    "_socket": "syslog, addresses, netlink",
-    "select": "a stdin that is late",
-    "_ctypes": "ctypes",
-    "_struct": "ctypes",
-    "_bisect": "rich",
-    "_decimal": "rich: the fractions of its columns",
-    "_opcode": "rich",
-    "_pickle": "rich",
-    "_random": "rich",
-    "_posixsubprocess": "subprocess",
-    "_typing": "rich",
-    "math": "rich",
-    "mmap": "rich",
-    "termios": "a question on the terminal",
-    "_blake2": "hashlib wants all of its kind",
-    "_md5": "the same",
-    "_sha1": "the same",
-    "_sha2": "the same, Python 3.12 on",
-    "_sha256": "the same",
-    "_sha3": "the same",
-    "_sha512": "SHA-512 itself",
-}
-
-LIBRARIES = {
-    "libpython": "the interpreter",
-    "libffi": "_ctypes",
-    "orjson.so": "JSON",
-}
-
-DATA = {
-    "build.json": "cni-reaper version --verbose",
-    "completion.bash": "cni-reaper completion bash",
-    "completion.zsh": "cni-reaper completion zsh",
-    "completion.fish": "cni-reaper completion fish",
-    "cni-reaper.8": "the man page",
-    "cni-reaper-install.service": "install under systemd",
-    "cni-reaper-install.path": "the same, on every rewrite",
-    "cni-reaper-install.timer": "the same, every five minutes",
-    "harvester-cloudinit.yaml": "the units on a Harvester node",
-}
+"""Modules that the analysis finds and that are left out, and why."""

