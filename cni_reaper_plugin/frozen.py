@@ -45,20 +45,27 @@ def packed_file(name: str) -> bytes:
     return packed.FILES[name]
 
 
+def told_sum(fd: int) -> str | None:
+    """Return the SHA-256 that an executable has at its end, in hex; None where it has none. Raises OSError."""
+    size = posix.fstat(fd).st_size - _TRAILER_BYTES
+    trailer = posix.pread(fd, _TRAILER_BYTES, size) if size > 0 else b""
+    return trailer[len(_MARK) : -1].decode("ascii", "replace") if trailer.startswith(_MARK) else None
+
+
 def sums(fd: int) -> tuple[str, str] | None:
     """Return the SHA-256 that an executable has at its end, and that of all bytes before, in hex; None where it has none.
 
-    The build writes the trailer, `\\ncni-reaper sha256 <64 hex>\\n`, behind the last section: a truncated file lacks it, a changed
-    one differs. Raises OSError.
+    The build writes it behind the last section, on a line of its own: a truncated file lacks it, a changed one differs.
+    Raises OSError.
     """
     import hashlib
 
-    size = posix.fstat(fd).st_size - _TRAILER_BYTES
-    trailer = posix.pread(fd, _TRAILER_BYTES, size) if size > 0 else b""
-    if not trailer.startswith(_MARK):
+    told = told_sum(fd)
+    if told is None:
         return None
+    size = posix.fstat(fd).st_size - _TRAILER_BYTES
     made, place = hashlib.sha256(), 0
     while place < size and (chunk := posix.pread(fd, min(_CHUNK, size - place), place)):
         made.update(chunk)
         place += len(chunk)
-    return trailer[len(_MARK) : -1].decode("ascii", "replace"), made.hexdigest()
+    return told, made.hexdigest()

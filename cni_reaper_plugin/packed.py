@@ -1,4 +1,4 @@
-"""The files that come with the frozen executable. In a source tree there are none; packaging/freeze.py writes this module anew."""
+"""The files that come with the frozen executable. A source tree has none: packaging/freeze.py writes this module."""
 
 FILES: dict[str, bytes] = {}
 """Content by name: `completion.bash`, `cni-reaper.8`, `systemd/cni-reaper-install.service`, …"""

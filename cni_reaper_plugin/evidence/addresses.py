@@ -1,7 +1,7 @@
 """Which addresses are configured in a network namespace. Imported only when something is about to be called stale.
 
 A netns that a process lives in is read through /proc/<pid>/net, while its tables are short: they list routes, and there may
-be a million. Another is entered with setns(2), which Python 3.11 reaches only by ctypes, and asked by rtnetlink. Absence
+be a million. Another is entered with setns(2), which `posix` has from Python 3.12 on, and asked by rtnetlink. Absence
 proves nothing (gVisor takes the address off the interface; an IPv6 address hides while its link is down); presence proves
 life.
 """
@@ -47,7 +47,7 @@ class Look:
     def __init__(self) -> None:
         self._home: int | None = None
         self._nsfs = 0
-        self._setns: Callable[[int, int], int] | None = None
+        self._setns: Callable[[int, int], None] | None = None
 
     def __enter__(self) -> "Look":
         return self
@@ -57,8 +57,10 @@ class Look:
         if self._home is None:
             return
         try:
-            if self._setns is not None and self._setns(self._home, _CLONE_NEWNET) != 0:
-                raise StrandedError("there is no way back from the netns that was looked into last")
+            if self._setns is not None:
+                self._setns(self._home, _CLONE_NEWNET)
+        except OSError as e:
+            raise StrandedError("there is no way back from the netns that was looked into last") from e
         finally:
             posix.close(self._home)
 
@@ -91,18 +93,20 @@ class Look:
             return False
         there = files.open_on_device(path, self._nsfs)
         try:
-            return posix.fstat(there).st_ino == ino and self._setns(there, _CLONE_NEWNET) == 0
+            if posix.fstat(there).st_ino != ino:
+                return False
+            self._setns(there, _CLONE_NEWNET)
+            return True
         finally:
             posix.close(there)
 
     def _open(self) -> None:
         """Open the way back. Raises OSError."""
-        import ctypes
-
         self._nsfs = posix.stat("/proc/self/ns/net").st_dev
         self._home = files.open_on_device("/proc/self/ns/net", self._nsfs)
-        setns = ctypes.CDLL(None).setns
-        if setns(self._home, _CLONE_NEWNET) == 0:  # in a user namespace that does not own our netns there is no way back
+        setns: Callable[[int, int], None] | None = getattr(posix, "setns", None)  # from source, Python may be older
+        if setns is not None:
+            setns(self._home, _CLONE_NEWNET)  # in a user namespace that does not own our netns there is no way back
             self._setns = setns
 
 

@@ -4,7 +4,9 @@ import errno
 import os
 
 _BY_ERRNO = {
-    errno.EROFS: "its file system is read-only: mount it writable; in a systemd unit ReadWritePaths= has to name it",
+    errno.EROFS: "its file system is read-only: mount it writable; a systemd unit names it in ReadWritePaths=, and a container "
+    "mounts the node's directory there",
+    errno.ETIMEDOUT: "wait for it, and try again",
     errno.ENOSPC: "make room there, and try again",
     errno.EDQUOT: "make room there, and try again",
     errno.EBUSY: "something is mounted there: unmount it, or change it where it comes from",

@@ -10,17 +10,16 @@ import select
 import time
 from contextlib import suppress
 
-from inotify_simple import INotify, flags  # type: ignore[import-untyped]  # has no types of its own
-
-from cni_reaper_plugin.operator import bundle, conflist, drop_in, replacement, targets
+from cni_reaper_plugin.operator import conflist, drop_in, inotify, replacement, targets
 from cni_reaper_plugin.operator.conflist import OURS
 from cni_reaper_plugin.operator.places import RUNTIMES, places
 from cni_reaper_plugin.operator.targets import Given
 
 QUIET_S = 0.05  # a writer has finished when nothing has come for so long
 LONGEST_WRITE_S = 0.5
-_CONTENT = flags.MOVE_SELF | flags.MODIFY | flags.CLOSE_WRITE | flags.MOVED_TO | flags.MOVED_FROM | flags.CREATE | flags.DELETE
-_NAMES = flags.MOVED_TO | flags.MOVED_FROM | flags.CREATE | flags.DELETE
+_NAMES = inotify.MOVED_TO | inotify.MOVED_FROM | inotify.CREATE | inotify.DELETE
+_FILES = _NAMES | inotify.CLOSE_WRITE
+_CONTENT = _FILES | inotify.MOVE_SELF | inotify.MODIFY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,15 +34,15 @@ class Changes:
     def __init__(self, given: Given) -> None:
         self._matter: dict[int, list[Callable[[str], bool]]] = {}  # by watch: does a name matter?
         self.are_told = False
-        self._inotify: INotify | None = None
+        self._inotify: inotify.Inotify | None = None
         try:
-            self._inotify = INotify(nonblocking=True)
+            self._inotify = inotify.Inotify()
         except OSError:
             return
         self.are_told = True
         for directory, mask, matters in _watched(given):
             try:
-                watch = self._inotify.add_watch(directory, mask | flags.ONLYDIR | flags.MASK_ADD)
+                watch = self._inotify.add(directory, mask | inotify.ONLYDIR | inotify.MASK_ADD)
             except OSError as e:
                 self.are_told &= e.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP)
                 continue
@@ -64,7 +63,7 @@ class Changes:
         poll = select.poll()
         poll.register(ended, select.POLLIN)
         if self._inotify:
-            poll.register(self._inotify.fileno(), select.POLLIN)
+            poll.register(self._inotify.fd, select.POLLIN)
         end, is_changed = time.monotonic() + longest_s, False
         while True:
             left_s = min(QUIET_S, end - time.monotonic()) if is_changed else end - time.monotonic()
@@ -76,8 +75,8 @@ class Changes:
 
     def _is_about_us(self) -> bool:
         """Read what has come, and tell whether any of it can have changed what a look finds."""
-        for event in self._inotify.read(timeout=0) if self._inotify else ():
-            if event.mask & flags.Q_OVERFLOW or any(matters(event.name) for matters in self._matter.get(event.wd, ())):
+        for event in self._inotify.read() if self._inotify else ():
+            if event.mask & inotify.Q_OVERFLOW or any(matters(event.name) for matters in self._matter.get(event.watch, ())):
                 return True
         return False
 
@@ -97,8 +96,7 @@ def _watched(given: Given) -> "Iterator[Watched]":
         yield from _drop_ins(target.path)
     candidates = (one for place in places(given.conf_dirs, given.bin_dirs)[0] for one in place.all_bin_dirs)
     for directory in dict.fromkeys([*wished.bin_dirs, *wished.refused, *candidates]):
-        # where none of our bundles is, an attempt that fails makes and removes their directory: no reason to try again at once
-        yield directory, _NAMES, (names | {bundle.VERSIONS} if bundle.is_own(directory) else names).__contains__
+        yield directory, _FILES, names.__contains__
         yield from _parents(directory)
 
 

@@ -6,12 +6,12 @@ import posixpath
 import sys
 from contextlib import suppress
 
-import orjson
-
-from cni_reaper_plugin import __version__, files
+from cni_reaper_plugin import __version__, frozen, packed
 from cni_reaper_plugin.operator import commandline
 
 INTERRUPTED = 130  # as a shell says it of SIGINT
+_UNITS = "systemd/"
+_UNIT_DIRECTORY = "/etc/systemd/system"
 
 
 def run(arguments: list[str]) -> int:
@@ -109,33 +109,51 @@ def _scope(given: argparse.Namespace) -> "Scope":
 
 
 def _completion(given: argparse.Namespace) -> int:
-    """Print the script that the freeze has made (packaging/freeze.py)."""
+    return _print_packed("completion", "completion.%s" % given.shell)
+
+
+def _man(_: argparse.Namespace) -> int:
+    return _print_packed("man", "cni-reaper.8")
+
+
+def _units(given: argparse.Namespace) -> int:
+    """Print a unit as it is, or all of them, each below a comment with its path, as `systemctl cat` does."""
+    names = sorted(name for name in packed.FILES if name.startswith(_UNITS))
+    if given.name or not names:
+        return _print_packed("units", _UNITS + (given.name or ""), [name.removeprefix(_UNITS) for name in names])
+    for at, name in enumerate(names):
+        sys.stdout.write("%s# %s/%s\n" % ("\n" if at else "", _UNIT_DIRECTORY, name.removeprefix(_UNITS)))
+        sys.stdout.write(packed.FILES[name].decode())
+    return 0
+
+
+def _print_packed(command: str, name: str, known: "Sequence[str]" = ()) -> int:
+    """Print a file that the freeze has packed (packaging/freeze.py), and return the exit code. known: what there is instead."""
     try:
-        sys.stdout.write(files.read("%s/share/completion.%s" % (_bundle(), given.shell)).decode())
-    except OSError as e:
-        sys.stderr.write("cni-reaper completion: it comes with the frozen executable: %s\n" % e)
+        sys.stdout.write(frozen.packed_file(name).decode())
+    except frozen.NotFrozenError as e:
+        sys.stderr.write("cni-reaper %s: %s\n" % (command, e))
+        return 1
+    except KeyError:
+        sys.stderr.write(
+            "cni-reaper %s: there is no %s: name one of %s.\n" % (command, name.rpartition("/")[2], ", ".join(known))
+        )
         return 1
     return 0
 
 
 def _version(given: argparse.Namespace) -> int:
-    """Print the version, and on demand what the freeze has written down about itself in build.json."""
+    """Print the version, and on demand what the freeze has noted of itself, and the system."""
     lines = ["cni-reaper " + __version__]
     if given.verbose:
-        try:
-            noted = orjson.loads(files.read(_bundle() + "/build.json"))
-        except (OSError, ValueError):
-            noted = {"commit": "unknown", "kind": "from source", "python": sys.version.replace("\n", "")}
-        lines += ["%-7s %s" % (name, noted.get(name, "unknown")) for name in ("commit", "kind", "python")]
+        noted = packed.BUILD or {"commit": "unknown", "kind": "from source", "python": sys.version.replace("\n", "")}
         system = posix.uname()
-        lines.append("%-7s %s %s %s" % ("system", system.sysname, system.release, system.machine))
+        told = {key: value for key, value in noted.items() if key != "version"}
+        told["system"] = "%s %s %s" % (system.sysname, system.release, system.machine)
+        width = max(map(len, told))
+        lines += ["%-*s %s" % (width, key, value) for key, value in told.items()]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
-
-
-def _bundle() -> str:
-    """Return the directory of what is frozen with us, "" when we are not frozen."""
-    return str(getattr(sys, "_MEIPASS", ""))
 
 
 COMMANDS = {
@@ -144,12 +162,16 @@ COMMANDS = {
     "doctor": _doctor,
     "explain": _explain,
     "install": _install,
+    "man": _man,
     "reap": _reap,
     "uninstall": _uninstall,
+    "units": _units,
     "version": _version,
 }
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cni_reaper_plugin.operator.scope import Scope
     from cni_reaper_plugin.operator.targets import Given

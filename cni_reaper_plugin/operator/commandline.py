@@ -43,9 +43,9 @@ def parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_install(commands)
     _add_uninstall(commands)
-    _add_completion(commands)
+    _add_packed(commands)
     version = commands.add_parser("version", help="print the version", description="Print the version.")
-    version.add_argument("--verbose", action="store_true", help="also commit, kind of build, interpreter and system")
+    version.add_argument("--verbose", action="store_true", help="also commit, kind of build, versions of all in it, and system")
     return made
 
 
@@ -169,7 +169,7 @@ def _add_install(commands: "Commands") -> None:
     install = _add(
         commands,
         "install",
-        "put the bundle beside the other plugins, and our entry into the conflist",
+        "put the executable beside the other plugins, and our entry into the conflist",
         "Every other byte of the conflist stays. Changes nothing where everything is in its place.",
         "exit code:\n  0  everything is in its place\n  1  something could not be done; stderr says what and why",
     )
@@ -177,7 +177,7 @@ def _add_install(commands: "Commands") -> None:
     install.add_argument("--options", type=_options, metavar="JSON", help="options of our entry, in place of those it has")
     install.add_argument("--convert", action="store_true", help="make a .conflist of a .conf of one plugin")
     install.add_argument("--drop-in", action="store_true", help="write a file of our own that libcni 1.3 appends to the list")
-    install.add_argument("--no-conflist", action="store_true", help="only the bundle; the entry is somebody else's business")
+    install.add_argument("--no-conflist", action="store_true", help="only the executable; something else sees to the entry")
     install.add_argument("--dry-run", action="store_true", help="show what would be done, the conflist's part as a diff")
     staying = install.add_mutually_exclusive_group()
     staying.add_argument("--watch", action="store_true", help="stay, and put the entry back when somebody has rewritten the file")
@@ -198,7 +198,8 @@ def _add_uninstall(commands: "Commands") -> None:
     uninstall.add_argument("--dry-run", action="store_true", help="show what would be done, the conflists' part as a diff")
 
 
-def _add_completion(commands: "Commands") -> None:
+def _add_packed(commands: "Commands") -> None:
+    """Add the commands that print what is packed into the executable."""
     completion = _add(
         commands,
         "completion",
@@ -209,6 +210,15 @@ def _add_completion(commands: "Commands") -> None:
         "  cni-reaper completion fish >/usr/share/fish/vendor_completions.d/cni-reaper.fish",
     )
     completion.add_argument("shell", choices=SHELLS)
+    _add(commands, "man", "print the man page", "", "  cni-reaper man | man -l -")
+    units = _add(
+        commands,
+        "units",
+        "print the systemd units that put the entry back",
+        "Without a name all of them, each below a comment with its path.",
+        "  cni-reaper units cni-reaper-install.service >/etc/systemd/system/cni-reaper-install.service",
+    )
+    units.add_argument("name", nargs="?", metavar="NAME", help="only this one, as it is")
 
 
 def _some(text: str) -> str:

@@ -42,9 +42,10 @@ KEYS = {
     "executable-missing": ERROR,
     "not-executable": ERROR,
     "noexec": ERROR,
-    "executable-alone": ERROR,
-    "bundle-whole": OK,
-    "bundle-damaged": ERROR,
+    "other-architecture": ERROR,
+    "executable-intact": OK,
+    "executable-damaged": ERROR,
+    "executable-no-sum": NOTE,
     "link-leaves": NOTE,
     "plugin-missing": ERROR,
     # the node

@@ -1,4 +1,4 @@
-"""`cni-reaper install`: the bundle into the directory of plugins, then our entry into the conflist that is in use.
+"""`cni-reaper install`: the executable into the directory of plugins, then our entry into the conflist that is in use.
 
 In that order, and out in the other one: a conflist that names an executable which is not there stops every pod of the node.
 """
@@ -6,7 +6,6 @@ In that order, and out in the other one: a conflist that names an executable whi
 import os
 import sys
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import orjson
@@ -14,26 +13,27 @@ import orjson
 from cni_reaper_plugin import __version__, options
 from cni_reaper_plugin.operator import (
     advice,
-    bundle,
     conflist,
     converted,
     drop_in,
     entry,
-    placing,
-    register,
+    executable,
+    installation,
+    legacy_bundle,
     replacement,
     targets,
     traces,
 )
 from cni_reaper_plugin.operator.conflist import ConflistError
 from cni_reaper_plugin.operator.entry import OptionsError
+from cni_reaper_plugin.operator.installation import InstallationError
 from cni_reaper_plugin.operator.targets import Given, Target, Targets
 
 FRESH_S = 3.0  # a file that was written so lately may be half written
 _AGAIN_S = 0.05
 _NO_CONFLIST = "there is no conflist yet: let the network plugin of the cluster write it first, or wait for it with --watch."
 _NO_DIRECTORY = "there is no such directory: name one that is there, or wait for it with --watch."
-TROUBLE = (ConflistError, OptionsError, register.RegisterError, OSError)
+TROUBLE = (ConflistError, OptionsError, InstallationError, OSError)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wanted:
-    """options: for our entry, None to leave an entry's own; convert, drop_in: as --help has them; conflists: False for the bundle
-    only."""
+    """options: for our entry, None to leave an entry's own; convert, drop_in: as --help has them; conflists: False for the
+    executable only."""
 
     options: "Json | None" = None
     convert: bool = False
@@ -55,7 +55,7 @@ class Wanted:
 class Outcome:
     """done: a sentence for each thing that has changed; problems: for each that could not be done; waiting: directories without
     a conflist; put: conflists that our entry was put into; there: those that it was in already; fresh: one of the files with a
-    problem was written just now; notes: what a person should know, and no failure; is_placed: the bundle is everywhere."""
+    problem was written just now; notes: what a person should know, and no failure; is_placed: the executable is everywhere."""
 
     done: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -105,8 +105,8 @@ def tell(outcome: Outcome) -> int:
 def apply(given: Given, wanted: Wanted, renew: bool = True) -> Outcome:
     """Do what is to be done; nothing, when everything is in its place.
 
-    renew: put our own bundle there, whichever is; else only where there is none that could be run: somebody may have installed
-    a newer one meanwhile.
+    renew: put the executable that runs there, whichever is; else only where none is that works: another one may have been
+    installed meanwhile.
     """
     outcome = Outcome()
     wished = targets.find(given) if wanted.conflists else targets.Targets()
@@ -114,35 +114,39 @@ def apply(given: Given, wanted: Wanted, renew: bool = True) -> Outcome:
     for problem in wished.problems:
         outcome.problems.append(problem)
         outcome.fresh |= _is_fresh(problem.partition(": ")[0])
+    needed = sorted(targets.bin_dirs(given, wished))
     try:
-        with ExitStack() as held:
-            placed = [one for one in sorted(targets.bin_dirs(given, wished)) if _place_bundle(one, renew, wished, held, outcome)]
+        with installation.locked():
+            placed = [one for one in needed if _place(one, renew, wished, outcome)]
             for target in wished.found:
                 if set(target.bin_dirs) <= set(placed):
                     _put_into(target, [one for one in target.all_bin_dirs if one in placed], wanted, outcome)
-    except OSError as e:  # of a lock that could not be removed
-        outcome.problems.append(bundle.told(e, ""))
+    except InstallationError as e:
+        outcome.problems.append(str(e))
+        outcome.is_placed = False
     return outcome
 
 
-def _place_bundle(bin_dir: str, renew: bool, wished: Targets, held: ExitStack, outcome: Outcome) -> bool:
-    """Put the bundle there, lock it for as long as `held` lasts, and note what has changed. Returns whether it is there.
+def _place(bin_dir: str, renew: bool, wished: Targets, outcome: Outcome) -> bool:
+    """Put the executable there, take over what version 0.1.0 has left, and note what has changed. Returns whether it is there.
 
     Where only some runtime may look that is not configured, nothing but a note is made of trouble.
     """
     try:
-        held.enter_context(bundle.locked(bin_dir))
-        if not renew and bundle.is_there(bin_dir):
-            placing.tidy(bin_dir)
-            return True
-        directory, changed = placing.place(bundle.home(), bin_dir)
-    except bundle.TROUBLE as e:
+        if (renew or not executable.works(bin_dir)) and executable.place(bin_dir):
+            outcome.done.append("%s: put there, version %s" % (executable.path_of(bin_dir), __version__))
+    except executable.TROUBLE as e:
         is_needed = not wished.found or any(bin_dir in target.bin_dirs for target in wished.found)
-        (outcome.problems if is_needed else outcome.notes).append(bundle.told(e, bin_dir))
+        (outcome.problems if is_needed else outcome.notes).append(executable.told(e, bin_dir))
         outcome.is_placed = False
         return False
-    if changed:
-        outcome.done.append("%s: now leads to %s" % (bundle.link_of(bin_dir), directory))
+    try:
+        installation.take_over([bin_dir])
+        stays = legacy_bundle.tidy(bin_dir)
+    except (InstallationError, OSError) as e:
+        outcome.problems.append(executable.told(e, legacy_bundle.root_of(bin_dir)))
+    else:
+        outcome.notes += [stays] if stays else []
     return True
 
 
@@ -183,9 +187,9 @@ def _put(path: str, bin_dirs: list[str], wanted: Wanted) -> str:
 
 def _note(path: str, made: bytes, bin_dirs: list[str]) -> bytes:
     """Note our entry in a text before that becomes a conflist, and return the text: what is not noted is not put anywhere, since
-    a dry run would be forgotten, and uninstall would not find it. Raises register.RegisterError."""
+    a dry run would be forgotten, and uninstall would not find it. Raises InstallationError."""
     one = conflist.of_bytes(path, made)
-    register.note(path, entry.options_of(one, one.ours[0]), bin_dirs)
+    installation.note(path, entry.options_of(one, one.ours[0]), bin_dirs)
     return made
 
 
@@ -193,13 +197,16 @@ def _drop_in(one: conflist.Conflist, bin_dirs: list[str], wanted: Wanted) -> str
     """Put our drop-in beside a list, and return a sentence about it, "" when it is there. Raises TROUBLE."""
     place = drop_in.path_of(one)
     text = drop_in.text_of(one, wanted.options, had_options(place, bin_dirs))
-    register.note(place, entry.options_of(one, orjson.loads(text)), bin_dirs)
+    installation.note(place, entry.options_of(one, orjson.loads(text)), bin_dirs)
     return "%s: written; %s" % (place, drop_in.COSTS) if drop_in.put(one, text) else ""
 
 
 def had_options(place: str, bin_dirs: list[str]) -> "Json | None":
-    """Return the options that our entry had in a conflist or drop-in, also when its runtime found us elsewhere then."""
-    return register.options_of(place, [*bin_dirs, *traces.bin_dirs(traces.all_places(Given([], [], [])))])
+    """Return the options that our entry had in a conflist or drop-in, also when its runtime found us elsewhere then.
+
+    Raises InstallationError.
+    """
+    return installation.options_of(place, [*bin_dirs, *traces.bin_dirs(traces.all_places(Given([], [], [])))])
 
 
 def refuse_twice(path: str) -> None:

@@ -1,19 +1,14 @@
-"""The doctor on executables: does the runtime find ours and those of the whole chain, can they be run, is our bundle whole?"""
+"""The doctor on executables: does the runtime find ours and those of the whole chain, can they be run, is ours intact?"""
 
 import posix
 import posixpath
 import stat
 
-from cni_reaper_plugin import files
+from cni_reaper_plugin import frozen
 from cni_reaper_plugin.attachment import valid_name
+from cni_reaper_plugin.operator import elf
 from cni_reaper_plugin.operator.conflist import OURS
 from cni_reaper_plugin.operator.finding import Finding
-
-SUMS = "SHA256SUMS"
-INTERNAL = "_internal"
-_PARTS = ("libpython", "orjson.so", "cni_reaper_plugin", "build.json")  # without which no start, or no command
-_LARGEST = 1 << 28  # bytes of one file of a bundle
-_AGAIN = "Run `install` of a whole bundle: a damaged one is left, and a new directory made (docs/install.md)."
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,14 +54,27 @@ def _our_own(bin_dirs: list[str]) -> "Iterator[Finding]":
         yield Finding(
             "noexec", path, what, "Mount it without noexec, or install into a directory elsewhere and name that to the runtime."
         )
+    made_for = _architecture(real)
+    if elf.is_foreign(made_for):
+        runs = False
+        what = "It is built for %s, and this kernel runs %s." % (made_for, posix.uname().machine)
+        yield Finding("other-architecture", path, what, "Run `install` of the file for this architecture: docs/install.md.")
     if runs:
-        yield Finding("executable", path, "The runtime finds it%s." % (", at %s" % real if real != path else ""))
+        where = ", at %s" % real if real != path else ""
+        yield Finding("executable", path, "The runtime finds it%s%s." % (where, ", for %s" % made_for if made_for else ""))
     home = posixpath.realpath(posixpath.dirname(path))
     if not real.startswith(home + "/"):
         what = "It is a link to %s, outside of its directory." % real
         advice = "Where a runtime in a container (multus thick, kind) sees only %s, install it there, as README.md has it." % home
         yield Finding("link-leaves", path, what, advice)
-    yield from _bundle(path, posixpath.dirname(real))
+    yield _content(path, real)
+
+
+def _architecture(path: str) -> str:
+    try:
+        return elf.architecture(path)
+    except OSError:
+        return ""
 
 
 def _missing(bin_dirs: list[str]) -> Finding:
@@ -74,71 +82,31 @@ def _missing(bin_dirs: list[str]) -> Finding:
         path = "%s/%s" % (directory, OURS)
         try:
             if stat.S_ISLNK(posix.lstat(path).st_mode):
-                advice = "Run `cni-reaper install` from a bundle: docs/install.md."
+                advice = "Run `cni-reaper install`: docs/install.md."
                 return Finding(
                     "executable-missing", path, "It is a link to %s, which is not there." % posix.readlink(path), advice
                 )
         except OSError:
             continue
     what = "%s is in none of the directories in which the runtime looks: %s." % (OURS, ", ".join(bin_dirs))
-    return Finding("executable-missing", bin_dirs[0], what, "Run `cni-reaper install` from the bundle: docs/install.md.")
+    return Finding("executable-missing", bin_dirs[0], what, "Run `cni-reaper install`: docs/install.md.")
 
 
-def _bundle(path: str, home: str) -> "Iterator[Finding]":
-    """Look whether what belongs beside the executable is there, and is what was released."""
+def _content(path: str, real: str) -> Finding:
+    """Compare an executable with the sum that it ends with."""
+    advice = "Run `install` of an intact one: docs/install.md."
     try:
-        inside = posix.listdir("%s/%s" % (home, INTERNAL))
-    except OSError:
-        what = "It is alone: %s, which belongs beside it, is not in %s." % (INTERNAL, home)
-        yield Finding("executable-alone", path, what, "Run `cni-reaper install` from the whole bundle: docs/install.md.")
-        return
-    missing = [part for part in _PARTS if not any(name.startswith(part) for name in inside)]
-    if missing:
-        yield Finding("bundle-damaged", path, "Its bundle lacks %s." % ", ".join(missing), _AGAIN)
-        return
-    wrong = differing(home)
-    if wrong is None:
-        yield Finding("bundle-whole", path, "Its bundle has what it needs; there is no %s to compare it with." % SUMS)
-    elif wrong:
-        what = "%d files of its bundle are not as released: %s." % (len(wrong), ", ".join(wrong[:5]))
-        yield Finding("bundle-damaged", path, what, _AGAIN)
-    else:
-        yield Finding("bundle-whole", path, "Each file of its bundle is as released (%s)." % SUMS)
-
-
-def differing(home: str) -> "list[str] | None":
-    """Return the files of a bundle that are not as released, None for one that was not released and has no sums."""
-    try:
-        return list(_differing(home, files.read("%s/%s" % (home, SUMS), limit=1 << 20)))
-    except FileNotFoundError:
-        return None
-    except OSError as e:
-        return ["%s (%s)" % (SUMS, e.strerror)]
-
-
-def _differing(home: str, sums: bytes) -> "Iterator[str]":
-    """Yield the files that are not there, or are others than a list of `<SHA-256>  <file>` says."""
-    for line in sums.decode("utf-8", "replace").splitlines():
-        wanted, _, name = line.partition("  ")
-        if name.startswith("/") or ".." in name.split("/") or not name:
-            yield "%s (a line that is none: %r)" % (SUMS, line[:80])
-            continue
+        fd = posix.open(real, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
         try:
-            if _sum(home + "/" + name) != wanted:
-                yield name
-        except OSError as e:
-            yield "%s (%s)" % (name, e.strerror)
-
-
-def _sum(path: str) -> str:
-    import hashlib
-
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOFOLLOW)
-    try:
-        made, size = hashlib.sha256(), 0
-        while (chunk := posix.read(fd, files.CHUNK)) and size < _LARGEST:
-            made.update(chunk)
-            size += len(chunk)
-        return made.hexdigest()
-    finally:
-        posix.close(fd)
+            sums = frozen.sums(fd)
+        finally:
+            posix.close(fd)
+    except OSError as e:
+        return Finding("executable-damaged", path, "It cannot be read: %s." % e.strerror, advice)
+    if sums is None:
+        what = "It does not end with its sum: it is of version 0.1.0, cut off, or not cni-reaper's own file."
+        return Finding("executable-no-sum", path, what, "Run `install`, if it is to be this version.")
+    if sums[0] != sums[1]:
+        what = "It is damaged: its SHA-256 is %s, and it was built with %s." % (sums[1], sums[0])
+        return Finding("executable-damaged", path, what, advice)
+    return Finding("executable-intact", path, "Its content has the SHA-256 that it was built with.")

@@ -58,9 +58,13 @@ def callers(cache_dirs: list[str]) -> "list[str] | None":
     """Return the cache's files of attachments that were made by a list with us in it; None if nobody knows. Raises OSError.
 
     CRI-O and multus call for a DEL the plugins that were there at the ADD, whatever the conflist says by then. From a container
-    that sees neither cache nothing is known. cache_dirs: libcni's, besides the default one.
+    that sees neither cache nothing is known; what an installation has made itself does not count.
+    cache_dirs: libcni's, besides the default one.
     """
-    if not os.path.isdir(CNI_DIR):
+    try:
+        if os.listdir(CNI_DIR) in ([], [os.path.basename(Settings().state_dir)]):
+            return None
+    except (FileNotFoundError, NotADirectoryError):
         return None
     found = []
     for directory in dict.fromkeys([*Settings().cache_dirs, *cache_dirs]):

@@ -3,7 +3,7 @@
 import difflib
 from contextlib import suppress
 
-from cni_reaper_plugin.operator import bundle, conflist, converted, drop_in, entry, install, targets
+from cni_reaper_plugin.operator import conflist, converted, drop_in, entry, executable, install, targets
 from cni_reaper_plugin.operator.conflist import ConflistError
 from cni_reaper_plugin.operator.install import Wanted
 from cni_reaper_plugin.operator.targets import Given, Target
@@ -15,10 +15,10 @@ def run(given: Given, wanted: Wanted) -> int:
     outcome = install.Outcome(problems=wished.problems, waiting=wished.waiting)
     for bin_dir in targets.bin_dirs(given, wished):
         try:
-            if not bundle.is_placed(bin_dir):
-                outcome.done.append("would put the bundle into %s, and link %s to it" % (bin_dir, bundle.link_of(bin_dir)))
-        except bundle.TROUBLE as e:
-            outcome.problems.append(bundle.told(e, bin_dir))
+            if not executable.is_placed(bin_dir):
+                outcome.done.append("would put this executable at %s" % executable.path_of(bin_dir))
+        except executable.TROUBLE as e:
+            outcome.problems.append(executable.told(e, bin_dir))
     for target in wished.found:
         try:
             for name, before, after in _changes(target, wanted):

@@ -166,7 +166,8 @@ def _missed(old: int, before: bytes, change: "Edit") -> bytes | None:
     return None
 
 
-def _temporary(name: str) -> str:
+def temporary_name(name: str) -> str:
+    """Return a fresh name for a temporary file beside a file of that name; `tidy` knows it."""
     return ".%s.%s%s" % (name, os.urandom(4).hex(), TEMPORARY_END)
 
 
@@ -180,7 +181,7 @@ def _content(fd: int) -> bytes:
 
 def _written(name: str, directory: int, content: bytes, like: int | None) -> str:
     """Write a temporary file, whole and on the disk, and return its name. like: whose mode, owner and labels it is to have."""
-    temporary = _temporary(name)
+    temporary = temporary_name(name)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(temporary, flags, 0o600, dir_fd=directory)
     try:
@@ -233,7 +234,7 @@ def nudge(path: str) -> None:
 
     containerd loads again on WRITE, RENAME and REMOVE, not on CREATE (cni_conf_syncer.go, 579c7f43).
     """
-    name = "%s/%s" % (os.path.dirname(os.path.abspath(path)), _temporary(os.path.basename(path)))
+    name = "%s/%s" % (os.path.dirname(os.path.abspath(path)), temporary_name(os.path.basename(path)))
     with suppress(OSError):
         with open(name, "wb") as event:
             event.write(b"\n")

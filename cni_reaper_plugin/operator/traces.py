@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from cni_reaper_plugin import files, options
 from cni_reaper_plugin.facts import Settings
-from cni_reaper_plugin.operator import bundle, conflist, converted, drop_in, register
+from cni_reaper_plugin.operator import conflist, converted, drop_in, executable, installation, legacy_bundle
 from cni_reaper_plugin.operator.conflist import OURS, Conflist, ConflistError
 from cni_reaper_plugin.operator.placement import settings_of
 from cni_reaper_plugin.operator.places import ETC, Place, places
@@ -16,6 +16,10 @@ from cni_reaper_plugin.operator.targets import Given
 
 RENAMED = (".conflist.cilium_bak",)  # a list that Cilium has set aside, and puts back when it goes (cni.exclusive)
 _LARGEST = 1 << 28  # bytes; nobody writes such a conflist
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_reaper_plugin.operator.installation import Noted
 
 
 @dataclass
@@ -38,14 +42,30 @@ class Found:
 
 
 def all_places(given: Given) -> list[Place]:
-    """Return every place, those of no runtime of pods among them: our entry may be in any."""
+    """Return every place, those of no runtime of pods among them: our entry may be in any.
+
+    Raises installation.InstallationError.
+    """
     directories = [*given.conf_dirs, *dict.fromkeys(os.path.dirname(os.path.abspath(path)) for path in given.files)]
     found = places(directories, given.bin_dirs)[0] or places([ETC], given.bin_dirs)[0]
     if directories:
         return found
     known = {place.conf_dir for place in found}
-    noted = {_conf_dir(path): bin_dir for bin_dir in bin_dirs(found) for path in register.read(bin_dir)}
-    return found + [Place(conf_dir, [[bin_dir]]) for conf_dir, bin_dir in noted.items() if conf_dir not in known]
+    more: dict[str, list[list[str]]] = {}
+    for path, one in noted(given).items():
+        if _conf_dir(path) not in known:
+            more.setdefault(_conf_dir(path), []).append(one.bin_dirs)
+    return found + [Place(conf_dir, paths) for conf_dir, paths in more.items()]
+
+
+def noted(given: Given) -> "dict[str, Noted]":
+    """Return the entries that are noted, of the directories of plugins given if there are some.
+
+    Raises installation.InstallationError.
+    """
+    of_the_node = places([], given.bin_dirs)[0] or places([ETC], given.bin_dirs)[0]
+    found = installation.noted(bin_dirs(of_the_node))
+    return {path: one for path, one in found.items() if not given.bin_dirs or set(one.bin_dirs) & set(given.bin_dirs)}
 
 
 def _conf_dir(path: str) -> str:
@@ -91,7 +111,7 @@ def _may_have_us(path: str) -> bool:
 
 def conf_dirs(given: Given) -> list[str]:
     """Return all directories in which our entry may be: the node's, those that are noted, and those given."""
-    everywhere = [place for one in (Given([], [], []), Given([], given.bin_dirs, []), given) for place in all_places(one)]
+    everywhere = [*places([], [])[0], *all_places(Given([], given.bin_dirs, [])), *all_places(given)]
     return list(dict.fromkeys(place.conf_dir for place in everywhere))
 
 
@@ -107,7 +127,8 @@ def bin_dirs(of: list[Place]) -> list[str]:
 
 
 def with_us(given: Given) -> list[str]:
-    """Return the directories of plugins that have our executable, or what belongs to it."""
-    return [
-        one for one in bin_dirs(all_places(given)) if os.path.lexists(bundle.link_of(one)) or os.path.isdir(bundle.root_of(one))
-    ]
+    """Return the directories of plugins that have our executable, or what version 0.1.0 has left there."""
+    found = bin_dirs(all_places(given))
+    if not given.conf_dirs and not given.files:
+        found += [one for known in noted(given).values() for one in known.bin_dirs if one not in found]
+    return [one for one in dict.fromkeys(found) if os.path.lexists(executable.path_of(one)) or legacy_bundle.is_there(one)]

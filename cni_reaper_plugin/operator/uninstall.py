@@ -8,24 +8,26 @@ import sys
 import time
 from functools import partial
 
-from cni_reaper_plugin.evidence import records
+from cni_reaper_plugin.evidence import records, views
 from cni_reaper_plugin.facts import Settings
 from cni_reaper_plugin.operator import (
-    bundle,
     conflist,
     converted,
     drop_in,
     entry,
+    executable,
     install,
+    installation,
     leftovers,
+    legacy_bundle,
     preview,
-    register,
     replacement,
     traces,
 )
 from cni_reaper_plugin.operator.conflist import OURS, Conflist, ConflistError
 from cni_reaper_plugin.operator.conflist_text import TextError, plugins
 from cni_reaper_plugin.operator.install import Outcome
+from cni_reaper_plugin.operator.installation import InstallationError
 from cni_reaper_plugin.operator.targets import Given
 from cni_reaper_plugin.operator.traces import Found
 
@@ -53,27 +55,34 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TROUBLE = (ConflistError, TextError, register.RegisterError, OSError)
+TROUBLE = (ConflistError, TextError, InstallationError, OSError)
 
 
 def run(given: Given, purge: bool, dry_run: bool) -> int:
     """Uninstall, say what was done, and return the exit code: 0 our entry is nowhere, 1 something could not be done."""
     outcome = Outcome()
+    try:
+        _run(given, purge, dry_run, outcome)
+    except InstallationError as e:
+        outcome.problems.append(str(e))
+    return _tell(outcome)
+
+
+def _run(given: Given, purge: bool, dry_run: bool, outcome: Outcome) -> None:
+    """Uninstall, and note what was done and what could not be. Raises InstallationError."""
     if not dry_run:
         _tidy(given)
     found, directories = traces.look(given), traces.conf_dirs(given)
     outcome.problems += ["%s: %s" % (path, why) for path, why in found.unread.items()]
     outcome.problems += ["%s: there is no such file: name one that is there." % one for one in given.files if not _is_there(one)]
     if dry_run:
-        return _show(found, given, directories, purge, outcome)
+        _show(found, given, directories, purge, outcome)
+        return
     _take_out(found, outcome)
     if not outcome.problems and outcome.done:
         _settle(given, outcome)
     if not outcome.problems:
-        _forget(found, given, directories, outcome)
-    if not outcome.problems:
         _remove_the_rest(found, given, directories, purge, outcome)
-    return _tell(outcome)
 
 
 def _is_there(path: str) -> bool:
@@ -136,24 +145,6 @@ def _take(path: str) -> str:
     return "%s: our entry is out" % path if before != after else ""
 
 
-def _forget(found: Found, given: Given, directories: list[str], outcome: Outcome) -> None:
-    """Forget the entries that are out for good, and their options, without files given also those that a platform has taken out;
-    not one that somebody has put back meanwhile."""
-    taken = {register.key(path) for path in found.paths}
-    for bin_dir in traces.bin_dirs(traces.all_places(given)):
-        noted = register.read(bin_dir)
-        gone = [path for path in noted if path in taken or not (given.files or given.conf_dirs)]
-        try:
-            if gone:
-                with bundle.locked(bin_dir):
-                    back = {register.key(path) for path in traces.anywhere(directories)}
-                    for path in gone:
-                        if path not in back:
-                            register.note(path, None, [bin_dir])
-        except (*bundle.TROUBLE, register.RegisterError) as e:
-            outcome.problems.append(bundle.told(e, bin_dir))
-
-
 def _without_us(raw: bytes) -> bytes:
     made = entry.take(raw)
     if not plugins(made).values:
@@ -183,43 +174,89 @@ def _settle(given: Given, outcome: Outcome) -> None:
 
 
 def _remove_the_rest(found: Found, given: Given, directories: list[str], purge: bool, outcome: Outcome) -> None:
-    """Remove records, memory and executable, if nobody can call us; with `purge` in any case."""
+    """Forget the entries that are out; remove records, memory and executable, if nobody can call us; with `purge` in any case.
+
+    Raises InstallationError.
+    """
     bin_dirs = traces.with_us(given)
-    elsewhere = traces.anywhere(directories)
+    if not bin_dirs and found.lists:
+        outcome.done.append("no executable of ours is where runtimes look: after an install with --bin-dir, name it here as well")
+    if not bin_dirs and not found.settings and not any(map(os.path.lexists, (installation.DIRECTORY, views.RUN_DIR))):
+        return
+    with installation.locked():
+        elsewhere = traces.anywhere(directories)
+        if not _is_out(elsewhere, found, outcome):
+            return
+        try:
+            why = _why_left(found, given, purge, bin_dirs, elsewhere)
+            if why:
+                outcome.done += [why] if bin_dirs else []
+            else:
+                _remove_records(found, outcome)
+                _withdraw(bin_dirs, directories, outcome)
+            if not outcome.problems:
+                _forget(found, given, bin_dirs, elsewhere)
+            if not outcome.problems and not why:
+                installation.remove()
+        except executable.TROUBLE as e:
+            outcome.problems.append(executable.told(e, leftovers.CNI_DIR))
+
+
+def _is_out(elsewhere: list[str], found: Found, outcome: Outcome) -> bool:
+    """Tell whether our entry has stayed out of the files it was taken out of, and note where it has not."""
     back = [path for path in elsewhere if path in found.paths]
     if back:
         outcome.problems.append("%s: %s" % (", ".join(back), _BACK))
+    return not back
+
+
+def _remove_records(found: Found, outcome: Outcome) -> None:
+    """Remove records and memory. Raises OSError."""
+    stores = sorted({Settings().state_dir, *(settings.state_dir for _, settings in found.settings)})
+    count = sum(leftovers.remove_records(store, network) for store in stores for network in records.networks(store))
+    outcome.done += ["%d records: removed" % count] if count else []
+    leftovers.remove_memory()
+
+
+def _withdraw(bin_dirs: list[str], directories: list[str], outcome: Outcome) -> None:
+    """Remove the executables, unless our entry has been put back meanwhile. Raises executable.TROUBLE, InstallationError."""
+    back = traces.anywhere(directories)
+    if back:
+        outcome.problems.append("%s: %s" % (", ".join(back), _BACK))
         return
-    if not bin_dirs and found.lists:
-        outcome.done.append("no executable of ours is where runtimes look: after an install with --bin-dir, name it here as well")
-    try:
-        why = _why_left(found, given, purge, bin_dirs, elsewhere)
-    except OSError as e:  # a cache that cannot be read: who can still call us is not known
-        outcome.problems.append(bundle.told(e, leftovers.CNI_DIR))
-        return
-    if why:
-        outcome.done += [why] if bin_dirs else []
-        return
-    try:
-        stores = {Settings().state_dir, *(settings.state_dir for _, settings in found.settings)}
-        count = sum(leftovers.remove_records(store, network) for store in sorted(stores) for network in records.networks(store))
-        outcome.done += ["%d records: removed" % count] if count else []
-        leftovers.remove_memory()
-        for bin_dir in bin_dirs:
-            _withdraw(bin_dir, directories, outcome)
-    except bundle.TROUBLE as e:
-        outcome.problems.append(bundle.told(e, ""))
+    for bin_dir in bin_dirs:
+        path = executable.path_of(bin_dir)
+        is_gone = executable.remove(bin_dir)
+        if legacy_bundle.withdraw(bin_dir) or is_gone:
+            outcome.done.append("%s: removed" % path)
+        if os.path.isfile(path) and not os.path.islink(path):
+            outcome.done.append("%s: left there, since no sum of cni-reaper is at its end: remove it by hand" % path)
+        if legacy_bundle.is_there(bin_dir):
+            outcome.done.append(
+                "%s: left there, since a process runs it, or other files are in it" % legacy_bundle.root_of(bin_dir)
+            )
+
+
+def _forget(found: Found, given: Given, bin_dirs: list[str], elsewhere: list[str]) -> None:
+    """Forget the entries that are out for good, and their options, without files given also those that a platform has taken out;
+    not one that has been put back meanwhile. Raises InstallationError, OSError."""
+    installation.take_over(bin_dirs)
+    taken, back = {installation.key(path) for path in found.paths}, {installation.key(path) for path in elsewhere}
+    is_all = not given.files and not given.conf_dirs
+    gone = [path for path in traces.noted(given) if (is_all or path in taken) and path not in back]
+    if gone:
+        installation.forget(gone)
 
 
 def _why_left(found: Found, given: Given, purge: bool, bin_dirs: list[str], elsewhere: list[str]) -> str:
     """Return why executable and records cannot go, "" when they can. elsewhere: files that have us, or may have us."""
-    links = ", ".join(map(bundle.link_of, bin_dirs))
+    links = ", ".join(map(executable.path_of, bin_dirs))
     if elsewhere:
         return _ELSEWHERE % (links, ", ".join(elsewhere))
     if given.files:
         return _ONLY % links
     callers = leftovers.callers([one for _, settings in found.settings for one in settings.cache_dirs])
-    command = bundle.link_of(bin_dirs[0]) if bin_dirs else OURS
+    command = executable.path_of(bin_dirs[0]) if bin_dirs else OURS
     if purge or callers == []:
         return ""
     if callers is None:
@@ -228,18 +265,8 @@ def _why_left(found: Found, given: Given, purge: bool, bin_dirs: list[str], else
     return _CALLED % (links, len(callers), callers[0], more, command, command)
 
 
-def _withdraw(bin_dir: str, directories: list[str], outcome: Outcome) -> None:
-    """Remove the executable, unless somebody has put our entry back by now. Raises bundle.TROUBLE."""
-    with bundle.locked(bin_dir):
-        back = traces.anywhere(directories)
-        if back:
-            outcome.problems.append("%s: %s" % (", ".join(back), _BACK))
-        elif bundle.withdraw(bin_dir):
-            outcome.done.append("%s: removed, and its bundles" % bundle.link_of(bin_dir))
-
-
-def _show(found: Found, given: Given, directories: list[str], purge: bool, outcome: Outcome) -> int:
-    """Print what would be done, and return the exit code."""
+def _show(found: Found, given: Given, directories: list[str], purge: bool, outcome: Outcome) -> None:
+    """Note what would be done. Raises InstallationError."""
     for path in found.aside:
         outcome.done.append("would put %s back in the place of %s" % (path.removesuffix(converted.BEFORE), _list_beside(path)))
     for path in found.lists:
@@ -252,7 +279,6 @@ def _show(found: Found, given: Given, directories: list[str], purge: bool, outco
     bin_dirs = traces.with_us(given)
     if bin_dirs and not outcome.problems:
         still = [one for one in traces.anywhere(directories) if one not in found.paths]
-        links = ", ".join(map(bundle.link_of, bin_dirs))
+        links = ", ".join(map(executable.path_of, bin_dirs))
         why = _why_left(found, given, purge, bin_dirs, still)
-        outcome.done.append(why or "would remove %s with its bundles, and the records" % links)
-    return _tell(outcome)
+        outcome.done.append(why or "would remove %s, and the records" % links)
