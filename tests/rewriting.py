@@ -30,16 +30,20 @@ EVERY_S = (1.0, 5.0)
 BETWEEN_PIECES_S = 0.02
 _LOOK_S = 0.002
 _OURS = b'"cni-reaper"'
-_PATH_UNIT = """
-import subprocess, sys
-from inotify_simple import INotify, flags
+_PATH_UNIT = f"""
+import select, subprocess, sys
+sys.path.insert(0, {str(neighbours.ROOT)!r})
+from tests import kernel_calls
+kernel_calls.stand_in()
+from cni_reaper_plugin.operator import inotify
 directory, *command = sys.argv[1:]
-notify = INotify()
-notify.add_watch(directory, flags.CLOSE_WRITE | flags.MOVED_TO | flags.CREATE | flags.DELETE)
+queue = inotify.Inotify()
+queue.add(directory, inotify.CLOSE_WRITE | inotify.MOVED_TO | inotify.CREATE | inotify.DELETE)
 while True:
-    notify.read()
+    select.select([queue.fd], [], [])
+    queue.read()
     subprocess.run(command)
-    notify.read(timeout=0)
+    queue.read()
 """
 
 

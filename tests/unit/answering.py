@@ -15,6 +15,7 @@ from multiprocessing.connection import Listener
 from pathlib import Path
 
 from cni_reaper_plugin.chain import verbs
+from tests import kernel_calls
 
 DATA_DIR, STATE_DIR, RUN_DIR = Path("/var/lib/cni/networks"), Path("/var/lib/cni/reaper"), Path("/run/cni-reaper")
 LOG = Path("/var/log/cni-reaper.log")
@@ -111,6 +112,7 @@ def answer(example: Example) -> Answer:
 def serve(address: str) -> None:
     """Answer whoever connects first, until they close."""
     seal()
+    kernel_calls.stand_in()
     with Listener(address, "AF_UNIX") as listener, listener.accept() as connection:
         while True:
             try:

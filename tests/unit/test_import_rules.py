@@ -27,9 +27,9 @@ FLOORS = (
     ("report", "expiry", "metrics", "capacity"),
     ("judge", "evidence"),
     ("store",),
-    ("rtnetlink", "options", "pool"),
+    ("rtnetlink", "options", "pool", "frozen"),
     ("facts",),
-    ("attachment", "events", "flock", "files", "clock"),
+    ("attachment", "events", "flock", "files", "clock", "packed"),
 )
 """Top to bottom. Arrows go down, never up nor sideways; within chain, evidence and operator there are rules of their own."""
 PUT_TOGETHER = ("evidence.gather", "evidence.closer")
@@ -44,17 +44,26 @@ COLD = (
     "evidence.peers",
     "evidence.unclaimed",
     "evidence.visible",
+    "frozen",
     "judging",
     "metrics",
     "operator",
+    "packed",
     "pool",
     "reap",
     "report",
     "rtnetlink",
 )
 MAY_UNLINK = {"store", "evidence.records", "files"}
-INSTALLERS = {"operator.bundle", "operator.placing", "operator.drop_in", "operator.leftovers", "operator.replacement"}
-"""What a person's install and uninstall write and remove: the bundle, conflists, what is left of ours. No runtime calls them."""
+INSTALLERS = {
+    "operator.drop_in",
+    "operator.executable",
+    "operator.installation",
+    "operator.leftovers",
+    "operator.legacy_bundle",
+    "operator.replacement",
+}
+"""What a person's install and uninstall write and remove: executable, conflists, what is left of ours. No runtime calls them."""
 
 
 @dataclass(frozen=True)
@@ -247,19 +256,20 @@ def test_who_can_ask_for_it() -> None:
     assert {one for one in asking if one[0].startswith("operator.")} == {
         ("operator.converted", "remove"),
         ("operator.drop_in", "remove"),
+        ("operator.installation", "remove"),
         ("operator.leftovers", "drop"),
-        ("operator.register", "remove"),
         ("operator.uninstall", "remove"),
     }
 
 
 def test_who_can_rename_a_file() -> None:
-    """Only files replaces a file by another, and installers conflists and our link; host-local's are never replaced."""
+    """Only files replaces a file by another, and installers conflists and our executable; host-local's are never replaced."""
     renaming = ("rename", "replace", "renames", "link", "symlink")
     assert {module for module, tree in TREES.items() for node in ast.walk(tree) if of_system(node, renaming)} == {
         "files",
-        "operator.bundle",
-        "operator.placing",
+        "operator.executable",
+        "operator.installation",
+        "operator.legacy_bundle",
         "operator.replacement",
     }
 
@@ -280,7 +290,7 @@ def test_nothing_starts_a_program_or_opens_a_network() -> None:
     """The plugin runs no program, and an installer only the copy that it has made; sockets are syslog's and rtnetlink's."""
     foreign = {(one.target, one.module) for one in IMPORTS if one.foreign}
     assert {module for name, module in foreign if name in ("multiprocessing", "asyncio", "urllib", "http")} == set()
-    assert {module for name, module in foreign if name == "subprocess"} == {"operator.placing"}
+    assert {module for name, module in foreign if name == "subprocess"} == {"operator.executable"}
     assert {module for name, module in foreign if name == "os" and not module.startswith("operator.")} == set()
     assert {module for name, module in foreign if "socket" in name} == {"events", "evidence.addresses", "rtnetlink"}
 

@@ -1,0 +1,150 @@
+"""What an installation remembers: nothing that is there is lost, and nothing is taken for what it is not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cni_reaper_plugin.evidence import records
+from cni_reaper_plugin.operator import installation, legacy_bundle
+from cni_reaper_plugin.operator.installation import InstallationError, Noted
+
+LIST = "/etc/cni/net.d/10-net.conflist"
+BIN = "/opt/cni/bin"
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file, in a directory that is not there yet."""
+    path = tmp_path / "cni" / "reaper" / "installation.json"
+    monkeypatch.setattr(installation, "DIRECTORY", str(path.parent))
+    monkeypatch.setattr(installation, "PATH", str(path))
+    monkeypatch.setattr(installation, "LOCK", str(path.with_suffix(".lock")))
+    return path
+
+
+def note(path: str, options: dict[str, object], *bin_dirs: str) -> None:
+    """Note an entry, under the lock."""
+    with installation.locked():
+        installation.note(path, options, list(bin_dirs))
+
+
+def test_an_entry_comes_back_as_it_was_noted(state: Path) -> None:
+    """With options and directories; those of before stay, since an executable of ours may be there."""
+    assert installation.noted([]) == {}
+    note(LIST, {"dryRun": True}, BIN)
+    note(LIST, {"dryRun": False}, "/srv/bin")
+    note("/srv/\udcff.conflist", {}, BIN)
+    assert installation.noted([])[LIST] == Noted({"dryRun": False}, [BIN, "/srv/bin"])
+    assert installation.options_of("/srv/\udcff.conflist", []) == {}
+    assert installation.options_of("/srv/other", []) is None
+    assert json.loads(state.read_bytes())["entries"][LIST] == {"options": {"dryRun": False}, "binDirs": [BIN, "/srv/bin"]}
+    assert [state.stat().st_mode & 0o777, state.parent.stat().st_mode & 0o777] == [0o600, 0o700]
+
+
+def test_nothing_is_written_twice(state: Path) -> None:
+    """What is noted already leaves the file as it is."""
+    note(LIST, {"dryRun": True}, BIN)
+    before = state.stat()
+    note(LIST, {"dryRun": True}, BIN)
+    after = state.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_nothing_is_left_when_all_is_forgotten(state: Path) -> None:
+    """File, lock and directory go; not while an entry is noted, and no record goes with them."""
+    note(LIST, {}, BIN)
+    with installation.locked():
+        installation.remove()
+    assert state.exists()
+    (state.parent / "net").mkdir()
+    with installation.locked():
+        installation.forget([LIST])
+        installation.remove()
+    assert [path.name for path in state.parent.iterdir()] == ["net"]
+    (state.parent / "net").rmdir()
+    with installation.locked():
+        installation.remove()
+    assert not state.parent.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"\0" * 40, b"\xff", b'{"entries": 7}', b'{"entries": {"%s": 7}}' % LIST.encode(), b"[" * 100_000],
+)
+def test_what_is_not_valid_is_set_aside(state: Path, content: bytes) -> None:
+    """It counts as nothing, and is kept beside the new file."""
+    state.parent.mkdir(parents=True)
+    state.write_bytes(content)
+    assert installation.noted([]) == {}
+    note(LIST, {"dryRun": True}, BIN)
+    assert installation.options_of(LIST, []) == {"dryRun": True}
+    (aside,) = state.parent.glob("installation.json.damaged-*")
+    assert aside.read_bytes() == content
+    note(LIST, {"dryRun": False}, BIN)
+    assert len(list(state.parent.glob("installation.json.damaged-*"))) == 1
+
+
+def test_what_a_later_version_has_written_stays(state: Path) -> None:
+    """Keys that are not known here, of the file and of an entry; and one bad entry takes no other with it."""
+    state.parent.mkdir(parents=True)
+    other = {"options": {"x": 1}, "binDirs": [BIN], "since": 7}
+    state.write_text(json.dumps({"version": 2, "entries": {"/a": other, "/b": [], "c": other}}))
+    note("/a", {"x": 2}, "/srv/bin")
+    told = json.loads(state.read_bytes())
+    assert told == {"version": 2, "entries": {"/a": {**other, "options": {"x": 2}, "binDirs": [BIN, "/srv/bin"]}}}
+    assert len(list(state.parent.glob("installation.json.damaged-*"))) == 1
+    with installation.locked():
+        installation.forget(["/a"])
+    assert json.loads(state.read_bytes()) == {"version": 2, "entries": {}}
+
+
+def test_what_cannot_be_read_is_an_error(state: Path) -> None:
+    """It is not written over: a directory here, an error of the disk on a node."""
+    state.mkdir(parents=True)
+    with pytest.raises(InstallationError, match="is a directory"):
+        installation.noted([])
+    with pytest.raises(InstallationError, match="is a directory"):
+        note(LIST, {}, BIN)
+
+
+def test_records_are_not_disturbed(state: Path) -> None:
+    """The file, its lock and what was set aside are no networks of the default stateDir."""
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"{")
+    note(LIST, {}, BIN)
+    (state.parent / "net").mkdir()
+    assert len(list(state.parent.iterdir())) == 4
+    assert records.networks(str(state.parent)) == ["net"]
+
+
+def test_notes_of_0_1_0_are_taken_over(state: Path, tmp_path: Path) -> None:
+    """They are newer than what is noted here, since taking them over removes them; what is no such file counts as nothing."""
+    bins = [str(tmp_path / name) for name in ("bin", "other")]
+    for one, noted in zip(bins, [{LIST: {"dryRun": True}, "/b": 7, "c": {}}, {LIST: {"x": 1}, "/d": {}}], strict=True):
+        Path(legacy_bundle.root_of(one)).mkdir(parents=True)
+        (Path(legacy_bundle.root_of(one)) / "entries.json").write_text(json.dumps(noted))
+    note(LIST, {"dryRun": False}, BIN)
+    both = {LIST: Noted({"dryRun": True}, [BIN, bins[1], bins[0]]), "/d": Noted({}, [bins[1]])}
+    assert installation.noted(bins) == both
+    with installation.locked():
+        installation.take_over(bins)
+    assert installation.noted([]) == both
+    assert not list(tmp_path.rglob("entries.json"))
+    assert state.exists()
+
+
+def test_the_lock_is_found_again_when_its_file_was_removed(state: Path) -> None:
+    """Who waits for it while uninstall removes it must not hold a file that nobody else finds."""
+    with installation.locked():
+        installation.remove()
+        assert not state.parent.exists()
+    with installation.locked():
+        assert Path(installation.LOCK).exists()
+
+
+def test_a_directory_that_cannot_be_made(state: Path) -> None:
+    """The sentence names it, and what to do."""
+    state.parent.parent.write_text("no directory")
+    with pytest.raises(InstallationError, match="cni"), installation.locked():
+        pass
