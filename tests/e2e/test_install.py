@@ -1,5 +1,6 @@
-"""`cni-reaper install` and `uninstall` on private nodes: the frozen bundle goes in, works, stays, and goes without a trace."""
+"""`cni-reaper install` and `uninstall` on private nodes: the executable goes in, works, stays, and goes without a trace."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.pair import Pair
-from tests.node import BIN, NET_D, STATE_DIR, Conf, Node, Ran, bridge, host_local
+from tests.node import BIN, DATA_DIR, NET_D, STATE_DIR, Conf, Node, Ran, bridge, host_local
 
 LINK = f"{BIN}/cni-reaper"
-VERSIONS = f"{BIN}/.cni-reaper"
+NOTES = f"{STATE_DIR}/installation.json"
+LOCK = f"{STATE_DIR}/installation.lock"
+TRAILER = b"\ncni-reaper sha256 %s\n"
 FILE = f"{NET_D}/10-net.conflist"
 SOONER_THAN_THE_POLL_S = 15.0
 OURS: Conf = {"type": "cni-reaper"}
@@ -23,8 +26,9 @@ OURS: Conf = {"type": "cni-reaper"}
 
 @pytest.fixture
 def bare(node: Node) -> Node:
-    """A node with the reference plugins and a conflist, and nothing of ours."""
+    """A node with the reference plugins and a conflist, which has started pods before, and nothing of ours."""
     node.path(LINK).unlink()
+    node.path(DATA_DIR).mkdir()
     write(node, [bridge(host_local("10.66.0.0/29")), {"type": "tuning"}])
     return node
 
@@ -36,18 +40,18 @@ def write(node: Node, plugins: list[Conf], path: str = FILE, **more: object) -> 
     return text.encode()
 
 
-def bundle(node: Node) -> str:
-    """Return the bundle that the tests are about, outside of any CNI directory."""
-    return str(node.neighbours.reaper.parent)
+def executable(node: Node) -> str:
+    """Return the executable that the tests are about, outside of any CNI directory."""
+    return str(node.neighbours.reaper)
 
 
 def install(node: Node, *arguments: str, verb: str = "install", source: str = "") -> Ran:
-    """Run the command from the bundle, as an operator does who has unpacked it somewhere."""
-    return node.run([f"{source or bundle(node)}/cni-reaper", verb, *arguments])
+    """Run the command from the executable, as an operator does who has unpacked it somewhere."""
+    return node.run([source or executable(node), verb, *arguments])
 
 
 def uninstall(node: Node, *arguments: str) -> Ran:
-    """Run the command from the bundle."""
+    """Run the command from the executable."""
     return install(node, *arguments, verb="uninstall")
 
 
@@ -67,11 +71,6 @@ def tree(node: Node, directory: str) -> dict[str, bytes | str]:
     }
 
 
-def bundles(node: Node) -> list[Path]:
-    """Return the directories of the bundles that are installed."""
-    return [path for path in node.path(VERSIONS).iterdir() if path.is_dir()]
-
-
 def until(what: Callable[[], bool], within_s: float = SOONER_THAN_THE_POLL_S) -> bool:
     """Look until something is so; False when it is not in time."""
     end = time.monotonic() + within_s
@@ -82,11 +81,25 @@ def until(what: Callable[[], bool], within_s: float = SOONER_THAN_THE_POLL_S) ->
     return True
 
 
-def another_build(node: Node, directory: Path, mark: str = "another") -> str:
-    """Return a bundle of the same version that is not the same."""
-    shutil.copytree(bundle(node), directory, symlinks=True)
-    (directory / "mark").write_text(mark)
-    return str(directory)
+def another_build(node: Node, path: Path, mark: bytes = b"another") -> str:
+    """Make an executable of the same version that is not the same, and return its path."""
+    raw = node.neighbours.reaper.read_bytes()[: -len(TRAILER % (b"0" * 64))] + mark
+    path.write_bytes(raw + TRAILER % hashlib.sha256(raw).hexdigest().encode())
+    path.chmod(0o755)
+    return str(path)
+
+
+def is_there(node: Node, source: str = "", path: str = LINK) -> bool:
+    """Tell whether an executable is installed: a file of the same bytes that everybody may run."""
+    there = node.path(path)
+    if there.is_symlink() or not there.is_file():
+        return False
+    return there.read_bytes() == Path(source or executable(node)).read_bytes() and there.stat().st_mode & 0o777 == 0o755
+
+
+def nothing_is_there(node: Node, path: str = LINK) -> bool:
+    """Tell whether neither a file nor a link is there."""
+    return not os.path.lexists(node.path(path))
 
 
 def test_a_node_from_install_to_uninstall(bare: Node) -> None:
@@ -96,7 +109,7 @@ def test_a_node_from_install_to_uninstall(bare: Node) -> None:
     assert LINK in said
     assert FILE in said
     assert plugins(bare)[0] == OURS
-    assert os.readlink(bare.path(LINK)).startswith(".cni-reaper/")
+    assert is_there(bare)
     pair = Pair(bare)
     lost, live = bare.pod(), bare.pod()
     assert pair.add(lost) == "10.66.0.2"
@@ -114,7 +127,7 @@ def test_a_node_from_install_to_uninstall(bare: Node) -> None:
 def test_again_changes_nothing(bare: Node) -> None:
     """Not a byte, not a time: whoever watches the directory has nothing to do."""
     install(bare).check()
-    before = [(path, bare.path(path).stat()) for path in (FILE, NET_D, BIN, VERSIONS)]
+    before = [(path, bare.path(path).stat()) for path in (FILE, NET_D, BIN, LINK, STATE_DIR, NOTES, LOCK)]
     said = install(bare).check().text
     assert "already" in said
     assert [(path, bare.path(path).stat()[:6] + bare.path(path).stat()[8:]) for path, _ in before] == [
@@ -128,9 +141,11 @@ def test_the_installed_copy_installs(bare: Node) -> None:
     original = bare.path(FILE).read_bytes()
     install(bare).check()
     bare.path(FILE).write_bytes(original)
+    before = sorted(os.listdir(bare.path(BIN)))
     bare.run([LINK, "install"]).check()
     assert plugins(bare)[0] == OURS
-    assert len(bundles(bare)) == 1
+    assert sorted(os.listdir(bare.path(BIN))) == before
+    assert is_there(bare)
 
 
 def test_options_of_the_sibling(bare: Node) -> None:
@@ -184,36 +199,20 @@ def test_no_executable_no_entry(bare: Node) -> None:
     assert os.listdir(bare.path(BIN)) == ["bridge"]
 
 
-def test_another_build_never_writes_over_the_one_in_use(bare: Node, tmp_path: Path) -> None:
-    """It has a directory of its own; a process that has started reads the old one to its end."""
+def test_a_process_that_has_started_keeps_its_own(bare: Node, tmp_path: Path) -> None:
+    """Another build takes the name, not the file: a watcher of the old one goes on, and leaves the new one there."""
     install(bare).check()
-    (first,) = bundles(bare)
-    before = tree(bare, f"{VERSIONS}/{first.name}")
-    install(bare, source=another_build(bare, tmp_path / "b")).check()
-    assert tree(bare, f"{VERSIONS}/{first.name}") == before
-    assert os.readlink(bare.path(LINK)) == f".cni-reaper/{first.name}-2/cni-reaper"
-    install(bare).check()
-    assert os.readlink(bare.path(LINK)) == f".cni-reaper/{first.name}/cni-reaper"
-
-
-def test_old_bundles_go_when_nobody_runs_them(bare: Node, tmp_path: Path) -> None:
-    """Not at once, when a call that has begun may need them; not while a process runs one; then they go."""
-    install(bare).check()
-    (first,) = bundles(bare)
-    other = another_build(bare, tmp_path / "b")
-    os.utime(first, (0, 0))  # it is its retirement that counts, not its age
+    watcher = bare.start([LINK, "install", "--watch"])
+    assert until(lambda: "inotify" in bare.run(["find", f"/proc/{watcher}/fd", "-printf", "%l\n"]).text)
+    other = another_build(bare, tmp_path / "other")
     install(bare, source=other).check()
-    assert first.exists(), "a call may have begun with it"
-    watcher = bare.start([f"{VERSIONS}/{first.name}/cni-reaper", "install", "--watch"])
-    assert until(lambda: first.name in os.readlink(bare.path(LINK)).split("/"))
-    install(bare, source=other).check()
-    hour_ago = time.time() - 3600
-    os.utime(first, (hour_ago, hour_ago))
-    install(bare, source=other).check()
-    assert first.exists(), "the watcher runs it"
+    assert is_there(bare, other)
+    write(bare, [bridge(host_local("10.66.0.0/29"))])
+    assert until(lambda: has_us(bare))
     assert bare.stop(watcher, signal.SIGTERM) == 0
-    install(bare, source=other).check()
-    assert not first.exists()
+    assert is_there(bare, other)
+    install(bare).check()
+    assert is_there(bare)
 
 
 def test_executable_and_records_stay_while_a_runtime_may_call(bare: Node) -> None:
@@ -233,7 +232,7 @@ def test_executable_and_records_stay_while_a_runtime_may_call(bare: Node) -> Non
     bare.path(FILE).write_bytes(after)
     assert bare.reservations("net") == {}
     uninstall(bare).check()
-    assert not bare.path(LINK).is_symlink()
+    assert nothing_is_there(bare)
     assert not bare.path(STATE_DIR).exists()
 
 
@@ -242,7 +241,7 @@ def test_purge(bare: Node) -> None:
     install(bare).check()
     bare.cnitool("add", "net", bare.pod()).check()
     uninstall(bare, "--purge").check()
-    assert not bare.path(LINK).is_symlink()
+    assert nothing_is_there(bare)
     assert not bare.path(STATE_DIR).exists()
     assert bare.reservations("net") != {}, "a reservation is never removed by it"
 
@@ -386,7 +385,7 @@ def test_uninstall_waits_for_multus(bare: Node) -> None:
 
 
 def test_without_a_conflist(bare: Node) -> None:
-    """The bundle is put there all the same, and what is missing is said."""
+    """The executable is put there all the same, and what is missing is said."""
     bare.path(FILE).unlink()
     ran = install(bare)
     assert ran.rc == 1
@@ -408,7 +407,7 @@ def watched(bare: Node) -> Node:
 
 def start_watch(node: Node, *more: str) -> int:
     """Start a watcher, return its PID; what it says is in /run/watch.log."""
-    return node.start(["sh", "-c", f"exec {bundle(node)}/cni-reaper install --watch {' '.join(more)} 2>/run/watch.log"])
+    return node.start(["sh", "-c", f"exec {executable(node)} install --watch {' '.join(more)} 2>/run/watch.log"])
 
 
 def said(node: Node) -> str:
@@ -473,16 +472,31 @@ def test_watch_waits_for_the_first_conflist(bare: Node) -> None:
     assert said(bare).count("waiting for one") == 1
 
 
-def test_watch_puts_the_executable_back(watched: Node) -> None:
+def test_watch_puts_the_executable_back(watched: Node, tmp_path: Path) -> None:
     """But never its own version over one that somebody has installed since."""
     watched.path(LINK).unlink()
-    assert until(lambda: watched.path(LINK).exists())
-    version = os.readlink(watched.path(LINK)).split("/")[1]
-    watched.run(["cp", "-r", f"{VERSIONS}/{version}", f"{VERSIONS}/9.9.9"]).check()
-    watched.run(["ln", "-sfn", ".cni-reaper/9.9.9/cni-reaper", LINK]).check()
+    assert until(lambda: is_there(watched))
+    other = another_build(watched, tmp_path / "other")
+    watched.run(["cp", other, f"{BIN}/new"]).check()
+    watched.run(["mv", f"{BIN}/new", LINK]).check()
     write(watched, [bridge(host_local("10.66.0.0/29"))])
     assert until(lambda: has_us(watched))
-    assert os.readlink(watched.path(LINK)) == ".cni-reaper/9.9.9/cni-reaper"
+    assert is_there(watched, other)
+
+
+@pytest.mark.parametrize("how", ["another architecture", "half of it", "not executable", "a directory it leads to"])
+def test_watch_replaces_an_executable_that_does_not_run(watched: Node, how: str) -> None:
+    """The conflist names it, so no pod would start."""
+    raw = watched.neighbours.reaper.read_bytes()
+    watched.path(f"{BIN}/new").write_bytes(
+        {"another architecture": raw[:18] + b"\x16" + raw[19:], "half of it": raw[:4096]}.get(how, raw)
+    )
+    watched.path(f"{BIN}/new").chmod(0o644 if how == "not executable" else 0o755)
+    if how == "a directory it leads to":
+        watched.path(f"{BIN}/new").unlink()
+        watched.path(f"{BIN}/new").symlink_to(".")
+    watched.run(["mv", "-T", f"{BIN}/new", LINK]).check()
+    assert until(lambda: is_there(watched)), said(watched)
 
 
 def test_watch_ends_cleanly(bare: Node) -> None:
@@ -507,7 +521,7 @@ def test_watch_cleans_up_by_choice(bare: Node) -> None:
 def test_watch_without_inotify(bare: Node) -> None:
     """Where the kernel gives none it looks each second, and says so."""
     tracer = ["strace", "-f", "-o", "/dev/null", "-e", "trace=inotify_init1", "-e", "inject=inotify_init1:error=EMFILE"]
-    watch = [f"{bundle(bare)}/cni-reaper", "install", "--watch"]
+    watch = [f"{executable(bare)}", "install", "--watch"]
     bare.start(["sh", "-c", f"exec {' '.join(tracer + watch)} 2>/run/watch.log"])
     assert until(lambda: "no inotify" in said(bare))
     assert until(lambda: has_us(bare))
@@ -518,7 +532,7 @@ def test_watch_without_inotify(bare: Node) -> None:
 def test_settle_stays_for_the_platforms_next_file(bare: Node) -> None:
     """A path unit tells nothing while the service runs: what is written right behind it must be answered."""
     original = bare.path(FILE).read_bytes()
-    settling = bare.start([f"{bundle(bare)}/cni-reaper", "install", "--settle"])
+    settling = bare.start([f"{executable(bare)}", "install", "--settle"])
     for _ in range(3):
         assert until(lambda: has_us(bare))
         bare.write(f"{NET_D}/calico-kubeconfig", "")

@@ -7,8 +7,23 @@ from pathlib import Path
 
 from tests.e2e import strace
 from tests.e2e.pair import until
-from tests.e2e.test_install import FILE, LINK, OURS, another_build, bare, bundle, install, plugins, tree, uninstall
-from tests.node import BIN, NET_D, Node, command
+from tests.e2e.test_install import (
+    FILE,
+    LINK,
+    LOCK,
+    NOTES,
+    OURS,
+    another_build,
+    bare,
+    executable,
+    install,
+    is_there,
+    nothing_is_there,
+    plugins,
+    tree,
+    uninstall,
+)
+from tests.node import BIN, NET_D, STATE_DIR, Node, command
 
 __all__ = ["bare"]
 AT_ONCE = 8
@@ -47,17 +62,19 @@ class Reader(threading.Thread):
 
 
 def test_installers(bare: Node, tmp_path: Path) -> None:
-    """Two builds, eight at once: one entry, a link to a whole bundle, nothing else in the directory."""
-    builds = [bundle(bare), another_build(bare, tmp_path / "b")]
+    """Two builds, eight at once: one entry, one whole executable, nothing else in the directories."""
+    before = tree(bare, BIN)
+    builds = [executable(bare), another_build(bare, tmp_path / "b")]
     reader = Reader(bare)
     reader.start()
-    for ran in bare.together([command([f"{builds[number % 2]}/cni-reaper", "install"]) for number in range(AT_ONCE)]):
+    for ran in bare.together([command([builds[number % 2], "install"]) for number in range(AT_ONCE)]):
         ran.check()
     reader.stop()
     assert plugins(bare).count(OURS) == 1
     assert os.listdir(bare.path(NET_D)) == ["10-net.conflist"]
-    assert [name for name in os.listdir(bare.path(f"{BIN}/.cni-reaper")) if name.startswith(".")] == []
-    bare.run([LINK, "version"]).check()
+    assert tree(bare, BIN).keys() == before.keys() | {"cni-reaper"}
+    assert sorted(os.listdir(bare.path(STATE_DIR))) == ["installation.json", "installation.lock"]
+    assert any(is_there(bare, build) for build in builds)
 
 
 def test_install_while_uninstall_removes_the_executable(bare: Node) -> None:
@@ -65,7 +82,7 @@ def test_install_while_uninstall_removes_the_executable(bare: Node) -> None:
     before = bare.path(FILE).read_bytes(), tree(bare, BIN)
     install(bare).check()
     bare.path("/run/cni-reaper").mkdir()
-    slow = [*strace.slow("unlink", REMOVAL_US), f"{bundle(bare)}/cni-reaper", "uninstall", "--purge"]
+    slow = [*strace.slow("unlink", REMOVAL_US), executable(bare), "uninstall", "--purge"]
     removal = bare.start(slow)
     until(lambda: not bare.path("/run/cni-reaper").exists(), "only the executable is left to be removed")
     reader = Reader(bare)
@@ -80,31 +97,41 @@ def test_install_while_uninstall_removes_the_executable(bare: Node) -> None:
 
 
 def test_put_back_into_a_directory_that_only_we_know(bare: Node) -> None:
-    """While uninstall goes on: it must not forget the directory before it has seen that our entry stays out of it."""
+    """While uninstall removes the rest: it looks there once more before it removes the executable, and forgets nothing."""
     elsewhere = "/srv/net.d/10-net.conflist"
     bare.write(elsewhere, bare.read(FILE))
     install(bare, "--conf-dir", "/srv/net.d").check()
-    inside = bare.path(elsewhere).read_bytes()
+    inside, noted = bare.path(elsewhere).read_bytes(), bare.read(NOTES)
     bare.write("/run/cni-reaper/views", "")  # the removal of which is slow, and comes before that of the executable
-    slow = [*strace.slow("unlink", REMOVAL_US), f"{bundle(bare)}/cni-reaper", "uninstall", "--purge"]
-    removal = bare.start(slow)
-    until(lambda: not bare.path(f"{BIN}/.cni-reaper/entries.json").exists(), "it has been forgotten")
+    removal = bare.start([*strace.slow("unlink", REMOVAL_US), executable(bare), "uninstall", "--purge"])
+    until(lambda: b"cni-reaper" not in bare.path(elsewhere).read_bytes(), "it is out")
+    until(lambda: bare.run(["flock", "--nonblock", LOCK, "true"]).rc == 1, "only the rest is left to be removed")
     bare.path(elsewhere).write_bytes(inside)
     assert bare.wait(removal) == 1
+    assert bare.read(NOTES) == noted
     bare.run([LINK, "version"]).check()
 
 
 def test_put_back_before_it_is_forgotten(bare: Node) -> None:
     """Uninstall waits for the lock in which it forgets, and the entry comes back with its options: both stay noted."""
-    lock, notes = f"{BIN}/.cni-reaper/lock", f"{BIN}/.cni-reaper/entries.json"
     install(bare, "--options", '{"dryRun": true}').check()
-    inside, noted = bare.path(FILE).read_bytes(), bare.read(notes)
-    holder = bare.start(["flock", "--no-fork", lock, "sleep", "600"])
-    until(lambda: bare.run(["flock", "--nonblock", lock, "true"]).rc == 1, "it is held")
-    removal = bare.start([f"{bundle(bare)}/cni-reaper", "uninstall", "--purge"])
-    until(lambda: lock in bare.run(["find", f"/proc/{removal}/fd", "-printf", "%l\\n"]).text, "uninstall waits for it")
+    inside, noted = bare.path(FILE).read_bytes(), bare.read(NOTES)
+    holder = bare.start(["flock", "--no-fork", LOCK, "sleep", "600"])
+    until(lambda: bare.run(["flock", "--nonblock", LOCK, "true"]).rc == 1, "it is held")
+    removal = bare.start([executable(bare), "uninstall", "--purge"])
+    until(lambda: LOCK in bare.run(["find", f"/proc/{removal}/fd", "-printf", "%l\\n"]).text, "uninstall waits for it")
     bare.path(FILE).write_bytes(inside)
     bare.stop(holder)
     assert bare.wait(removal) == 1
-    assert bare.read(notes) == noted
+    assert bare.read(NOTES) == noted
     bare.run([LINK, "version"]).check()
+
+
+def test_uninstallers(bare: Node) -> None:
+    """Eight at once: each finds nothing of it in the end, and nothing is left, the lock that they waited for neither."""
+    before = bare.path(FILE).read_bytes(), tree(bare, BIN)
+    install(bare).check()
+    for ran in bare.together([command([executable(bare), "uninstall"]) for _ in range(AT_ONCE)]):
+        ran.check()
+    assert (bare.path(FILE).read_bytes(), tree(bare, BIN)) == before
+    assert nothing_is_there(bare, STATE_DIR)

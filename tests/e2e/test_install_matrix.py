@@ -16,8 +16,8 @@ import pytest
 
 from tests.e2e import odd_conflists
 from tests.e2e.odd_conflists import Case
-from tests.e2e.test_install import another_build, bundle
-from tests.node import Conf, Node, Ran, command
+from tests.e2e.test_install import another_build, executable
+from tests.node import DATA_DIR, Conf, Node, Ran, command
 
 FAKES = "/run/fakes"
 LONG_AGO = 1_700_000_000
@@ -59,7 +59,7 @@ class Place:
     def command(self, verb: str, source: str) -> dict[str, Any]:
         """Describe install or uninstall, for what is in this directory only."""
         where = ["--conf-dir", self.conf_dir, "--bin-dir", f"{self.inside}/bin"]
-        return command([f"{source}/cni-reaper", verb, *where])
+        return command([source, verb, *where])
 
     def cnitool(self, verb: str) -> dict[str, Any]:
         """Describe a call through libcni, of programs in the plugins' places."""
@@ -71,9 +71,9 @@ class Place:
         """Return what is of us in its directory of plugins."""
         return [name for name in os.listdir(self.node.path(f"{self.inside}/bin")) if "cni-reaper" in name]
 
-    def link(self) -> str:
-        """Return what our link there leads to."""
-        return os.readlink(self.node.path(f"{self.inside}/bin/cni-reaper"))
+    def installed(self) -> bytes:
+        """Return the executable that is installed there."""
+        return self.node.path(f"{self.inside}/bin/cni-reaper").read_bytes()
 
     def state(self) -> State:
         """Return what lies in it but for the plugins: each path's kind, mode, owner, labels, content and target."""
@@ -199,10 +199,10 @@ class Walk:
             self.wrong.unless(place.state() == then, place, f"{place.state()}, and not {then}")
 
     def upgrade(self, source: str) -> None:
-        """The link leads to another build, and the conflist is as it was."""
-        links = [place.link() for place in self.places]
-        for (place, _), link, then in zip(self._all("install", source), links, self.entries, strict=True):
-            self.wrong.unless(place.link() != link, place, "the upgrade has not come")
+        """Another build is there, and the conflist is as it was."""
+        build = Path(source).read_bytes()
+        for (place, _), then in zip(self._all("install", source), self.entries, strict=True):
+            self.wrong.unless(place.installed() == build, place, "the upgrade has not come")
             self.wrong.unless(place.state() == then, place, "the upgrade has changed the conflist")
 
     def uninstall(self, source: str) -> None:
@@ -213,12 +213,13 @@ class Walk:
                 back = (*rest, place.case.back.get(name.removeprefix("net.d/"), content))
                 self.wrong.unless(now.get(name) == back, place, f"{name}: {now.get(name)}, and not {back}")
             self.wrong.unless(now.keys() == place.before.keys(), place, f"left: {now.keys()}")
-            self.wrong.unless(place.plugins() == [], place, "the bundle is still there")
+            self.wrong.unless(place.plugins() == [], place, "the executable is still there")
 
 
 @pytest.fixture
 def fakes(node: Node) -> Node:
     """A node with programs in the plugins' places."""
+    node.path(DATA_DIR).mkdir()
     node.path(FAKES).mkdir()
     for kind in TYPES:
         path = node.path(f"{FAKES}/{kind}")
@@ -242,24 +243,24 @@ def test_from_install_to_uninstall(fakes: Node, tmp_path: Path, cases: dict[str,
     wrong = Wrong()
     another = another_build(fakes, tmp_path / "another")
     walk = Walk([made(fakes, number, name, case) for number, (name, case) in enumerate(cases.items())], wrong)
-    walk.install(bundle(fakes))
-    walk.again(bundle(fakes))
-    walk.rewrite(bundle(fakes))
+    walk.install(executable(fakes))
+    walk.again(executable(fakes))
+    walk.rewrite(executable(fakes))
     walk.upgrade(another)
     walk.uninstall(another)
     assert not wrong.lines, "\n".join(wrong.lines)
 
 
 def test_refused(fakes: Node) -> None:
-    """One sentence, exit code 1, and neither install nor uninstall has touched a thing; the bundle goes in and out."""
+    """One sentence, exit code 1, and neither install nor uninstall has touched a thing; the executable goes in and out."""
     wrong = Wrong()
     places = [made(fakes, number, name, case) for number, (name, case) in enumerate(odd_conflists.refused().items())]
     before = [place.times() for place in places]
-    for place, ran in zip(places, fakes.together([one.command("install", bundle(fakes)) for one in places]), strict=True):
+    for place, ran in zip(places, fakes.together([one.command("install", executable(fakes)) for one in places]), strict=True):
         wrong.unless(said_why(ran, place.case.says), place, ran)
-    fakes.together([one.command("uninstall", bundle(fakes)) for one in places])
+    fakes.together([one.command("uninstall", executable(fakes)) for one in places])
     for place, then in zip(places, before, strict=True):
         wrong.unless(place.state() == place.before and place.times() == then, place, f"{place.state()}, and not {place.before}")
         left = bool(place.plugins())
-        wrong.unless(left == place.case.stays, place, "the bundle is still there" if left else "the bundle is gone")
+        wrong.unless(left == place.case.stays, place, "the executable is still there" if left else "the executable is gone")
     assert not wrong.lines, "\n".join(wrong.lines)

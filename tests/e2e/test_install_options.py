@@ -1,16 +1,19 @@
 """The options of our entry: given once, or written by hand, they outlive the platform's rewrites."""
 
 import json
+import os
 import signal
 
 import pytest
 
 from tests.e2e.test_install import (
     FILE,
+    NOTES,
     OURS,
     bare,
     has_us,
     install,
+    nothing_is_there,
     plugins,
     start_watch,
     tree,
@@ -18,11 +21,10 @@ from tests.e2e.test_install import (
     until,
     write,
 )
-from tests.node import BIN, NET_D, Conf, Node, bridge, host_local
+from tests.node import BIN, NET_D, STATE_DIR, Conf, Node, bridge, host_local
 
 __all__ = ["bare"]  # a fixture
 
-MEMORY = f"{BIN}/.cni-reaper/entries.json"
 DRY: Conf = {"dryRun": True, "logFile": "/var/log/x.log"}
 PLATFORM = [bridge(host_local("10.66.0.0/29")), {"type": "tuning"}]
 
@@ -59,7 +61,7 @@ def test_a_watcher_remembers_as_well(bare: Node) -> None:
     watcher = start_watch(bare)
     assert until(lambda: has_us(bare))
     write(bare, [{**OURS, **DRY}, *PLATFORM])
-    assert until(lambda: "dryRun" in bare.read(MEMORY))
+    assert until(lambda: bare.path(NOTES).exists() and "dryRun" in bare.read(NOTES))
     write(bare, PLATFORM)
     assert until(lambda: has_us(bare))
     assert plugins(bare)[0] == {**OURS, **DRY}
@@ -119,23 +121,25 @@ def test_converted_and_dropped_in(bare: Node) -> None:
 def test_forgetting(bare: Node) -> None:
     """`{}` forgets the options, and uninstall all of it, also where the executable stays."""
     install(bare, "--options", json.dumps(DRY)).check()
-    assert json.loads(bare.read(MEMORY)) == {FILE: DRY}
-    assert bare.path(MEMORY).stat().st_mode & 0o777 == 0o600
+    assert json.loads(bare.read(NOTES)) == {"entries": {FILE: {"options": DRY, "binDirs": [BIN]}}}
+    assert bare.path(NOTES).stat().st_mode & 0o777 == 0o600
     install(bare, "--options", "{}").check()
-    assert json.loads(bare.read(MEMORY)) == {FILE: {}}
+    assert json.loads(bare.read(NOTES)) == {"entries": {FILE: {"options": {}, "binDirs": [BIN]}}}
     install(bare, "--options", json.dumps(DRY)).check()
     bare.cnitool("add", "net", bare.pod()).check()  # so the executable stays
     uninstall(bare).check()
-    assert not bare.path(MEMORY).exists()
+    assert nothing_is_there(bare, NOTES)
     install(bare).check()
     assert plugins(bare)[0] == OURS
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"/etc/cni/net.d/10-net.conflist": 7}', "\0" * 40])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"entries": {"/etc/cni/net.d/10-net.conflist": 7}}', "\0" * 40], ids=range(5)
+)
 def test_a_damaged_memory_stops_nothing(bare: Node, content: str) -> None:
-    """It counts as none, and is written anew."""
+    """It counts as none, is set aside, and goes with the rest."""
     install(bare).check()
-    bare.write(MEMORY, content)
+    bare.write(NOTES, content)
     write(bare, PLATFORM)
     install(bare).check()
     assert plugins(bare)[0] == OURS
@@ -143,14 +147,18 @@ def test_a_damaged_memory_stops_nothing(bare: Node, content: str) -> None:
     write(bare, PLATFORM)
     install(bare).check()
     assert plugins(bare)[0] == {**OURS, **DRY}
+    (aside,) = bare.path(STATE_DIR).glob("installation.json.damaged-*")
+    assert aside.read_text() == content
+    uninstall(bare).check()
+    assert nothing_is_there(bare, STATE_DIR)
 
 
 def test_what_cannot_be_noted_is_not_put_in(bare: Node) -> None:
     """Else a dry run would not stay one. Here a directory lies in the place of the notes."""
     before = write(bare, PLATFORM)
-    bare.path(f"{MEMORY}/x").mkdir(parents=True)
+    bare.path(f"{NOTES}/x").mkdir(parents=True)
     ran = install(bare, "--options", json.dumps(DRY))
-    assert (ran.rc, MEMORY in ran.text) == (1, True)
+    assert (ran.rc, NOTES in ran.text) == (1, True)
     assert bare.path(FILE).read_bytes() == before
 
 
@@ -170,12 +178,12 @@ def test_uninstall_knows_where_it_was_put(bare: Node) -> None:
     assert plugins(bare, elsewhere)[0] == OURS
     uninstall(bare).check()
     assert bare.path(elsewhere).read_bytes() == original
-    assert not bare.path(f"{BIN}/cni-reaper").is_symlink()
+    assert nothing_is_there(bare)
     install(bare, "--conf-dir", "/srv/net.d", "--drop-in").check()
     assert bare.path("/srv/net.d/net/50-cni-reaper.conf").exists()
     uninstall(bare).check()
     assert list(tree(bare, "/srv")) == ["net.d/10-net.conflist"]
-    assert not bare.path(f"{BIN}/cni-reaper").is_symlink()
+    assert nothing_is_there(bare)
 
 
 def test_another_directory_of_plugins(bare: Node) -> None:
@@ -220,11 +228,34 @@ def test_uninstall_forgets_what_a_platform_has_taken_out(bare: Node) -> None:
 
 
 def test_uninstall_without_the_usual_directory(bare: Node) -> None:
-    """Where we are is noted beside the bundles, and these are looked for even so."""
+    """Where we are is noted for the node, wherever its runtimes look."""
     original = write(bare, PLATFORM, "/srv/net.d/10-net.conflist")
     bare.path(FILE).unlink()
     bare.path(NET_D).rmdir()
     install(bare, "--conf-dir", "/srv/net.d").check()
     uninstall(bare).check()
     assert bare.path("/srv/net.d/10-net.conflist").read_bytes() == original
-    assert not bare.path(f"{BIN}/cni-reaper").is_symlink()
+    assert nothing_is_there(bare)
+
+
+def test_uninstall_knows_the_directory_of_plugins(bare: Node) -> None:
+    """Named once, with the conflist's, by an install for a runtime of its own; plain uninstall finds both."""
+    original = write(bare, PLATFORM, "/srv/net.d/10-net.conflist")
+    bare.path("/srv/bin").mkdir()
+    bare.path("/srv/bin/bridge").touch(0o755)
+    install(bare, "--conf-dir", "/srv/net.d", "--bin-dir", "/srv/bin").check()
+    assert bare.path("/srv/bin/cni-reaper").exists()
+    uninstall(bare).check()
+    assert bare.path("/srv/net.d/10-net.conflist").read_bytes() == original
+    assert nothing_is_there(bare, "/srv/bin/cni-reaper")
+
+
+def test_a_state_dir_elsewhere_changes_nothing(bare: Node) -> None:
+    """The installation is noted where it always is; an entry's own stateDir is for its records."""
+    install(bare, "--options", '{"stateDir": "/srv/records"}').check()
+    bare.cnitool("add", "net", bare.pod()).check()
+    assert sorted(os.listdir(bare.path(STATE_DIR))) == ["installation.json", "installation.lock"]
+    assert os.listdir(bare.path("/srv/records")) == ["net"]
+    uninstall(bare, "--purge").check()
+    assert nothing_is_there(bare, STATE_DIR)
+    assert nothing_is_there(bare, "/srv/records")

@@ -1,16 +1,21 @@
 """What install and uninstall do not do: put us where no runtime looks, take the executable from a list that may have us."""
 
-import subprocess
+import os
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.test_install import (
     FILE,
     LINK,
+    LOCK,
     OURS,
+    another_build,
     bare,
     has_us,
     install,
+    is_there,
+    nothing_is_there,
     plugins,
     said,
     start_watch,
@@ -19,7 +24,7 @@ from tests.e2e.test_install import (
     until,
     write,
 )
-from tests.node import BIN, NET_D, Node, bridge, host_local
+from tests.node import BIN, DATA_DIR, NET_D, Node, bridge, host_local
 
 __all__ = ["bare"]  # a fixture
 
@@ -91,7 +96,7 @@ def test_without_proc(bare: Node) -> None:
     hide = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$0" uninstall --purge', LINK]
     bare.run(hide).check()
     assert bare.path(FILE).read_bytes() == original
-    assert not bare.path(LINK).is_symlink()
+    assert nothing_is_there(bare)
 
 
 def test_a_strangers_lock_stops_nobody(bare: Node) -> None:
@@ -104,12 +109,75 @@ def test_a_strangers_lock_stops_nobody(bare: Node) -> None:
     assert ran.seconds < HELD_S
     assert has_us(bare)
     bare.stop(stranger)
-    assert bare.run([*NOBODY, "flock", "--nonblock", f"{BIN}/.cni-reaper/lock", "true"]).rc != 0
+    assert bare.run([*NOBODY, "flock", "--nonblock", LOCK, "true"]).rc != 0
 
 
 def test_nothing_stays_where_nothing_was_installed(bare: Node) -> None:
-    """No lock, no directory of versions."""
-    before = tree(bare, "/opt/cni")
+    """No lock, and no directory for it."""
+    before = sorted(os.listdir(bare.path(BIN))), os.listdir(bare.path("/var/lib/cni"))
     assert uninstall(bare).check().text.strip() == "nothing of it is here"
-    assert tree(bare, "/opt/cni") == before
-    assert subprocess.run(["find", bare.path(BIN), "-name", ".cni-reaper"], capture_output=True, check=True).stdout == b""
+    assert (sorted(os.listdir(bare.path(BIN))), os.listdir(bare.path("/var/lib/cni"))) == before
+
+
+def test_a_damaged_executable_is_not_installed(bare: Node, tmp_path: Path) -> None:
+    """It starts, and a byte of it that is read later is another one, or its end is missing: one sentence, and no more."""
+    before = tree(bare, BIN), tree(bare, NET_D)
+    raw = Path(another_build(bare, tmp_path / "whole")).read_bytes()
+    for what, damaged in (("SHA-256", raw.replace(b"another\ncni-reaper", b"anothep\ncni-reaper")), ("missing", raw[:-1])):
+        path = tmp_path / what
+        path.write_bytes(damaged)
+        path.chmod(0o755)
+        bare.run([str(path), "version"]).check()
+        ran = install(bare, source=str(path))
+        assert (ran.rc, "is damaged" in ran.text, what in ran.text, len(ran.err.splitlines())) == (1, True, True, 1), str(ran)
+        assert (tree(bare, BIN), tree(bare, NET_D)) == before
+
+
+def test_what_lies_in_the_place_of_the_executable(bare: Node) -> None:
+    """A link and a file make way, and what the link led to stays; a directory is for a person to decide."""
+    bare.write("/srv/sbin/cni-reaper", "mine")
+    bare.path(LINK).symlink_to("/srv/sbin/cni-reaper")
+    install(bare).check()
+    assert is_there(bare)
+    assert bare.read("/srv/sbin/cni-reaper") == "mine"
+    uninstall(bare).check()
+    bare.write(LINK, "mine")
+    install(bare).check()
+    assert is_there(bare)
+    uninstall(bare).check()
+    bare.path(LINK).mkdir()
+    ran = install(bare)
+    assert (ran.rc, f"{LINK} is a directory" in ran.text, has_us(bare)) == (1, True, False)
+
+
+def test_uninstall_leaves_what_is_not_its_own(bare: Node) -> None:
+    """A link, or a file without the sum of cni-reaper, that was put there by hand; the file is named."""
+    bare.path(LINK).symlink_to("/srv/sbin/cni-reaper")
+    uninstall(bare).check()
+    assert bare.path(LINK).is_symlink()
+    bare.path(LINK).unlink()
+    bare.write(LINK, "mine")
+    assert "by hand" in uninstall(bare).check().text
+    assert bare.read(LINK) == "mine"
+
+
+def test_a_state_that_cannot_be_written(bare: Node) -> None:
+    """In a container without the node's directory, say: nothing is put anywhere, and the directory is named."""
+    before = tree(bare, BIN), tree(bare, NET_D)
+    bare.mount("tmpfs", "/var/lib/cni", "tmpfs", flags=1)  # MS_RDONLY
+    ran = install(bare)
+    assert (ran.rc, "/var/lib/cni/reaper" in ran.text, "Read-only" in ran.text) == (1, True, True), str(ran)
+    assert (tree(bare, BIN), tree(bare, NET_D)) == before
+
+
+def test_where_no_runtime_is_seen_the_executable_stays(bare: Node) -> None:
+    """From a container that sees no cache of a runtime, and only what install has made itself."""
+    bare.path(DATA_DIR).rmdir()
+    install(bare).check()
+    assert os.listdir(bare.path("/var/lib/cni")) == ["reaper"]
+    assert "not to be seen from here" in uninstall(bare).check().text
+    assert is_there(bare)
+    assert not has_us(bare)
+    uninstall(bare, "--purge").check()
+    assert nothing_is_there(bare)
+    assert os.listdir(bare.path("/var/lib/cni")) == []

@@ -12,12 +12,13 @@ from tests.e2e.test_install import (
     FILE,
     LINK,
     OURS,
-    VERSIONS,
     another_build,
     bare,
-    bundle,
+    executable,
     has_us,
     install,
+    is_there,
+    nothing_is_there,
     plugins,
     said,
     start_watch,
@@ -186,23 +187,9 @@ def test_directories_that_are_links_or_have_more_in_them(bare: Node) -> None:
     bare.cnitool("add", "net", pod).check()
     bare.cnitool("del", "net", pod).check()
     uninstall(bare).check()
-    assert not bare.path(LINK).is_symlink()
+    assert nothing_is_there(bare)
     assert not has_us(bare)
     assert tree(bare, "/srv") == {}
-
-
-def test_bundles_are_in_a_directory_of_their_own(bare: Node) -> None:
-    """Not behind a link, with whose end all that is there would go; and what else lies there stays."""
-    bare.write("/srv/data/precious", "mine")
-    bare.path(VERSIONS).symlink_to("/srv/data")
-    for ran in (install(bare), uninstall(bare, "--purge")):
-        assert (ran.rc, "is a link" in ran.text) == (1, True), str(ran)
-    bare.path(VERSIONS).unlink()
-    install(bare).check()
-    bare.write(f"{VERSIONS}/mine/precious", "mine")
-    uninstall(bare).check()
-    assert bare.read("/srv/data/precious") == bare.read(f"{VERSIONS}/mine/precious") == "mine"
-    assert not runs(bare, BIN)
 
 
 def test_only_the_conflist_that_is_named(bare: Node) -> None:
@@ -234,7 +221,7 @@ def test_never_twice_in_a_chain(bare: Node) -> None:
 
 def test_dry_runs_tell_the_whole_truth(bare: Node) -> None:
     """Nothing that is done already, and the rest that uninstall removes, or why not."""
-    assert "would put the bundle" in install(bare, "--dry-run").check().text
+    assert "would put this executable" in install(bare, "--dry-run").check().text
     install(bare).check()
     assert install(bare, "--dry-run").check().text.strip() == "everything is in its place already"
     assert f"would remove {LINK}" in uninstall(bare, "--dry-run").check().text
@@ -246,19 +233,9 @@ def test_dry_runs_tell_the_whole_truth(bare: Node) -> None:
     assert runs(bare, BIN)
 
 
-def test_a_release_that_is_damaged(bare: Node, tmp_path: Path) -> None:
-    """A file that VERSION does not need, and reaping does, is missing or another one: it is not installed."""
-    damaged = Path(another_build(bare, tmp_path / "b"))
-    (damaged / "SHA256SUMS").write_text(f"{'0' * 64}  _internal/build.json\n")
-    ran = install(bare, source=str(damaged))
-    assert (ran.rc, "damaged" in ran.text) == (1, True)
-    assert not has_us(bare)
-    assert not bare.path(VERSIONS).exists()
-
-
 def test_words(bare: Node) -> None:
     """What to do is said, and fits."""
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"{bundle(bare)}/cni-reaper"]
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"{executable(bare)}"]
     install(bare).check()
     for verb in (["install", "--options", "{}"], ["install", "--conflist", FILE], ["uninstall"]):
         ran = bare.run([*nobody, *verb])
@@ -286,26 +263,26 @@ def test_a_watcher_tries_again_to_put_its_version_there(bare: Node, tmp_path: Pa
     bare.mount("tmpfs", BIN, "tmpfs", data="size=40m")
     plugins_in(bare, BIN)
     install(bare).check()
-    before = bare.path(LINK).readlink()
     bare.run(["dd", "if=/dev/zero", f"of={BIN}/filler", "bs=64k"])
-    bare.start(["sh", "-c", f"exec {another_build(bare, tmp_path / 'b')}/cni-reaper install --watch 2>/run/watch.log"])
+    other = another_build(bare, tmp_path / "b")
+    bare.start(["sh", "-c", f"exec {other} install --watch 2>/run/watch.log"])
     assert until(lambda: "No space left" in said(bare))
     bare.path(f"{BIN}/filler").unlink()
     write(bare, PLATFORM)
-    assert until(lambda: bare.path(LINK).readlink() != before)
+    assert until(lambda: is_there(bare, other))
 
 
 def test_a_watcher_and_the_directory_of_plugins(watched: Node) -> None:
-    """All of it removed and unpacked again, or our bundles alone: we are back at once, and where the runtime looks."""
+    """All of it removed and unpacked again, or the executable alone: it is back at once, and where the runtime looks."""
     for number in range(2):
         watched.path(BIN).rename(watched.path(f"/opt/cni/gone-{number}"))
         assert until(lambda: runs(watched, BIN), SOON_S), said(watched)
         watched.path(f"{BIN}/bridge").touch(0o755)
-    watched.path(VERSIONS).rename(watched.path("/opt/cni/gone"))
+    watched.path(LINK).rename(watched.path("/opt/cni/gone"))
     assert until(lambda: runs(watched, BIN), SOON_S), said(watched)
 
 
-def test_a_watcher_that_cannot_put_its_bundle_there(bare: Node) -> None:
+def test_a_watcher_that_cannot_put_its_executable_there(bare: Node) -> None:
     """It says so, and does not copy it again and again: its own attempts are no changes."""
     bare.mount("tmpfs", BIN, "tmpfs", flags=8)  # MS_NOEXEC
     plugins_in(bare, BIN)

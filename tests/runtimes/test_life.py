@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 from tests.e2e.pair import until
-from tests.e2e.test_install import another_build, bundle
+from tests.e2e.test_install import another_build, executable
 from tests.node import BIN, NET_D, Node
 from tests.runtimes.chain import EXHAUSTED, NETWORK, Control, chain, held, owners
 from tests.runtimes.containerd import LOG as CONTAINERD_LOG
@@ -29,7 +29,7 @@ def has_us(node: Node) -> bool:
 
 
 def test_install_upgrade_rewrite_uninstall(node: Node, tmp_path: Path) -> None:
-    """Pods start and end while the bundle is changed for another build, again and again, and while the platform rewrites."""
+    """Pods start and end while the executable is changed for another build, again and again, and while the platform rewrites."""
     chain(node, False, pool=POOL)
     original = node.path(FILE).read_bytes()
     node.path(f"{BIN}/cni-reaper").unlink()
@@ -37,23 +37,23 @@ def test_install_upgrade_rewrite_uninstall(node: Node, tmp_path: Path) -> None:
     kubelet.begin()
     kubelet.place("before")
     before = kubelet.wait_ready("before")
-    builds = [bundle(node), another_build(node, tmp_path / "another")]
-    node.run([f"{builds[0]}/cni-reaper", "install"]).check()
+    builds = [executable(node), another_build(node, tmp_path / "another")]
+    node.run([builds[0], "install"]).check()
     until(lambda: '"cni-reaper"' in kubelet.containerd.conflists(), "containerd has read it")
     kubelet.place("control")
     address = kubelet.wait_ready("control")
     control = Control(node, node.reservations(NETWORK)[address][0], address)
     for number in range(9, 12):
         node.reserve(NETWORK, f"10.88.0.{number}", f"{number:x}" * 64)  # leaks
-    links = set()
+    installed = set()
     for number in range(1, UPGRADES + 1):
         kubelet.place(f"pod-{number}")
-        node.run([f"{builds[number % 2]}/cni-reaper", "install"]).check()
-        links.add(str(node.path(f"{BIN}/cni-reaper").readlink()))
+        node.run([builds[number % 2], "install"]).check()
+        installed.add(node.path(f"{BIN}/cni-reaper").read_bytes())
         if number > 2:
             kubelet.take(f"pod-{number - 2}")
         kubelet.wait_ready(f"pod-{number}")
-    assert len(links) == 2
+    assert len(installed) == 2
     watcher = node.start([f"{BIN}/cni-reaper", "install", "--watch"])
     for number in range(1, 4):
         kubelet.place(f"rewritten-{number}")
