@@ -2,7 +2,7 @@
 
 strace makes the n-th call of a name fail with an errno, or kills the process there. Here a part of the calls, the same in each
 run: those that change something, and some of the others. All with CNI_REAPER_FAULTS=all in the environment, but every tenth of
-those that copy and compare the bundle's files, which is the same two hundred times.
+those that read the executable, to copy it and to compare it: they are the same some hundred times.
 """
 
 import json
@@ -18,7 +18,7 @@ import pytest
 from cni_reaper_plugin.operator import replacement
 from tests.e2e import strace
 from tests.e2e.strace import FAULTS, SystemCall
-from tests.e2e.test_install import bundle
+from tests.e2e.test_install import executable
 from tests.node import BIN, NET_D, Node, Ran, bridge, command, host_local
 
 ALL = os.environ.get("CNI_REAPER_FAULTS") == "all"
@@ -28,22 +28,29 @@ SINGLE = json.dumps({"cniVersion": "1.0.0", "name": "net", **bridge(host_local("
 AT_ONCE = 16
 BOUND_S = 60
 RECORD = "var/reaper/net/cnitool-x:eth0"
+LINK = "bin/cni-reaper"
+OLD = "bin/.cni-reaper/0.1.0"
 MOUNTED = {"net.d": NET_D, "bin": BIN, "var": "/var/lib/cni"}
 ENTER = (
     'cd "$0"; shift 0; for one in net.d:%s bin:%s var:%s; do mount --bind "${one%%%%:*}" "${one#*:}"; done; cd /; exec "$@"'
     % tuple(MOUNTED.values())
 )
-_CHANGING = ("fchmod", "fchown", "fsync", "rmdir", "symlink", "unlink", "vfork")
+OLD_ONE = """#!/bin/sh
+echo '{"cniVersion": "1.0.0", "supportedVersions": ["1.0.0"]}'
+"""
+_CHANGING = ("fchmod", "fchown", "fsync", "link", "rmdir", "symlink", "unlink", "vfork")
 State = dict[str, bytes | str]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """verb: what is run; installed: it has been before; files: of the directory of conflists, before it."""
+    """verb: what is run; installed: it has been before; files: of the directory of conflists, before it; old: version 0.1.0 is
+    installed."""
 
     verb: tuple[str, ...]
     installed: bool
     files: dict[str, bytes]
+    old: bool = False
 
 
 class Spot:
@@ -57,14 +64,25 @@ class Spot:
         """Make it, or make it again, as another one is; with a bridge among the plugins, by which the directory is known."""
         shutil.rmtree(self.top, ignore_errors=True)
         if template:
-            shutil.copytree(template.top, self.top, symlinks=True, copy_function=os.link)
-            shutil.rmtree(self.top / "net.d")
-            shutil.copytree(template.top / "net.d", self.top / "net.d")
+            shutil.copytree(template.top / "bin", self.top / "bin", symlinks=True, copy_function=os.link)
+            for name in ("net.d", "var"):  # what is locked or written in place has to be its own
+                shutil.copytree(template.top / name, self.top / name)
             return
         for name, place in MOUNTED.items():
             (self.top / name).mkdir(parents=True)
             self.node.path(place).mkdir(parents=True, exist_ok=True)
         (self.top / "bin" / "bridge").touch(0o755)
+        (self.top / "var" / "networks").mkdir()
+
+    def put_old(self) -> None:
+        """Lay out an installation of version 0.1.0: a link, a bundle that runs, and what it has noted."""
+        (self.top / OLD / "_internal").mkdir(parents=True)
+        (self.top / OLD / "_internal" / "build.json").write_text("{}")
+        (self.top / OLD / "cni-reaper").write_text(OLD_ONE)
+        (self.top / OLD / "cni-reaper").chmod(0o755)
+        (self.top / LINK).symlink_to(".cni-reaper/0.1.0/cni-reaper")
+        (self.top / "bin/.cni-reaper/lock").touch(0o600)
+        (self.top / "bin/.cni-reaper/entries.json").write_text(json.dumps({f"{NET_D}/10-net.conflist": {"dryRun": True}}))
 
     def command(self, verb: tuple[str, ...], prefix: list[str], executable: str) -> dict[str, Any]:
         """Describe a run in it."""
@@ -95,6 +113,7 @@ class Spot:
 SCENES = {
     "install": Scene(("install",), installed=False, files={"10-net.conflist": ORIGINAL}),
     "install after a rewrite": Scene(("install",), installed=True, files={"10-net.conflist": ORIGINAL}),
+    "install over 0.1.0": Scene(("install",), installed=False, files={"10-net.conflist": ORIGINAL}, old=True),
     "install --convert": Scene(("install", "--convert"), installed=True, files={"10-net.conf": SINGLE}),
     "install --drop-in": Scene(("install", "--drop-in"), installed=True, files={"10-net.conflist": ORIGINAL}),
     "uninstall": Scene(("uninstall",), installed=True, files={"10-net.conflist": ORIGINAL}),
@@ -109,11 +128,13 @@ class Stage:
 
     def __init__(self, node: Node, name: str) -> None:
         self.node, self.scene = node, SCENES[name]
-        self.source = f"{bundle(node)}/cni-reaper"
+        self.source = executable(node)
         self.before = Spot(node, 0)
         self.before.prepare(None)
         for file, content in self.scene.files.items():
             (self.before.top / "net.d" / file).write_bytes(content)
+        if self.scene.old:
+            self.before.put_old()
         if self.scene.verb[0] == "uninstall":
             (self.before.top / RECORD).parent.mkdir(parents=True)
             (self.before.top / RECORD).touch()
@@ -158,13 +179,10 @@ class Stage:
         assert types == ["bridge"]
         now = spot.state()
         if with_us or "net.d/net/50-cni-reaper.conf" in now:
-            link = now["bin/cni-reaper"]
-            assert isinstance(link, str)
-            directory = f"bin/{link.rpartition('/')[0]}"
             whole = self.before.state() if self.scene.installed else self.clean
-            assert {one: now[one] for one in now if one.startswith(directory)} == {
-                one: whole[one] for one in whole if one.startswith(directory)
-            }
+            assert now[LINK] == whole[LINK]
+        if self.scene.old:
+            assert now[LINK] == self.clean[LINK] or now[f"{OLD}/cni-reaper"] == OLD_ONE.encode()
 
     def assert_told(self, call: SystemCall, spot: Spot, ran: Ran, fault: str) -> None:
         """Exit code 0 means that all is done; else there is a sentence about what is not."""
