@@ -1,4 +1,4 @@
-"""What the freeze makes of the commands' parser: completions that their shells take, and a man page that names everything."""
+"""What is packed into the executable: completions that their shells take, a man page that names everything, and the units."""
 
 import argparse
 import subprocess
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cni_reaper_plugin import __version__
 from cni_reaper_plugin.operator import commandline
-from tests.neighbours import Neighbours
+from tests.neighbours import ROOT, Neighbours
 
 COMPLETE = {
     "bash": [
@@ -39,9 +40,9 @@ def test_completions(programs: Neighbours, tmp_path: Path, shell: str) -> None:
 
 def test_the_man_page(programs: Neighbours) -> None:
     """Each command and each long option is in it, and troff has nothing to say against it."""
-    page = programs.reaper.parent / "_internal" / "share" / "cni-reaper.8"
+    page = subprocess.run([programs.reaper, "man"], capture_output=True, check=True, text=True).stdout
     formatted = subprocess.run(
-        ["groff", "-man", "-ww", "-Tascii", "-rLL=200n", "-P-cbou", page], capture_output=True, check=True, text=True
+        ["groff", "-man", "-ww", "-Tascii", "-rLL=200n", "-P-cbou"], input=page, capture_output=True, check=True, text=True
     )
     assert formatted.stderr == ""
     commands = next(one for one in commandline.parser()._actions if isinstance(one, argparse._SubParsersAction))
@@ -50,3 +51,24 @@ def test_the_man_page(programs: Neighbours) -> None:
         for action in command._actions:
             for option in action.option_strings[-1:]:
                 assert option in formatted.stdout or option == "--help", (name, option)
+
+
+def test_the_units(programs: Neighbours) -> None:
+    """Each as it is in the source, by its name; all of them below comments with their paths; another name is refused."""
+    units = {path.name: path.read_text() for path in sorted((ROOT / "packaging/systemd").iterdir()) if path.suffix != ".md"}
+    assert "cni-reaper-install.service" in units
+    for name, text in units.items():
+        assert subprocess.run([programs.reaper, "units", name], capture_output=True, check=True, text=True).stdout == text
+    every = subprocess.run([programs.reaper, "units"], capture_output=True, check=True, text=True).stdout
+    assert every == "\n".join(f"# /etc/systemd/system/{name}\n{text}" for name, text in units.items())
+    ran = subprocess.run([programs.reaper, "units", "nothing.service"], capture_output=True, check=False, text=True)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert all(name in ran.stderr for name in ("nothing.service", *units))
+
+
+def test_the_version(programs: Neighbours) -> None:
+    """What it was built of, and the node it runs on."""
+    told = subprocess.run([programs.reaper, "version", "--verbose"], capture_output=True, check=True, text=True).stdout
+    first, *more = told.splitlines()
+    assert first == f"cni-reaper {__version__}"
+    assert {"commit", "kind", "python", "orjson", "rich", "system"} <= {line.partition(" ")[0] for line in more}
