@@ -317,30 +317,17 @@ rewriting() {
     exec "$venv/bin/python" -m tests.rewriting "$@"
 }
 
-# What PyInstaller makes of the same source when it is told nothing.
-default_freezes() {
-    local inputs kind
-    mapfile -t inputs < <(find cni_reaper_plugin requirements -type f -name '*.[pt][yx]*' ! -name '*.pyc' | LC_ALL=C sort)
-    if ! done_for default-freezes "${inputs[@]}" "$venv/pyvenv.cfg" || [[ ! -d $build/default ]]; then
-        for kind in onedir onefile; do
-            say "freezing PyInstaller's default $kind, to compare with"
-            "$venv/bin/python" -m PyInstaller --noconfirm --log-level WARN "--$kind" --name cni-reaper --paths "$tree" \
-                --specpath "$build/default" --workpath "$build/default/work" --distpath "$build/default/$kind" packaging/entry.py
-        done
-        mark_done
-    fi
-    export CNI_REAPER_ONEDIR=$build/default/onedir/cni-reaper/cni-reaper CNI_REAPER_ONEFILE=$build/default/onefile/cni-reaper
-}
-
 bench() {
     ((EUID == 0)) || fail "the benchmark makes private nodes: run as root"
-    node_tools valgrind=valgrind /usr/bin/time=time
+    node_tools valgrind=valgrind strace=strace /usr/bin/time=time gcc=gcc "/usr/lib/$(uname -m)-linux-gnu/libc.a=libc6-dev"
     freeze
     python_env requirements/dev.txt
     go_tools
-    default_freezes
-    export CNI_REAPER_BARE_PYTHON
-    CNI_REAPER_BARE_PYTHON=$("$(find_python)" -c "import os, sys; print(os.path.realpath(sys.executable))")
+    export CNI_REAPER_NOTHING=$build/nothing
+    if ! done_for nothing tests/bench/nothing.c || [[ ! -x $CNI_REAPER_NOTHING ]]; then
+        gcc -O2 -static -s -o "$CNI_REAPER_NOTHING" tests/bench/nothing.c
+        mark_done
+    fi
     exec "$venv/bin/python" -m tests.bench "$@"
 }
 

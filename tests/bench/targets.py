@@ -1,72 +1,103 @@
-"""What the figures have to be: medians, as ratios of one run. `bench --check` says which are missed; no test does."""
+"""What the figures have to be: medians of ratios, round by round. `bench --check` says which are missed; no test does."""
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from tests.bench.rows import BARE, COUNTED, HUGE, NOTHING_TO_REAP, PARALLEL, REAPED
+from tests.bench.programs import OURS
+from tests.bench.rows import (
+    ADD,
+    BARE,
+    CHAIN,
+    CHAIN_WITHOUT,
+    COUNTED,
+    DELETES,
+    LOOPBACK,
+    PARALLEL,
+    PARALLEL_WITHOUT,
+    REAPS_MOST,
+    VERSION,
+    of_build,
+)
 
 MEGA = 1e6
 
+Samples = dict[str, list[float]]
 
-@dataclass
+
+def paired(samples: Samples, reference: Samples, what: str = "wall_ms") -> float:
+    """Return the median of the ratios of two rows of a group, each of one round."""
+    return statistics.median(one / other for one, other in zip(samples[what], reference[what], strict=True))
+
+
+@dataclass(frozen=True)
 class Figures:
-    """What one run has measured. median_ms, instructions (user), rss_kb: by the row's name; bundle_bytes: of all its files."""
+    """What a run has measured of one build; KeyError where it has not been measured.
 
-    median_ms: dict[str, float]
-    instructions: dict[str, int]
-    rss_kb: dict[str, int]
-    bundle_bytes: int
+    run: as in the JSON; build: as in CNI_PATH.
+    """
 
-    def ratio(self, row: str, other: str) -> float:
-        """Return how many times as long a row takes as another."""
-        return self.median_ms[row] / self.median_ms[other]
+    run: dict[str, Any]
+    build: str
+
+    def samples(self, group: str, row: str) -> Samples:
+        """Return the samples of a row by its name."""
+        found: Samples = self.run["groups"][group]["samples"][row]
+        return found
+
+    def ratio(self, group: str, row: str, other: str, what: str = "wall_ms") -> float:
+        """Return how many times as much a row of the build takes as a row that has nothing to do with it."""
+        return paired(self.samples(group, of_build(row, self.build)), self.samples(group, other), what)
+
+    def longer_ms(self, group: str, row: str, other: str) -> float:
+        """Return how much longer a row of the build takes than another of its rows, the median of the rounds."""
+        one, than = (self.samples(group, of_build(name, self.build))["wall_ms"] for name in (row, other))
+        return statistics.median(more - less for more, less in zip(one, than, strict=True))
+
+    def once(self, row: str, what: str) -> float:
+        """Return a figure that needs no rounds."""
+        found: float = self.run["once"][of_build(row, self.build)][what]
+        return found
+
+    def size_bytes(self) -> float:
+        """Return the size of all files of the build."""
+        size: float = self.run["size_bytes"][self.build]
+        return size
 
 
 @dataclass(frozen=True)
 class Target:
-    """One target. local, release: the most it may be, for the build with this machine's Python and for the release."""
+    """One target. most: the most it may be."""
 
     name: str
     unit: str
-    local: float
-    release: float
+    most: float
     figure: Callable[[Figures], float]
+
+    def measured(self, run: dict[str, Any], build: str = OURS) -> float | None:
+        """Return what was measured of a build, None where nothing was."""
+        try:
+            return self.figure(Figures(run, build))
+        except KeyError:
+            return None
+
+    def text(self, figure: float | None) -> str:
+        """Return a figure with its unit, "-" for none."""
+        return "-" if figure is None else f"{figure:.3g} {self.unit}".rstrip()
 
 
 TARGETS = (
-    Target("VERSION / bare interpreter", "", 1.0, 0.80, lambda run: run.ratio("VERSION", BARE)),
-    Target("VERSION / Go loopback", "", 3.2, 2.5, lambda run: run.ratio("VERSION", "Go loopback VERSION")),
-    Target(f"{NOTHING_TO_REAP} / bare interpreter", "", 1.15, 1.0, lambda run: run.ratio(NOTHING_TO_REAP, BARE)),
-    Target("metricsFile on: longer by", "ms", 0.3, 0.3, lambda run: run.median_ms[COUNTED] - run.median_ms[NOTHING_TO_REAP]),
-    Target("the same ADD, user instructions", "M", 26, 24, lambda run: run.instructions[NOTHING_TO_REAP] / MEGA),
-    Target(
-        f"ADD that reaps {REAPED[-1]} / ({REAPED[-1]} x host-local DEL)",
-        "",
-        1 / 40,
-        1 / 40,
-        lambda run: run.ratio(f"ADD that reaps {REAPED[-1]}", f"{REAPED[-1]} x host-local DEL"),
-    ),
-    Target(
-        "whole chain with us / without",
-        "",
-        1.10,
-        1.08,
-        lambda run: run.ratio("the whole chain, with us", "the whole chain, without us"),
-    ),
-    Target(
-        f"{PARALLEL} parallel ADDs with us / without",
-        "",
-        1.2,
-        1.15,
-        lambda run: run.ratio(f"{PARALLEL} ADDs in parallel, with us", f"{PARALLEL} ADDs in parallel, without us"),
-    ),
-    Target(
-        f"{HUGE} reservations, one full sweep / time to read them all",
-        "",
-        1.5,
-        1.2,
-        lambda run: run.ratio(f"ADD, {HUGE} reservations, 1 % stale", f"read {HUGE} reservations"),
-    ),
-    Target("peak RSS", "MB", 9, 9, lambda run: max(run.rss_kb["VERSION"], run.rss_kb[NOTHING_TO_REAP]) / 1024),
-    Target("bundle size", "MB", 13, 12, lambda run: run.bundle_bytes / MEGA),
+    Target("VERSION / bare Python", "", 0.52, lambda of: of.ratio("starts", VERSION, BARE)),
+    Target("ADD, 110 live / bare Python", "", 0.62, lambda of: of.ratio("starts", ADD, BARE)),
+    Target("VERSION / Go loopback", "", 2.9, lambda of: of.ratio("starts", VERSION, LOOPBACK)),
+    Target("user instructions, VERSION", "M", 13.5, lambda of: of.once(VERSION, "instructions") / MEGA),
+    Target("user instructions, ADD, 110 live", "M", 17, lambda of: of.once(ADD, "instructions") / MEGA),
+    Target("system calls of VERSION", "", 90, lambda of: of.once(VERSION, "system_calls")),
+    Target("whole chain with / without, CPU", "", 1.11, lambda of: of.ratio("chain", CHAIN, CHAIN_WITHOUT, "cpu_ms")),
+    Target("110 ADDs in parallel with / without", "", 1.15, lambda of: of.ratio("parallel", PARALLEL, PARALLEL_WITHOUT)),
+    Target("ADD that reaps 254 / 254 x host-local DEL", "", 1 / 25, lambda of: of.ratio("reaps", REAPS_MOST, DELETES)),
+    Target("metricsFile on: ADD longer by", "ms", 0.3, lambda of: of.longer_ms("starts", COUNTED, ADD)),
+    Target("peak RSS", "MB", 9, lambda of: max(of.once(row, "rss_kb") for row in (VERSION, ADD)) / 1024),
+    Target("size of all files", "MB", 12, lambda of: of.size_bytes() / MEGA),
 )
