@@ -20,7 +20,7 @@ from tests.bench.rows import REFERENCE
 from tests.bench.targets import MEGA, TARGETS, paired
 from tests.node import Node
 
-ROUNDS = {"starts": 100, "reaps": 15, "huge": 5, "chain": 40, "parallel": 5, "once": 1}
+ROUNDS = {"starts": 100, "reaps": 15, "huge": 3, "chain": 40, "parallel": 5, "once": 1}
 QUICK = {"starts": 10, "reaps": 3, "huge": 1, "chain": 3, "parallel": 1, "once": 1}
 LIMIT_S = 3600
 
@@ -62,6 +62,8 @@ def lines(run: dict[str, Any]) -> list[str]:
             spread = f"{median:.2f} | {wall[0]:.2f} | {wall[len(wall) * 9 // 10]:.2f} | {cpu:.2f}"
             text.append(f"| {name} | {spread} | {times:.3f} | {cpu_times:.3f} | {faults:.0f} | {len(wall)} |")
         text.append("")
+    if "once" not in run:
+        return text
     text += ["| one call | user instructions, M | system calls | peak RSS, MB |", "|---|---|---|---|"]
     for name, found in run["once"].items():
         figures = f"{found['instructions'] / MEGA:.2f} | {found['system_calls']:.0f} | {found['rss_kb'] / 1024:.1f}"
@@ -76,7 +78,8 @@ def compared(run: dict[str, Any]) -> tuple[list[str], int]:
     missed = 0
     for target in TARGETS:
         found, *others = (target.measured(run, build) for build in (OURS, *beside))
-        assert found is not None, target.name
+        if found is None:
+            continue
         missed += found > target.most
         cells = [target.name, target.text(target.most), target.text(found), "missed" if found > target.most else "met"]
         text.append(f"| {' | '.join([*cells, *map(target.text, others)])} |")
@@ -93,6 +96,7 @@ def main() -> int:
         help="another build of cni-reaper, measured in the same rounds: an executable, or the directory of a bundle (0.1.0)",
     )
     parser.add_argument("--seed", type=int, help="of the order of the rows in each round (default: a new one, which is printed)")
+    parser.add_argument("--only", choices=ROUNDS, nargs="+", default=tuple(ROUNDS), metavar="GROUP", help=" ".join(ROUNDS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured, every sample of it, here")
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
     parser.add_argument("--quick", action="store_true", help="a few rounds: to see that it runs, not to measure")
@@ -133,9 +137,9 @@ def everything(arguments: argparse.Namespace) -> dict[str, Any]:
         "size_bytes": {name: size_bytes(executable) for name, executable in builds.items()},
         "groups": {},
     }
-    for group, rounds in (QUICK if arguments.quick else ROUNDS).items():
+    for group in arguments.only:
         print(f"bench: {group}", file=sys.stderr, flush=True)
-        measured = measure(group, programs, rounds, run["seed"])
+        measured = measure(group, programs, (QUICK if arguments.quick else ROUNDS)[group], run["seed"])
         for left in filter(None, measured.pop("left", ())):
             print(f"bench: a sweep of the /16 has left {left} stale ones to the next", file=sys.stderr)
         if group in REFERENCE:
