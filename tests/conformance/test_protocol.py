@@ -618,7 +618,11 @@ def pod_node(programs: Neighbours) -> Iterator[Node]:
 @pytest.mark.parametrize("row", TABLE, ids=str)
 def test_protocol(pod_node: Node, row: Row) -> None:
     """The frozen executable answers one row of the table as it stands there."""
-    ran = pod_node.run([REAPER], env={"CNI_COMMAND": row.command or "", **row.environment}, stdin=row.stdin)
+    assert_row(row, pod_node.run([REAPER], env={"CNI_COMMAND": row.command or "", **row.environment}, stdin=row.stdin))
+
+
+def assert_row(row: Row, ran: Ran) -> None:
+    """A call that was made as the row says has the answer that the row says."""
     shown = f"{ran}\n  follows: {row.follows or 'SPEC and skel'}"
     assert ran.err == b"", shown
     if row.code is None:
