@@ -9,7 +9,18 @@ from cni_reaper_plugin import store
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, gather, standing, views
-from cni_reaper_plugin.facts import LIVE, NETNS_THERE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, Surroundings
+from cni_reaper_plugin.facts import (
+    LIVE,
+    NETNS_THERE,
+    STALE,
+    UNKNOWN,
+    Call,
+    Evidence,
+    Reservation,
+    Settings,
+    SkippedError,
+    Surroundings,
+)
 from cni_reaper_plugin.judge import judge
 
 SLICE = 64  # reservations between two looks at the budget, and the least that a call gets done
@@ -20,10 +31,6 @@ if TYPE_CHECKING:
     from cni_reaper_plugin.evidence.unclaimed import Memory
 
     Judged = tuple[Reservation, Evidence, str, str]
-
-
-class SkippedError(Exception):
-    """This network is not reaped now; the text says why."""
 
 
 def candidate(
@@ -37,9 +44,8 @@ def candidate(
     memory = _remembered(network, call)
     surroundings = Surroundings(boot_id, settings.grace_s)
     surroundings.netns = memory.standing() if memory is not None else None
-    addresses = directory.addresses()
-    noted = _Noted(directory, call, len(addresses))
-    addresses = from_cursor(memory.cursor if memory is not None else "", [one for one in addresses if one not in noted.live])
+    noted = _Noted(directory, call)
+    addresses = from_cursor(memory.cursor if memory is not None else "", directory.addresses(noted.live))
     reservations: list[Reservation] = []
     for start in range(0, len(addresses), SLICE):
         part = directory.snapshot(addresses[start : start + SLICE])
@@ -78,12 +84,13 @@ class _Noted:
     live: see evidence.standing; without what this call's own attachment had reserved before, which row 1 judges.
     """
 
-    __slots__ = ("_known", "_network", "_used", "live")
+    __slots__ = ("_directory", "_known", "_network", "_used", "live")
 
-    def __init__(self, directory: store.Network, call: Call, count: int) -> None:
-        """Read it. count: of the reservations there are."""
+    def __init__(self, directory: store.Network, call: Call) -> None:
+        """Read it."""
+        self._directory = directory
         self._network = directory.name
-        self._used = call.verb == "ADD" and not call.standing and count <= MOST_NOTED
+        self._used = call.verb == "ADD" and not call.standing
         self.live: standing.Standing = {}
         if self._used:
             self.live = standing.still(views.RUN_DIR, directory.name, boot.boot_id(), directory.identity)
@@ -97,7 +104,7 @@ class _Noted:
 
     def save(self, boot_id: str, log: Log) -> None:
         """Write it anew if enough has come to it; what has gone costs nothing."""
-        if len(self.live) < self._known + standing.MORE:
+        if len(self.live) < self._known + standing.MORE or self._directory.listed > MOST_NOTED:
             return
         try:
             standing.note(views.RUN_DIR, self._network, boot_id, self.live)

@@ -9,8 +9,8 @@ from cni_reaper_plugin import files, store
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.evidence import boot, closer, views
 from cni_reaper_plugin.evidence.unclaimed import Memory
-from cni_reaper_plugin.facts import LIVE, Call, Evidence, Reservation, Settings, Surroundings
-from cni_reaper_plugin.first_look import SLICE, SkippedError
+from cni_reaper_plugin.facts import LIVE, Call, Evidence, Reservation, Settings, SkippedError, Surroundings
+from cni_reaper_plugin.first_look import SLICE
 from cni_reaper_plugin.judge import judge
 
 TOLERABLE_LOOK_S = 2.0  # CPU time of a look around the node: that of half a million open files

@@ -9,8 +9,8 @@ from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, records, views
 from cni_reaper_plugin.evidence.unclaimed import Memory
-from cni_reaper_plugin.facts import FORCED, LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings
-from cni_reaper_plugin.first_look import SLICE, SkippedError, from_cursor
+from cni_reaper_plugin.facts import FORCED, LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, SkippedError
+from cni_reaper_plugin.first_look import SLICE, from_cursor
 from cni_reaper_plugin.judge import is_defenceless
 from cni_reaper_plugin.judging import Judged, Judging
 
@@ -61,7 +61,7 @@ def reap(
 def force(directory: store.Network, asked: list[Reservation], call: Call, settings: Settings, budget: Budget, log: Log) -> None:
     """Free reservations that a person says are dead, of those that are UNKNOWN still; what cannot be judged stays.
 
-    asked: as they were read when the person was asked. Raises OSError, SkippedError and LockTimeoutError.
+    asked: as they were read when the person was asked. Raises OSError and SkippedError.
     """
     memory = Memory(views.RUN_DIR, directory.name, boot.boot_id(), call.view)
     reservations = directory.snapshot(directory.addresses())
@@ -114,7 +114,7 @@ def _remember(judged: list[Judged], addresses: list[str], following: str, memory
 
 
 def _remove(directory: store.Network, batch: list[Judged], settings: Settings, budget: Budget, log: Log) -> None:
-    """Remove a batch under host-local's lock and report each. Raises LockTimeoutError, OSError."""
+    """Remove a batch under host-local's lock and report each. Raises SkippedError, OSError."""
     about = {id(reservation): (evidence, reason) for reservation, evidence, _, reason in batch}
     removed, refused = directory.remove(
         [one[0] for one in batch],

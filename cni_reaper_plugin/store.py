@@ -13,9 +13,9 @@ import errno
 import fcntl
 import posix
 
-from cni_reaper_plugin import flock
+from cni_reaper_plugin import files, flock
 from cni_reaper_plugin.attachment import valid_name
-from cni_reaper_plugin.facts import BLANK, Reservation
+from cni_reaper_plugin.facts import BLANK, Reservation, SkippedError
 
 LOCK = "lock"
 LOCK_MODE = 0o750  # as host-local makes it
@@ -28,13 +28,9 @@ _ADDRESS_CHARS = frozenset("0123456789abcdefABCDEF.:")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     Removed = tuple[list[Reservation], list[tuple[Reservation, OSError]]]
-
-
-class LockTimeoutError(Exception):
-    """host-local's lock was held by others for as long as we may wait."""
 
 
 def networks(data_dir: str) -> list[str]:
@@ -46,6 +42,10 @@ def networks(data_dir: str) -> list[str]:
 def is_address_like(name: str) -> bool:
     """Tell whether a name has only the characters of an IPv4 or IPv6 address, and a dot or colon between them."""
     return ("." in name or ":" in name) and _ADDRESS_CHARS.issuperset(name) and name.strip(".") != ""
+
+
+def _is_reservation(entry: "posix.DirEntry[str]") -> bool:
+    return is_address_like(entry.name) and entry.is_file(follow_symlinks=False)
 
 
 def usable(data_dir: str, must_exist: bool = False) -> None:
@@ -74,20 +74,20 @@ class Network:
     def __exit__(self, *_: object) -> None:
         posix.close(self._fd)
 
-    def addresses(self) -> list[str]:
-        """Return the names of the regular files that look like addresses. Raises OSError."""
+    def addresses(self, known: "Collection[str]" = ()) -> list[str]:
+        """Return the names of the regular files that look like addresses, without those that are known. Raises OSError."""
         with posix.scandir(self._fd) as entries:
-            found = [entry.name for entry in entries if is_address_like(entry.name) and entry.is_file(follow_symlinks=False)]
-        self.listed = len(found)
-        return found
+            names = [entry.name for entry in entries if entry.name in known or _is_reservation(entry)]
+        self.listed = len(names)
+        return [name for name in names if name not in known] if known else names
 
     def identity(self, address: str) -> tuple[int, int]:
         """Return the inode number and the ctime of a reservation's file; (0, 0) when it is gone. Raises OSError."""
         try:
-            about = posix.stat(address, dir_fd=self._fd, follow_symlinks=False)
+            _, ino, ctime = files.identity(address, self._fd, files.NOFOLLOW)
         except FileNotFoundError:
             return 0, 0
-        return about.st_ino, about.st_ctime_ns
+        return ino, ctime
 
     def snapshot(self, addresses: list[str]) -> list[Reservation]:
         """Read reservations once, without the lock. One that vanishes meanwhile is left out. Raises OSError."""
@@ -121,12 +121,12 @@ class Network:
 
         stale: from `snapshot`; still_judged: asked under the lock whether the owner's record is still the one judged;
         wait_s: how long to wait for the lock. Returns those that are gone now and those that could not be unlinked, with the
-        error. Raises LockTimeoutError, with nothing removed, and OSError.
+        error. Raises SkippedError, with nothing removed, while others hold the lock, and OSError.
         """
         lock = flock.open_lock(LOCK, LOCK_MODE, self._fd)
         try:
             if not flock.take(lock, fcntl.LOCK_EX, min(wait_s, LOCK_WAIT_S)):
-                raise LockTimeoutError
+                raise SkippedError("host-local's lock was held by others all the time")
             removed: list[Reservation] = []
             refused: list[tuple[Reservation, OSError]] = []
             end = posix.times().elapsed + HOLD_LIMIT_S

@@ -10,8 +10,7 @@ from cni_reaper_plugin import expiry, files, first_look, flock, store
 from cni_reaper_plugin.clock import Budget, ticks
 from cni_reaper_plugin.events import DEFECT, Log
 from cni_reaper_plugin.evidence import views
-from cni_reaper_plugin.facts import Call, Settings, StrandedError
-from cni_reaper_plugin.first_look import SkippedError
+from cni_reaper_plugin.facts import Call, Settings, SkippedError, StrandedError
 
 PERSON = "REAP"  # the verb of a sweep that a person asks for
 WALL_LIMIT_S = 5.0  # for all networks of a call and every wait in it
@@ -51,8 +50,6 @@ def run(call: Call, settings: Settings, log: Log, allow: "Allow", wall_s: float 
         listed = None
         try:
             listed = _sweep(network, call, settings, budget, log, allow)
-        except store.LockTimeoutError:
-            log.warning("sweep-skipped", network=network, reason="host-local's lock was held by others all the time")
         except (SkippedError, OSError) as e:
             log.warning("sweep-skipped", network=network, reason=str(e))
         except StrandedError as e:
@@ -110,7 +107,7 @@ def _networks(call: Call, settings: Settings, log: Log) -> list[str]:
 def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Log, allow: "Allow") -> int:
     """Sweep one network; return how many reservations it had.
 
-    Raises OSError, SkippedError and LockTimeoutError; then nothing, or not all, was reaped.
+    Raises OSError and SkippedError; then nothing, or not all, was reaped.
     """
     try:
         directory = store.Network(settings.data_dir, network)

@@ -1,18 +1,17 @@
 """The first code that runs in the frozen process, instead of PyInstaller's own bootstrap: orjson, then the hot modules.
 
 orjson is linked in. While its module is made it looks up five names, without checking that it gets them: datetime.datetime_CAPI,
-uuid.UUID, enum.EnumMeta, dataclasses._FIELD and json.JSONDecodeError. To import those five modules would cost more than all the
-rest of a start. So stand-ins take their places meanwhile; they are gone before any other code can see them, and any other name that
-a stand-in is asked for comes from the real module. Two things follow: orjson.dumps takes dict, list, tuple, str, int, float, bool
-and None (no dataclass, enum or UUID), and orjson.JSONDecodeError is a ValueError but not json's. gate.py, run by each freeze, proves both.
+uuid.UUID, enum.EnumMeta, dataclasses._FIELD and json.JSONDecodeError. To import those modules would cost more than all the rest
+of a start. So stand-ins take their places meanwhile; they are gone before any other code can see them, and any other name that a
+stand-in is asked for comes from the real module. Two things follow: orjson.dumps takes dict, list, tuple, str, int, float, bool and
+None (no dataclass, enum or UUID), and orjson.JSONDecodeError is a ValueError but not json's. Each freeze proves both: gate.py.
 
 The hot modules are code objects inside this module's own code, all in one: the interpreter makes no spec for any of them and looks
 for no file, and unmarshals a name that they share only once. The others are in PyInstaller's archive behind the executable, not
 packed, and are read from there: the finder here is the only one that finds anything.
 """
 
-import marshal
-import posix
+import _imp
 import sys
 from _frozen_importlib import ModuleSpec
 
@@ -24,10 +23,23 @@ if TYPE_CHECKING:
     Entry = tuple[int, int, int]  # (PyInstaller's kind, place, length)
 
 PACKAGE = 1  # PyInstaller's kind of a package (PyInstaller.loader.pyimod01_archive)
-OURS = "cni_reaper_plugin."
+OURS = "cni_reaper_plugin"
 _LONGEST_TABLE = 1 << 20
 
 sys.frozen = True  # type: ignore[attr-defined]  # what frozen programs have
+
+
+def linked_in(name: str) -> "ModuleType":
+    """Return a module that is linked in, made without importlib's search, which takes twice as long."""
+    spec = ModuleSpec(name, None, origin="built-in")
+    module: ModuleType = _imp.create_builtin(spec)
+    _imp.exec_builtin(module)
+    module.__spec__ = spec
+    sys.modules[name] = module
+    return module
+
+
+marshal, posix = linked_in("marshal"), linked_in("posix")
 
 
 class _DecodeError(ValueError):
@@ -61,12 +73,11 @@ def _stand_in(name: str, attribute: str, value: object) -> "ModuleType":
 
 def load_orjson() -> None:
     """Make the module that is linked in, and have `import orjson` find it."""
-    import _datetime  # type: ignore[import-not-found]  # typeshed does not know it
-    import _imp
-
-    nobody = type(NotImplemented)  # no value that is dumped is one, nor has it for its metaclass; a class of its own costs a start
+    nobody = type(
+        NotImplemented
+    )  # no value that is dumped is one, nor has it for its metaclass; a class of its own costs a start
     names = {
-        "datetime": ("datetime_CAPI", _datetime.datetime_CAPI),  # dereferenced: must be the real one
+        "datetime": ("datetime_CAPI", linked_in("_datetime").datetime_CAPI),  # dereferenced: must be the real one
         "uuid": ("UUID", nobody),
         "enum": ("EnumMeta", nobody),
         "dataclasses": ("_FIELD", object()),
@@ -74,62 +85,55 @@ def load_orjson() -> None:
     }
     stand_ins = {name: _stand_in(name, *one) for name, one in names.items() if name not in sys.modules}
     try:
-        sys.modules["orjson"] = linked_in("orjson")
+        linked_in("orjson")
     finally:
         for name, stand_in in stand_ins.items():
             if sys.modules.get(name) is stand_in:
                 del sys.modules[name]
 
 
-def linked_in(name: str) -> "ModuleType":
-    """Return a new module that is linked in."""
-    import _imp
-
-    module: ModuleType = _imp.create_builtin(ModuleSpec(name, None, origin="built-in"))
-    _imp.exec_builtin(module)
-    return module
-
-
-class _Archive:
-    """PyInstaller's archive behind the executable. Read when the first module is wanted that is not hot."""
-
-    file = -1
-    begins = 0
-    table: "dict[str, Entry]" = {}
+archive = [-1, 0]  # PyInstaller's, behind the executable: the descriptor of the file, and where in it the archive begins
+own_table: "dict[str, Entry]" = {}  # the part of its table of contents that is of cni-reaper's own modules
+table: "dict[str, Entry]" = {}  # all of it
 
 
 def entry(name: str) -> "Entry | None":
-    """Return where in the archive a module is."""
-    if not _Archive.table:
-        path, _, start = sys._pyinstaller_pyz.rpartition("?")  # type: ignore[attr-defined]  # set by PyInstaller's bootloader
-        try:  # the file that runs, whatever has its path by then: an upgrade replaces it
-            _Archive.file = posix.open("/proc/self/exe", posix.O_RDONLY | posix.O_CLOEXEC)
-        except OSError:  # there is no /proc
-            _Archive.file = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-        _Archive.begins = int(start)
-        head = posix.pread(_Archive.file, 12, _Archive.begins)
-        table = posix.pread(_Archive.file, _LONGEST_TABLE, _Archive.begins + int.from_bytes(head[8:12], "big"))
-        _Archive.table = dict(marshal.loads(table))  # noqa: S302  its own file
-    return _Archive.table.get(name)
+    """Return where in the archive a module is, None for one that is not there."""
+    if archive[0] < 0:
+        # PyInstaller's bootloader sets it; link.sh makes it /proc/self/exe, the file that runs, whatever has its path by then
+        path, _, start = sys._pyinstaller_pyz.rpartition("?")  # type: ignore[attr-defined]
+        archive[:] = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC), int(start)
+        own_table.update(marshal.loads(COLD_MODULES))
+    if name.partition(".")[0] == OURS:
+        return own_table.get(name)
+    if not table:
+        table.update(marshal.loads(_read(int.from_bytes(_read(8, 4), "big"), _LONGEST_TABLE)))  # its own file
+    return table.get(name)
+
+
+def _read(place: int, length: int) -> bytes:
+    found: bytes = posix.pread(archive[0], length, archive[1] + place)
+    return found
 
 
 def _code(where: "Entry") -> "CodeType":
-    data = posix.pread(_Archive.file, where[2], _Archive.begins + where[1])
-    code: CodeType = marshal.loads(data)  # noqa: S302  its own file, about to be run
+    code: CodeType = marshal.loads(_read(where[1], where[2]))  # its own file, about to be run
     return code
 
 
 def find_spec(name: str, _path: object = None, _target: object = None) -> "ModuleSpec | None":
-    """Find a module in the archive (importlib.abc.MetaPathFinder). One that is not cni-reaper's own may want the whole interpreter."""
-    if name[: len(OURS)] != OURS:
+    """Find a module in the archive (importlib.abc.MetaPathFinder); one that is not its own may want the whole interpreter."""
+    if name.partition(".")[0] != OURS:
         sys._complete()  # type: ignore[attr-defined]  # bootloader/start.c
     where = entry(name)
-    return None if where is None else ModuleSpec(name, finder, origin=name, is_package=where[0] == PACKAGE)
+    return None if where is None else ModuleSpec(name, finder, origin=name, is_package=where[0] == PACKAGE)  # type: ignore[arg-type]  # it has a loader's functions
 
 
 def exec_module(module: "ModuleType") -> None:
     """Run a module that find_spec has found (importlib.abc.Loader)."""
-    exec(_code(_Archive.table[module.__name__]), module.__dict__)  # noqa: S102  its own code
+    where = entry(module.__name__)
+    assert where is not None
+    exec(_code(where), module.__dict__)  # noqa: S102  its own code
 
 
 def create_module(_spec: ModuleSpec) -> None:
@@ -139,7 +143,7 @@ def create_module(_spec: ModuleSpec) -> None:
 def finds_cold(package: "ModuleType") -> "Callable[[str], ModuleType]":
     """Return a package's __getattr__, which `from package import module` asks first for a module that is not loaded.
 
-    importlib's search takes 0.1 ms of the first cold module. It is asked, and says what is wrong, where the archive has no such module.
+    importlib's search takes 0.1 ms of the first cold module. It is asked where the archive has no such module, and says so.
     """
 
     def find(own_name: str) -> "ModuleType":
@@ -181,13 +185,16 @@ def run_modules(modules: "Iterable[tuple[str, bool, CodeType]]") -> None:
 
 
 HOT_MODULES = ("the freeze puts the hot modules here",)  # see bootstrap_with in modules.py
+COLD_MODULES = b"the freeze puts here where the cold ones are"  # a part of the table, by marshal: to read the whole takes longer
 
 finder = type(sys)("cni_reaper_archive")  # a finder and loader is whatever has its functions; a class would cost a start
 finder.find_spec, finder.exec_module, finder.create_module = find_spec, exec_module, create_module  # type: ignore[attr-defined]
 
 if hasattr(sys, "_MEIPASS") and HOT_MODULES:  # the bootloader has started it
-    sys.meta_path.append(finder)  # type: ignore[arg-type]  # see there
+    sys.meta_path.append(finder)
     try:
+        for linked in ("_kernel", "errno", "fcntl"):
+            linked_in(linked)
         load_orjson()
         run_modules(HOT_MODULES)  # type: ignore[arg-type]  # by then they are there
     except Exception as e:  # noqa: BLE001  whatever it is, the executable is damaged; last_words.c answers on stdout

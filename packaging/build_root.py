@@ -3,17 +3,18 @@
     python packaging/build_root.py [--update]        prints its path
 
 The packages are found, checked (by the signatures of Debian's archive) and fetched by apt with a configuration of its own, and
-unpacked by dpkg-deb. None of their scripts runs, so neither root nor debootstrap is needed; nothing of this machine changes. In it:
+unpacked by dpkg-deb. None of their scripts runs, so neither root nor debootstrap is needed, and nothing of this machine changes.
+In it:
 
     /usr             gcc for both architectures, binutils, Python 3.13 and its static library (PGO, Debian's libpython3.13-dev)
     /build/other     the static library for the other architecture
     /build/cpython   the C files that this library lacks, from the same source package
-    /build/orjson    orjson as a static library for both architectures, made by Rust of Debian's backports, which then goes
+    /build/orjson-<machine>.a  orjson for both architectures, made by Rust of Debian's backports, which is then removed
     /build/pyinstaller  PyInstaller's bootloader, as source
     /build/site      the Python packages that freeze (requirements/build.txt)
     /build/packages.json  what was found: {name: version}
 
-It is kept in CNI_REAPER_CACHE, by default ~/.cache/cni-reaper, as root-<hash of this recipe>-<hash of the versions found>. Without
+It is kept in CNI_REAPER_CACHE, by default ~/.cache/cni-reaper, as root-<hash of this recipe>-<hash of the versions>. Without
 --update the newest one of this recipe is taken, and no network is needed.
 
 CNI_REAPER_DEBIAN_MIRROR: the mirror; by default the one that this Debian machine uses.
@@ -40,7 +41,10 @@ SUITE = "trixie"
 PYTHON = "python3.13"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
-LACKING = r"Modules/(termios|mmapmodule|_contextvarsmodule)\.c|Modules/clinic/_contextvarsmodule\.c\.h|Modules/clinic/mmapmodule\.c\.h|Modules/clinic/termios\.c\.h|Modules/_hacl/.*\.[ch]"
+LACKING = (
+    r"Modules/(termios|mmapmodule|_contextvarsmodule)\.c|Modules/clinic/(termios|mmapmodule|_contextvarsmodule)\.c\.h"
+    r"|Modules/_hacl/.*\.[ch]"
+)
 """Files of CPython's source package that libpython3.13.a has not got, a regular expression."""
 INSIDE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C", "PYTHONUTF8": "1", "PYTHONHASHSEED": "0"}
 UNUSED_S = 30 * 86400.0
@@ -115,8 +119,7 @@ def run(*argv: str | Path, cwd: Path | None = None, **environment: str) -> str:
         cwd=cwd,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )
@@ -142,8 +145,8 @@ def namespaces() -> list[str]:
         if subprocess.run([*way, "true"], capture_output=True, check=False).returncode == 0:
             return way
     raise BuildError(
-        "the build needs a mount namespace of its own, and this kernel or container grants none: run it as root, or allow "
-        "unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)."
+        "the build needs a mount namespace of its own, and this kernel or container grants none: run it as root, or allow user "
+        "namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)."
     )
 
 
@@ -186,7 +189,9 @@ class Apt:
             (directory / name).mkdir(parents=True, exist_ok=True)
         (directory / "status").touch()
         place = mirror()
-        binary = [f"deb [signed-by={KEYRING}] {place} {suite} main" for suite in (SUITE, f"{SUITE}-updates", f"{SUITE}-backports")]
+        binary = [
+            f"deb [signed-by={KEYRING}] {place} {suite} main" for suite in (SUITE, f"{SUITE}-updates", f"{SUITE}-backports")
+        ]
         source = [f"deb-src [signed-by={KEYRING}] {place} {suite} main" for suite in (SUITE, f"{SUITE}-updates")]
         (directory / "sources.list").write_text("\n".join([*binary, *source, ""]))
         pinned = " ".join(f"{name}*:any" for name in _RUST)
@@ -262,9 +267,9 @@ def unpack_cpython(fetched: Path, into: Path) -> None:
                 files.extract(member, into, filter="data")
 
 
-def pip(*arguments: str | Path, **environment: str) -> None:
+def pip(*arguments: str | Path, PYTHONPATH: str = "") -> None:  # noqa: N803  the variable's name
     """Run this interpreter's pip. Raises BuildError."""
-    run(sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments, **environment)
+    run(sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments, PYTHONPATH=PYTHONPATH)
 
 
 def python_packages(build: Path) -> None:
@@ -310,7 +315,12 @@ def make(new: Path, apt: Apt, found: dict[str, str], arch: str) -> None:
     with step("orjson, twice"):
         inside(new, ["bash", "/build/orjson.sh", *targets])
     (build / "packages.json").write_text(json.dumps(found, indent=2) + "\n")
-    for rust in [*new.glob("usr/lib/rust*"), *new.glob("usr/lib/llvm*"), *new.glob("usr/lib/*/libLLVM*"), *new.glob("usr/lib/*/librustc*")]:
+    for rust in [
+        *new.glob("usr/lib/rust*"),
+        *new.glob("usr/lib/llvm*"),
+        *new.glob("usr/lib/*/libLLVM*"),
+        *new.glob("usr/lib/*/librustc*"),
+    ]:
         shutil.rmtree(rust) if rust.is_dir() and not rust.is_symlink() else rust.unlink()  # a gigabyte that has done its work
 
 

@@ -7,8 +7,8 @@
     5. the sum          at the end of the file; cni_reaper_plugin/frozen.py reads it
     6. a first run      VERSION and --help, where this machine can run it
 
-Writes OUT/cni-reaper for this machine's architecture and OUT/<arch>/cni-reaper for the other one. Two builds of one commit are equal
-byte by byte where the build roots have the same versions: nothing of the machine or the folder is in them.
+Writes OUT/cni-reaper for this machine's architecture and OUT/<arch>/cni-reaper for the other one. Two builds of one commit are
+equal byte by byte where the build roots have the same versions: nothing of the machine or the folder is in them.
 """
 
 import hashlib
@@ -51,7 +51,9 @@ def committed_s() -> int:
 def python_packages(root: Path) -> dict[str, str]:
     """Return the versions of the Python packages of a build root."""
     found = dict(one.name.removesuffix(".dist-info").rsplit("-", 1) for one in (root / "build/site").glob("*.dist-info"))
-    pinned = dict(line.split(" ")[0].split("==") for line in (ROOT / "requirements/sources.txt").read_text().splitlines() if "==" in line)
+    pinned = dict(
+        line.split(" ")[0].split("==") for line in (ROOT / "requirements/sources.txt").read_text().splitlines() if "==" in line
+    )
     return {name.replace("_", "-"): version for name, version in {**found, **pinned}.items()}
 
 
@@ -112,7 +114,9 @@ def pass_gate(gate: Path) -> None:
         raise BuildError("modules of the archive lack something, see contents.py: " + "; ".join(imported))
     asked = set(answer("asked"))
     if asked != SERVED:
-        raise BuildError(f"this orjson asks for {sorted(asked)}, bootstrap.py serves {sorted(SERVED)}: bootstrap.py must be changed.")
+        raise BuildError(
+            f"this orjson asks for {sorted(asked)}, bootstrap.py serves {sorted(SERVED)}: bootstrap.py must be changed."
+        )
     if answer("light") != answer("real"):
         raise BuildError("orjson answers differently when bootstrap.py makes it: bootstrap.py must be changed.")
 

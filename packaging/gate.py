@@ -1,4 +1,4 @@
-"""The gate of every freeze: an executable of the same bootloader and archive as cni-reaper, with this script in the place of entry.py.
+"""The gate of every freeze: the same bootloader and archive as cni-reaper has, with this script in the place of entry.py.
 
     gate everything   imports each module of the archive
     gate asked        prints the names that orjson fetches from other modules while it is made
@@ -8,16 +8,17 @@
 freeze.py compares: bootstrap.py has to serve just the names that are asked for, and the last two must be equal.
 """
 
+import builtins
 import sys
 
 import bootstrap
 
-sys.meta_path.append(bootstrap.finder)  # type: ignore[arg-type]  # a module with a finder's functions
-sys._complete()  # type: ignore[attr-defined]  # bootloader/start.c
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
 
-import builtins
-import importlib
-from types import ModuleType
+sys.meta_path.append(bootstrap.finder)
+sys._complete()  # type: ignore[attr-defined]  # bootloader/start.c
 
 WATCHED = ("datetime", "uuid", "enum", "dataclasses", "json", "zoneinfo", "typing", "decimal", "collections", "numpy")
 
@@ -41,24 +42,32 @@ VALUES: list[object] = [
 ]
 
 
+def imported(name: str) -> "ModuleType":
+    """Import a module and return it."""
+    __import__(name)
+    return sys.modules[name]
+
+
 def everything() -> list[str]:
     """Import each module of the archive; return a line for each that cannot be."""
     failed = []
     bootstrap.load_orjson()
-    bootstrap.entry("")  # it reads the table
-    for name in sorted(bootstrap._Archive.table):
+    bootstrap.entry("any")  # it reads the table
+    for name in sorted(bootstrap.table):
         try:
-            importlib.import_module(name)
+            imported(name)
         except Exception as e:  # noqa: BLE001  whatever it is, it would happen to a person, too
             failed.append(f"{name}: {e!r}")
-    return failed or [f"{len(bootstrap._Archive.table)} modules"]
+    return failed or [f"{len(bootstrap.table)} modules"]
 
 
 def asked() -> list[str]:
     """Make orjson and return each module attribute that it fetches meanwhile."""
     found: set[str] = set()
-    real = {name: importlib.import_module(name) for name in WATCHED if name in bootstrap._Archive.table}
+    real = {name: imported(name) for name in WATCHED if bootstrap.entry(name)}
     real_import = builtins.__import__
+
+    from types import ModuleType
 
     class Watched(ModuleType):
         def __getattribute__(self, attribute: str) -> object:
@@ -106,14 +115,16 @@ def answers() -> list[str]:
 def light() -> list[str]:
     """Make orjson as bootstrap.py does; no stand-in may be left behind."""
     bootstrap.load_orjson()
-    left = [name for name in ("uuid", "dataclasses", "json") if name in sys.modules and not hasattr(sys.modules[name], "__spec__")]
+    left = [
+        name for name in ("uuid", "dataclasses", "json") if name in sys.modules and not hasattr(sys.modules[name], "__spec__")
+    ]
     return [f"stand-ins left behind: {left}"] if left else answers()
 
 
 def real() -> list[str]:
     """Make orjson with the real modules; uuid, which the archive has not got, is stood in for as in bootstrap.py."""
     for name in ("datetime", "enum", "dataclasses", "json"):
-        importlib.import_module(name)
+        imported(name)
     bootstrap.load_orjson()
     return answers()
 

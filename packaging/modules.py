@@ -11,7 +11,8 @@ from types import CodeType
 
 PACKAGE = "cni_reaper_plugin"
 MAIN = f"{PACKAGE}.__main__"
-PLACE = ("the freeze puts the hot modules here",)
+HOT_PLACE = ("the freeze puts the hot modules here",)
+COLD_PLACE = b"the freeze puts here where the cold ones are"
 
 
 def sources(root: Path) -> dict[str, Path]:
@@ -55,15 +56,19 @@ def _imports(name: str, modules: dict[str, Path]) -> list[str]:
     return [one for one in found if one in modules and one != package]
 
 
-def bootstrap_with(file: Path, root: Path, names: list[str]) -> CodeType:
-    """Compile bootstrap.py with these modules in it; the names of files are relative to `root`."""
+def bootstrap_with(file: Path, root: Path, names: list[str], cold: bytes) -> CodeType:
+    """Compile bootstrap.py with hot modules, and the cold ones' part of the archive's table, in it.
+
+    The names of files are relative to `root`. Raises ValueError where bootstrap.py has no place for them.
+    """
     found = sources(root)
     hot_modules = tuple((name, _is_package(found[name]), _compiled(found[name], root)) for name in names)
     code = _compiled(file, file.parent)
-    if PLACE not in code.co_consts:
-        msg = f"{file.name} has no place for the hot modules"
+    given: dict[object, object] = {HOT_PLACE: hot_modules, COLD_PLACE: cold}
+    if not given.keys() <= {one for one in code.co_consts if isinstance(one, tuple | bytes)}:
+        msg = f"{file.name} has no place for the hot modules, or for where the cold ones are"
         raise ValueError(msg)
-    return code.replace(co_consts=tuple(hot_modules if one == PLACE else one for one in code.co_consts))
+    return code.replace(co_consts=tuple(given.get(one, one) if isinstance(one, tuple | bytes) else one for one in code.co_consts))
 
 
 def _is_package(file: Path) -> bool:
@@ -92,4 +97,10 @@ class _Unannotated(ast.NodeTransformer):
 
 def _compiled(file: Path, root: Path) -> CodeType:
     tree = ast.fix_missing_locations(_Unannotated().visit(ast.parse(file.read_bytes())))
-    return compile(tree, str(file.relative_to(root)), "exec", dont_inherit=True, optimize=2)
+    return _bare(compile(tree, str(file.relative_to(root)), "exec", dont_inherit=True, optimize=2))
+
+
+def _bare(code: CodeType) -> CodeType:
+    """Take out what only a traceback would show, and the frozen plugin prints none: lines, and qualified names of functions."""
+    constants = (_bare(one) if isinstance(one, CodeType) else one for one in code.co_consts)
+    return code.replace(co_linetable=b"", co_qualname=code.co_name, co_consts=tuple(constants))

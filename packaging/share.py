@@ -1,7 +1,7 @@
-"""Write cni_reaper_plugin/packed.py for a freeze: python3 share.py ROOT OUT, in the build root; what the build says of itself is on stdin.
+"""Write cni_reaper_plugin/packed.py for a freeze: python3 share.py ROOT OUT, in the build root.
 
-FILES: the man page and the shells' completions, from the parser that answers the commands, and the systemd units. SOURCE_DATE_EPOCH
-is the date of the man page.
+BUILD: the JSON on stdin. FILES: the man page and the shells' completions, from the parser that answers the commands, and the
+systemd units. SOURCE_DATE_EPOCH is the date of the man page.
 """
 
 import json
@@ -27,7 +27,11 @@ def files(root: Path) -> dict[str, bytes]:
         "description": "free host-local reservations whose container is gone",
     }
     found["cni-reaper.8"] = str(Manpage(commandline.parser(), about))
-    units = {f"systemd/{unit.name}": unit.read_bytes() for unit in sorted((root / "packaging" / "systemd").iterdir()) if unit.suffix != ".md"}
+    units = {
+        f"systemd/{unit.name}": unit.read_bytes()
+        for unit in sorted((root / "packaging" / "systemd").iterdir())
+        if unit.suffix != ".md"
+    }
     return {name: text.encode() for name, text in found.items()} | units
 
 

@@ -17,33 +17,33 @@ def record(call: Call, pod: dict[str, str], settings: Settings, log: Log) -> Non
     attachment = call.attachment
     assert attachment is not None
     try:
-        with records.Directory(settings.state_dir, attachment.network, make=True) as directory, _Locked(directory):
-            older = _read_older(directory, attachment)
-            if older is not None:
-                call.older = older.mapping
-                call.standing = _standing(settings, attachment) if call.at_head else set()
-            directory.remove(attachment)
-            new = records.encode(call.netns_path, call.netns, boot.boot_id(), boot.boottime_s(), call.at_head, pod)
-            directory.write(attachment, new)
+        with records.Directory(settings.state_dir, attachment.network, make=True) as directory:
+            lock = _lock(directory)
+            try:
+                older = _read_older(directory, attachment)
+                if older is not None:
+                    call.older = older.mapping
+                    call.standing = _standing(settings, attachment) if call.at_head else set()
+                directory.remove(attachment)
+                new = records.encode(call.netns_path, call.netns, boot.boot_id(), boot.boottime_s(), call.at_head, pod)
+                directory.write(attachment, new)
+            finally:
+                _unlock(lock)
     except (OSError, TypeError) as e:
         _not_recorded(attachment, e, log)
 
 
-class _Locked:
-    """Holds the records' lock for writing; a lock that cannot be had is no reason to let an older record stand."""
+def _lock(directory: records.Directory) -> int:
+    """Take the records' lock for writing. -1 when it cannot be had: that is no reason to let an older record stand."""
+    try:
+        return directory.lock_shared()
+    except OSError:
+        return -1
 
-    def __init__(self, directory: records.Directory) -> None:
-        try:
-            self._fd = directory.lock_shared()
-        except OSError:
-            self._fd = -1
 
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, *_: object) -> None:
-        if self._fd >= 0:
-            posix.close(self._fd)
+def _unlock(fd: int) -> None:
+    if fd >= 0:
+        posix.close(fd)
 
 
 def _not_recorded(attachment: Attachment, error: Exception, log: Log) -> None:
@@ -106,8 +106,11 @@ def mark_unlisted(network: str, valid: set[tuple[str, str]], settings: Settings,
 
 
 def _marked(directory: records.Directory, attachment: Attachment) -> records.Record | None:
-    with _Locked(directory):
+    lock = _lock(directory)
+    try:
         record = directory.read(attachment.container_id, attachment.ifname)
         if record is not None and not record.mapping.deleted:
             directory.write(attachment, records.encode_deleted(record))
+    finally:
+        _unlock(lock)
     return record

@@ -4,7 +4,8 @@ import errno
 import posix
 
 from cni_reaper_plugin.evidence import addresses, gather, libcni_cache, named, netns, peers, records, visible
-from cni_reaper_plugin.facts import OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings, VisibleNetns
+from cni_reaper_plugin.facts import OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings
+from cni_reaper_plugin.scanned import VisibleNetns
 
 CNITOOL = "cnitool-"
 

@@ -5,11 +5,12 @@ among those seen here. The other order frees live addresses (whereabouts#207).
 """
 
 from cni_reaper_plugin.evidence import netns, records
-from cni_reaper_plugin.facts import GONE, OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings, VisibleNetns
+from cni_reaper_plugin.facts import GONE, OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_reaper_plugin.evidence.unclaimed import Memory
+    from cni_reaper_plugin.scanned import VisibleNetns
 
 
 def cheap(
@@ -58,7 +59,7 @@ def _account(reservations: list[Reservation], gathered: list[Evidence], surround
                 seen.names.add(reservation.container_id)
 
 
-def account_call(call: Call, visible: dict[int, VisibleNetns]) -> None:
+def account_call(call: Call, visible: "dict[int, VisibleNetns]") -> None:
     """Note that an ADD's CNI_NETNS is its container's, if it is the one that was seen and no other has its number by now.
 
     On DEL the path can be another container's by now, however random its name looks.
@@ -70,7 +71,7 @@ def account_call(call: Call, visible: dict[int, VisibleNetns]) -> None:
         seen.names.add(call.attachment.container_id)
 
 
-def _leads_to(path: str, seen: VisibleNetns) -> bool:
+def _leads_to(path: str, seen: "VisibleNetns") -> bool:
     """Tell whether a process's path, whose inode nothing pins, leads to a netns now."""
     try:
         return not seen.netns.ns_id and netns.identify_ino(path) == seen.netns.ino

@@ -36,9 +36,8 @@ def still(run_dir: str, network: str, boot_id: str, identity: "Callable[[str], t
     found = {}
     for address, one in live:
         try:
-            ino, ctime, path, *netns = one
-            now = posix.stat(path)
-            stands = [now.st_dev, now.st_ino, now.st_ctime_ns] == netns
+            ino, ctime, path, dev, netns_ino, netns_ctime = one
+            stands = files.identity(path, files.HERE, 0) == (dev, netns_ino, netns_ctime)
         except (OSError, TypeError, ValueError):
             continue
         if stands and "/" not in address and identity(address) == (ino, ctime):

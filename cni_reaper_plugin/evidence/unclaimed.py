@@ -18,7 +18,8 @@ import orjson
 
 from cni_reaper_plugin import files
 from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.facts import Netns, Reservation, Unclaimed, VisibleNetns
+from cni_reaper_plugin.facts import Netns, Reservation
+from cni_reaper_plugin.scanned import Unclaimed, VisibleNetns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ import posix
 
 from cni_reaper_plugin import files
 from cni_reaper_plugin.evidence import netns
-from cni_reaper_plugin.facts import Netns, VisibleNetns
+from cni_reaper_plugin.facts import Netns
 from cni_reaper_plugin.files import GONE_ERRNOS
+from cni_reaper_plugin.scanned import VisibleNetns
 
 _LOOKS = 6
 _FIRST_DYNAMIC = 0xEFFFFFF8  # numbers of namespaces begin here, include/linux/proc_ns.h

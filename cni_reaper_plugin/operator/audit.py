@@ -10,8 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from cni_reaper_plugin.facts import LIVE, STALE, StrandedError
-from cni_reaper_plugin.first_look import SkippedError
+from cni_reaper_plugin.facts import LIVE, STALE, SkippedError, StrandedError
 from cni_reaper_plugin.operator import terminal
 from cni_reaper_plugin.operator.inspection import UNPROVEN, VERDICTS, Holder, Inspected, inspect, own_call
 from cni_reaper_plugin.operator.picture import around, pictures

@@ -5,8 +5,7 @@ import time
 from rich.table import Table
 from rich.text import Text
 
-from cni_reaper_plugin.facts import LIVE, StrandedError
-from cni_reaper_plugin.first_look import SkippedError
+from cni_reaper_plugin.facts import LIVE, SkippedError, StrandedError
 from cni_reaper_plugin.operator import terminal
 from cni_reaper_plugin.operator.inspection import Row, inspect, own_call
 from cni_reaper_plugin.operator.rules import rule

@@ -12,10 +12,10 @@ from cni_reaper_plugin import store
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.evidence import boot, records, views
 from cni_reaper_plugin.evidence.unclaimed import Memory
-from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, VisibleNetns
-from cni_reaper_plugin.first_look import SkippedError
+from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, SkippedError
 from cni_reaper_plugin.judging import AUDIT, Judging
 from cni_reaper_plugin.pool import Pool, pack, unpack
+from cni_reaper_plugin.scanned import VisibleNetns
 
 LIMIT_S = 120.0
 AGAIN_S = 1.0  # a chain's ADD or DEL has moved on by then

@@ -9,8 +9,7 @@ from rich.prompt import Confirm
 from cni_reaper_plugin import reap, store, sweep
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.facts import Call, Reservation, Settings, StrandedError
-from cni_reaper_plugin.first_look import SkippedError
+from cni_reaper_plugin.facts import Call, Reservation, Settings, SkippedError, StrandedError
 from cni_reaper_plugin.operator import terminal
 from cni_reaper_plugin.operator.inspection import UNPROVEN, VERDICTS, Inspected, inspect, own_call
 from cni_reaper_plugin.operator.scope import Scope, Target
@@ -180,8 +179,6 @@ def _free(network: str, asked: list[Reservation], settings: Settings, call: Call
     try:
         with store.Network(settings.data_dir, network) as directory:
             reap.force(directory, asked, call, settings, Budget(LIMIT_S, settings.budget_ms), log)
-    except store.LockTimeoutError:
-        log.warning("sweep-skipped", network=network, reason="host-local's lock was held by others all the time")
     except (OSError, SkippedError, StrandedError) as e:
         log.warning("sweep-skipped", network=network, reason=str(e))
 

@@ -27,6 +27,11 @@ PY
 }
 # It starts the interpreter at once, and does not execute itself again with LD_LIBRARY_PATH set.
 change pyi_main.c 2 'process_level = PYI_PROCESS_LEVEL_PARENT_NEEDS_RESTART;' 'process_level = PYI_PROCESS_LEVEL_MAIN;'
+# It reads the file that runs, not the one that has its path by then: an upgrade may replace it meanwhile.
+change pyi_main.c 1 'if (realpath(proc_path, executable_filename) == NULL) {' \
+    'if (access(proc_path, R_OK) < 0 || strcpy(executable_filename, proc_path) == NULL) {'
+# It reads the modules at once, and not in twenty parts.
+change pyi_archive.c 1 $'const size_t CHUNK_SIZE = 8192;\n    unsigned char *buffer;' $'const size_t CHUNK_SIZE = 1 << 20;\n    unsigned char *buffer;'
 # The linker binds what it calls of libpython; weakly, since it asks for functions of other versions, too.
 change pyi_global.h 1 'alias.obj_ptr = dlsym(handle, #name); \' 'extern void name(void) __attribute__((weak)); alias.obj_ptr = (void *)&name; \'
 change pyi_dylib_python.c 1 'dylib->handle = dlopen(dll_fullpath, dlopen_flags);' 'dylib->handle = (void *)1; (void)dlopen_flags;'

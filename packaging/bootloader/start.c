@@ -9,7 +9,9 @@
 #include <Python.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include "start.h"
 
@@ -23,6 +25,34 @@ extern void __real__PyGC_InitState(struct _gc_runtime_state *);
 void __wrap__PyGC_InitState(struct _gc_runtime_state *state) {
     __real__PyGC_InitState(state);
     no_garbage_collection(state); /* gc.disable() would come after three runs */
+}
+
+/* A start writes to nearly all of the static data and to the first arena. One call for all their pages costs less than a fault for
+ * each; before Linux 5.14 it is refused, and each page faults as ever.
+ */
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#define FIRST_ARENA_BYTES (768 * 1024)
+extern char __data_start, _edata;
+static int arenas;
+
+static void *new_arena(void *context, size_t size) {
+    void *place = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    (void)context;
+    if (place == MAP_FAILED) return NULL;
+    if (arenas++ == 0) madvise(place, FIRST_ARENA_BYTES, MADV_POPULATE_WRITE);
+    return place;
+}
+static void free_arena(void *context, void *place, size_t size) {
+    (void)context;
+    munmap(place, size);
+}
+static void populate(void) {
+    PyObjectArenaAllocator arena = {NULL, new_arena, free_arena};
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)&__data_start & ~(page - 1);
+    madvise((void *)begin, (uintptr_t)&_edata - begin, MADV_POPULATE_WRITE);
+    PyObject_SetArenaAllocator(&arena);
 }
 
 extern PyStatus _Py_InitializeMain(void);
@@ -82,6 +112,7 @@ void reaper_configure(void *config) {
     for (fd = 0; fd < 3; fd++) { /* a closed one must not become a file of ours: completing looks at 0 to 2 */
         if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
     }
+    populate();
     c->use_hash_seed = 1;
     c->hash_seed = 0;
     signal(SIGPIPE, SIG_IGN); /* as Python's signal module does */

@@ -1,7 +1,7 @@
-"""Stands in for the build backend of a source package while pip downloads it: pip asks for the metadata before it hands it over.
+"""Stands in for the build backend of a source package while pip downloads it: pip asks for the metadata first.
 
-build_root.py puts this file where maturin, hatchling and setuptools would be; PyInstaller's real backend compiles a bootloader, and
-orjson's asks for a Rust toolchain, before they answer. A source package has its metadata in PKG-INFO (PEP 517, PEP 643).
+build_root.py puts this file where maturin, hatchling and setuptools would be. PyInstaller's real backend compiles a bootloader,
+and orjson's asks for a Rust toolchain, before they answer. A source package has its metadata in PKG-INFO (PEP 517, PEP 643).
 """
 
 import email.parser

@@ -198,7 +198,7 @@ MUTATIONS = (
     Mutation(
         "host-local's lock is not waited for",
         "store.py",
-        "                raise LockTimeoutError\n",
+        '                raise SkippedError("host-local\'s lock was held by others all the time")\n',
         "                pass\n",
     ),
     Mutation(

@@ -32,10 +32,9 @@ from cni_reaper_plugin.facts import (
     Netns,
     Reservation,
     Surroundings,
-    Unclaimed,
-    VisibleNetns,
 )
 from cni_reaper_plugin.judge import ROWS, judge
+from cni_reaper_plugin.scanned import Unclaimed, VisibleNetns
 
 BOOT, OTHER_BOOT = "this boot", "another boot"
 OWNER, CALLER, THIRD = "aa11bb22cc33" * 5, "dd44ee55ff66" * 5, "0123456789ab" * 5

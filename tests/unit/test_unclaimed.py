@@ -8,7 +8,8 @@ import pytest
 
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence.unclaimed import Memory
-from cni_reaper_plugin.facts import Netns, Reservation, VisibleNetns
+from cni_reaper_plugin.facts import Netns, Reservation
+from cni_reaper_plugin.scanned import VisibleNetns
 
 VIEW = [4026531836, 4026531841, 1]
 

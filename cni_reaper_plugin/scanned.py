@@ -1,0 +1,46 @@
+"""What only a full scan of the node can know, or what it has left for a later call. Not loaded where there is nothing to reap."""
+
+from cni_reaper_plugin.facts import Netns
+
+
+class VisibleNetns:
+    """A netns that somebody on this node has open, mounted or lives in.
+
+    addresses: packed addresses configured in it, None where it could not be looked into; host: ours or PID 1's; names:
+    container IDs for which it is known to be: this ADD's, or one whose record or address says so; place: a path that led to
+    it, "" where none does now.
+    """
+
+    __slots__ = ("addresses", "host", "names", "netns", "place")
+
+    def __init__(
+        self,
+        netns: Netns,
+        place: str = "",
+        addresses: frozenset[bytes] | None = None,
+        host: bool = False,
+    ) -> None:
+        self.netns = netns
+        self.place = place
+        self.addresses = addresses
+        self.host = host
+        self.names: set[str] = set()
+
+    def is_accounted(self, owner: str) -> bool:
+        """Tell whether this netns is known to be somebody's other than the owner's (an ID)."""
+        names = self.names  # asked for every netns beside every owner: no generator
+        return self.host or len(names) > (owner in names)
+
+
+class Unclaimed:
+    """What an earlier closer look of this boot found of the same reservation (same file), whose owner had no netns then.
+
+    age_s: seconds since the first such look (CLOCK_MONOTONIC); netns: those that could be the owner's at that time, None
+    where nobody looked for them. As a netns exists before its reservation, no later one can be.
+    """
+
+    __slots__ = ("age_s", "netns")
+
+    def __init__(self, age_s: float, netns: list[Netns] | None) -> None:
+        self.age_s = age_s
+        self.netns = netns
