@@ -1,12 +1,13 @@
 """The first code that runs in the frozen process, instead of PyInstaller's own bootstrap: orjson, then the hot modules.
 
-orjson is linked in. While its module is made it looks up five names, without checking that it gets them: datetime.datetime_CAPI,
-uuid.UUID, enum.EnumMeta, dataclasses._FIELD and json.JSONDecodeError. To import those modules would cost more than all the rest
-of a start. So stand-ins take their places meanwhile; they are gone before any other code can see them, and any other name that a
-stand-in is asked for comes from the real module. Two things follow: orjson.dumps takes dict, list, tuple, str, int, float, bool and
-None (no dataclass, enum or UUID), and orjson.JSONDecodeError is a ValueError but not json's. Each freeze proves both: gate.py.
+orjson is linked in. While its module is made it looks up five names, without checking that it gets them:
+datetime.datetime_CAPI, uuid.UUID, enum.EnumMeta, dataclasses._FIELD and json.JSONDecodeError. To import those modules would
+cost more than all the rest of a start. So stand-ins take their places meanwhile; they are gone before any other code can see
+them, and any other name that a stand-in is asked for comes from the real module. Two things follow: orjson.dumps takes dict,
+list, tuple, str, int, float, bool and None (no dataclass, enum or UUID), and orjson.JSONDecodeError is a ValueError but not
+json's. Each freeze proves both: gate.py.
 
-The hot modules are code objects inside this module's own code, all in one: the interpreter makes no spec for any of them and looks
+The hot modules are code objects inside this module's own code, all in one: the interpreter makes no spec for any of them, looks
 for no file, and unmarshals a name that they share only once. The others are in PyInstaller's archive behind the executable, not
 packed, and are read from there: the finder here is the only one that finds anything.
 """

@@ -87,7 +87,10 @@ def bootloader(root: Path, arch: str) -> Path:
 def frozen(root: Path, work: Path) -> None:
     """Freeze in the build root: `work` then has dist/cni-reaper and dist/gate, of its own architecture."""
     shutil.copy2(bootloader(root, architecture()), work / "bootloader")
-    binds = {ROOT: PROJECT, work: WORK}
+    project = work / "project"  # a copy: the tree may be edited meanwhile
+    for name in ("cni_reaper_plugin", "packaging"):
+        shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    binds = {project: PROJECT, work: WORK}
     told = {
         "PYTHONPATH": "/build/site",
         "PYTHONDONTWRITEBYTECODE": "1",
