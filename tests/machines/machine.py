@@ -65,8 +65,8 @@ def find() -> Programs:
 class Console:
     """What a machine has written on its console."""
 
-    text: str
-    steps: Mapping[str, Ran] = field(init=False)
+    text: str = field(repr=False)
+    steps: Mapping[str, Ran] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", dict(_steps(self.text)))

@@ -7,10 +7,11 @@ import pytest
 from cni_reaper_plugin import __version__
 from tests.machines.machine import Console, Machine
 from tests.machines.nodes import conflist
-from tests.node import DATA_DIR, NET_D
+from tests.node import DATA_DIR, LOG_FILE, NET_D, reaper
 
 FILE = f"{NET_D}/10-net.conflist"
 INSTALLED = "/opt/cni/bin/cni-reaper"
+OPTIONS = {"logFile": LOG_FILE}
 SCENARIO = f"""
 cni_reaper() {{ step "$*" /root/cni-reaper "$@"; }}
 cni_reaper version --verbose
@@ -19,7 +20,7 @@ cni_reaper man
 cni_reaper units
 cni_reaper install --dry-run
 step "after the dry run" cat {FILE}
-cni_reaper install
+step "install" /root/cni-reaper install --options '{json.dumps(OPTIONS)}'
 step "installed" cat {FILE}
 step "the same file" cmp /root/cni-reaper {INSTALLED}
 cni_reaper() {{ step "$*" {INSTALLED} "$@"; }}
@@ -38,6 +39,7 @@ step "still reserved" ls {DATA_DIR}/net
 cni_reaper reap --yes
 step "freed" ls {DATA_DIR}/net
 step "del living" cnitool del net /run/netns/living
+step "late del lost" cnitool del net /run/netns/lost
 cni_reaper uninstall
 step "uninstalled" cat {FILE}
 step "left" find /opt/cni /etc/cni /var/lib/cni/reaper /run/cni-reaper
@@ -74,8 +76,7 @@ def test_install_dry_run_changes_nothing(node: Console) -> None:
 def test_install_copies_the_file_and_puts_the_entry_first(node: Console) -> None:
     """One file, equal to the one that ran; the next pod starts."""
     node["install"].check()
-    plugins = [plugin["type"] for plugin in json.loads(node["installed"].check().out)["plugins"]]
-    assert plugins == ["cni-reaper", "bridge", "portmap"]
+    assert json.loads(node["installed"].check().out) == json.loads(conflist(reaper(**OPTIONS)))
     node["the same file"].check()
     node["add living"].check()
     node["add lost"].check()
@@ -115,8 +116,9 @@ def test_reap_frees_the_leak_only(node: Console) -> None:
 
 
 def test_uninstall_leaves_nothing(node: Console) -> None:
-    """The conflist is what it was, byte for byte; executable and state are gone."""
+    """After the last DEL the conflist is what it was, byte for byte; executable and state are gone."""
     node["del living"].check()
+    node["late del lost"].check()
     node["uninstall"].check()
     assert node["uninstalled"].out == conflist()
     assert "reaper" not in node["left"].out.decode()

@@ -27,7 +27,7 @@ def answers(machine: Machine) -> Console:
     return machine.run("\n".join(script), stdins)
 
 
-@pytest.mark.parametrize(("number", "row"), enumerate(ROWS.values()), ids=list(ROWS))
+@pytest.mark.parametrize(("number", "row"), list(enumerate(ROWS.values())), ids=list(ROWS))
 def test_protocol(answers: Console, number: int, row: Row) -> None:
     """The executable answers as the row says."""
     assert_row(row, answers[str(number)])
