@@ -1,104 +1,110 @@
-"""Make the container image of a bundle: python packaging/image.py BUNDLE OUT [ROOT]. As root, with Podman; needs no network.
+"""Make the container image of executables: python packaging/image.py OUT EXECUTABLE...
 
-From scratch: the bundle, and what of a glibc it is linked with, since the image runs what a node's own glibc runs later: this
-machine's, or that of ROOT, a directory with another system and the bundle in it. Two images of one bundle, made on one machine,
-are equal byte by byte; files are of SOURCE_DATE_EPOCH, else of 1970.
-Prints the path of the OCI archive. Podman's storage is a temporary directory, its mounts a namespace of their own.
+It is one file from scratch: /cni-reaper. The OCI archive, cni-reaper-image-v<version>.tar, has an image for the architecture of
+each executable, and a runtime takes its own. Two archives of the same executables are equal byte by byte; files are of
+SOURCE_DATE_EPOCH, by default of the commit's time. Prints the path. Neither root nor a container engine is needed: the format is
+https://github.com/opencontainers/image-spec.
 """
 
+import datetime
+import gzip
+import hashlib
+import io
 import json
-import os
-import platform
-import re
-import shutil
-import subprocess
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
+from typing import Any
 
-HERE = Path(__file__).resolve().parent
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # as the field calls them
-PRIVATE = ("unshare", "--mount", "--net", "--propagation", "private")
-COPYRIGHT = Path("/usr/share/doc/libc6/copyright")
+from build_root import BuildError
+from tarball import arch_of, made_s, version
 
-
-def libraries(bundle: Path, root: Path) -> list[Path]:
-    """Return the loader and the libraries that its programs are linked with and it lacks, as ldd(1) in the root has them."""
-    inside = Path("/") / bundle.relative_to(root)
-    linked: set[Path] = set()
-    for path in sorted(one for one in bundle.rglob("*") if one.is_file() and one.read_bytes()[:4] == b"\x7fELF"):
-        command = ["chroot", str(root), "ldd", str(inside / path.relative_to(bundle))]
-        where = {"LD_LIBRARY_PATH": str(inside / "_internal"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-        said = subprocess.run(command, capture_output=True, check=True, text=True, env=where)
-        linked |= {Path(one) for one in re.findall(r"(?:=> |^\s+)(/\S+) \(0x", said.stdout, re.MULTILINE)}
-    return sorted(one for one in linked if not one.is_relative_to(inside))
+TYPE = "application/vnd.oci.image"
+LABELS = {
+    "org.opencontainers.image.title": "cni-reaper",
+    "org.opencontainers.image.description": "Puts cni-reaper into the CNI conflist of a node, and keeps it there",
+    "org.opencontainers.image.licenses": "Apache-2.0",
+}
+Json = dict[str, Any]
 
 
-def stage(bundle: Path, context: Path, root: Path) -> None:
-    """Write what the image has in it: the bundle below /cni-reaper, the libraries where the loader looks."""
-    shutil.copytree(bundle, context / "cni-reaper", symlinks=True)
-    for path in [*libraries(bundle, root), COPYRIGHT]:
-        found = root / str(path).lstrip("/")
-        if found.exists():
-            into = context / str(path).lstrip("/")
-            into.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(found, into)
-            into.chmod(found.stat().st_mode & 0o755)
-    for path in [context, *context.rglob("*")]:
-        if path.is_dir() and not path.is_symlink():
-            path.chmod(0o755)  # whatever the umask of this process is
+def add(tar: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
+    """Add a file of root's to a tar."""
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode, entry.mtime = len(content), mode, made_s()
+    tar.addfile(entry, io.BytesIO(content))
 
 
-def podman(storage: Path, *arguments: str | Path) -> None:
-    """Run a command of Podman's in namespaces and a storage of its own. Ends when it fails."""
-    where = ("--root", storage / "root", "--runroot", storage / "run", "--tmpdir", storage / "tmp", "--storage-driver", "vfs")
-    storage.mkdir(exist_ok=True)
-    conf = storage / "containers.conf"  # else it writes a lock into /etc/cni
-    conf.write_text(f'[network]\nnetwork_config_dir = "{storage / "net.d"}"\n')
-    environment = {**os.environ, "CONTAINERS_CONF": str(conf)}
-    done = subprocess.run([*PRIVATE, "podman", *where, *arguments], check=False, stdout=sys.stderr, env=environment)
-    if done.returncode:
-        sys.exit(f"image: podman {arguments[0]} failed, and says why above")
+class Layout:
+    """An OCI image layout: blobs by their digests."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[str, bytes] = {}
+
+    def blob(self, kind: str, content: bytes | Json) -> Json:
+        """Add a blob, and return its descriptor. kind: the end of its media type."""
+        raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+        digest = hashlib.sha256(raw).hexdigest()
+        self._blobs[f"blobs/sha256/{digest}"] = raw
+        return {"mediaType": f"{TYPE}.{kind}", "digest": f"sha256:{digest}", "size": len(raw)}
+
+    def image(self, executable: Path) -> Json:
+        """Add the image of one executable, and return its descriptor. Raises BuildError."""
+        layer = io.BytesIO()
+        with tarfile.open(fileobj=layer, mode="w") as tar:
+            add(tar, "cni-reaper", executable.read_bytes(), 0o755)
+        created = datetime.datetime.fromtimestamp(made_s(), datetime.UTC).isoformat()
+        platform = {"architecture": arch_of(executable), "os": "linux"}
+        config = self.blob(
+            "config.v1+json",
+            {
+                **platform,
+                "created": created,
+                "config": {
+                    "Entrypoint": ["/cni-reaper"],
+                    "Cmd": ["--help"],
+                    "Labels": {**LABELS, "org.opencontainers.image.version": version()},
+                },
+                "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer.getvalue()).hexdigest()}"]},
+                "history": [{"created": created, "created_by": "packaging/image.py"}],
+            },
+        )
+        layers = [self.blob("layer.v1.tar+gzip", gzip.compress(layer.getvalue(), mtime=0))]
+        manifest = self._document("manifest.v1+json", {"config": config, "layers": layers})
+        return {**self.blob("manifest.v1+json", manifest), "platform": platform}
+
+    def write(self, images: list[Json], archive: Path) -> None:
+        """Write the layout as a tar, with its images under a name by which runtimes know them."""
+        tag = f"localhost/cni-reaper:{version()}"
+        whole = self.blob("index.v1+json", self._document("index.v1+json", {"manifests": images}))
+        named = {**whole, "annotations": {"io.containerd.image.name": tag, "org.opencontainers.image.ref.name": tag}}
+        files = {
+            **self._blobs,
+            "index.json": json.dumps(self._document("index.v1+json", {"manifests": [named]})).encode(),
+            "oci-layout": b'{"imageLayoutVersion": "1.0.0"}',
+        }
+        with tarfile.open(archive, "w") as tar:
+            for name, content in sorted(files.items()):
+                add(tar, name, content, 0o644)
+
+    @staticmethod
+    def _document(kind: str, content: Json) -> Json:
+        return {"schemaVersion": 2, "mediaType": f"{TYPE}.{kind}", **content}
 
 
 def main() -> None:
-    """Make the image, see the module."""
-    bundle, out, root = (Path(argument).resolve() for argument in [*sys.argv[1:], "/"][:3])
-    version = json.loads((bundle / "_internal" / "build.json").read_bytes())["version"]
-    archive = out / f"cni-reaper-image-{ARCHITECTURES.get(platform.machine(), platform.machine())}-v{version}.tar"
+    """Make the archive, see the module."""
+    out, *executables = (Path(argument).resolve() for argument in sys.argv[1:])
+    archive = out / f"cni-reaper-image-v{version()}.tar"
+    layout = Layout()
+    images = [layout.image(executable) for executable in executables]
     out.mkdir(parents=True, exist_ok=True)
-    archive.unlink(missing_ok=True)
-    tag = f"localhost/cni-reaper:{version}"
-    with tempfile.TemporaryDirectory(prefix="cni-reaper-image-") as temporary:
-        context, storage = Path(temporary) / "context", Path(temporary) / "storage"
-        context.mkdir()
-        stage(bundle, context, root)
-        options = ("--quiet", "--isolation=chroot", "--no-cache", "--squash-all", f"--timestamp={epoch()}")
-        named = (f"--build-arg=VERSION={version}", f"--tag={tag}", "--file", HERE / "image" / "Containerfile")
-        podman(storage, "build", *options, *named, context)
-        podman(storage, "save", "--quiet", "--format=oci-dir", "--output", Path(temporary) / "layout", tag)
-        pack(Path(temporary) / "layout", tag, archive)
+    layout.write(images, archive)
     print(archive)
 
 
-def pack(layout: Path, tag: str, archive: Path) -> None:
-    """Write an OCI image layout as a tar, the same for the same image, and under a name by which runtimes know it."""
-    index = json.loads((layout / "index.json").read_bytes())
-    index["manifests"][0]["annotations"] = {"io.containerd.image.name": tag, "org.opencontainers.image.ref.name": tag}
-    (layout / "index.json").write_text(json.dumps(index))
-    with tarfile.open(archive, "w") as whole:
-        for path in sorted(one for one in layout.rglob("*") if one.is_file()):
-            about = tarfile.TarInfo(str(path.relative_to(layout)))
-            about.size, about.mode, about.mtime = path.stat().st_size, 0o644, int(epoch())
-            with path.open("rb") as content:
-                whole.addfile(about, content)
-
-
-def epoch() -> str:
-    """Return the time of the image's files, in seconds since 1970."""
-    return os.environ.get("SOURCE_DATE_EPOCH", "0")
-
-
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BuildError as error:
+        sys.exit(f"image: {error}")

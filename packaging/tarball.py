@@ -1,0 +1,149 @@
+"""Make the tarballs of executables: python packaging/tarball.py OUT EXECUTABLE... One of them has to run on this machine.
+
+Each becomes cni-reaper-linux-<arch>-v<version>.tgz, which unpacks into a directory of that name:
+
+    cni-reaper     the executable
+    install.sh     what installs it
+    README.md, docs/
+    completions/, man/, systemd/     what the executable prints as well
+    licences/      of all its parts, and SOURCES.md: where the sources are, and how to link it again
+    sbom.cdx.json  the bill of materials
+
+Two tarballs of one executable are equal byte by byte; files are of SOURCE_DATE_EPOCH, by default of the commit's time. Beside
+each lie its .sha256 and .sha512. Prints the paths.
+"""
+
+import gzip
+import hashlib
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import build_root
+import freeze
+import parts
+import sbom
+from build_root import HERE, ROOT, BuildError
+
+COMPLETIONS = {"bash": "cni-reaper.bash", "zsh": "_cni-reaper", "fish": "cni-reaper.fish"}
+MACHINES = {62: "amd64", 183: "arm64"}
+"""By e_machine of the ELF header, elf(5)."""
+
+
+def arch_of(executable: Path) -> str:
+    """Return Debian's name of the architecture of an executable. Raises BuildError."""
+    with executable.open("rb") as file:
+        head = file.read(20)
+    arch = MACHINES.get(int.from_bytes(head[18:20], "little")) if head.startswith(b"\x7fELF") else None
+    if arch is None:
+        raise BuildError(f"{executable} is not an executable of cni-reaper: name one that freeze.py has made.")
+    return arch
+
+
+def version() -> str:
+    """Return the version of this tree."""
+    sys.path.insert(0, str(ROOT))
+    from cni_reaper_plugin import __version__
+
+    return __version__
+
+
+def made_s() -> int:
+    """Return the time of the files that are made: SOURCE_DATE_EPOCH, by default when the commit was made."""
+    return int(os.environ.get("SOURCE_DATE_EPOCH") or freeze.committed_s())
+
+
+def runs_here(executables: list[Path]) -> Path:
+    """Return the executable that this machine can run. Raises BuildError."""
+    found = [one for one in executables if arch_of(one) == build_root.architecture()]
+    if not found:
+        raise BuildError(f"none of these runs on this machine: name the executable for {build_root.architecture()} as well.")
+    return found[0]
+
+
+def write_printed(executable: Path, into: Path) -> None:
+    """Write what an executable prints: the completions, the man page and the systemd units."""
+    for name in ("completions", "man", "systemd"):
+        (into / name).mkdir()
+    for shell, name in COMPLETIONS.items():
+        (into / "completions" / name).write_text(build_root.run(executable, "completion", shell))
+    (into / "man/cni-reaper.8").write_text(build_root.run(executable, "man"))
+    for unit in sorted((HERE / "systemd").iterdir()):
+        if unit.suffix != ".md":
+            (into / "systemd" / unit.name).write_text(build_root.run(executable, "units", unit.name))
+
+
+def stage(executable: Path, printing: Path, into: Path) -> Path:
+    """Write what a tarball holds into a directory of its name, and return that.
+
+    Args:
+        executable: the one that it is about.
+        printing: one of the same build that runs on this machine.
+        into: where the directory is made.
+
+    Raises:
+        BuildError: it cannot be made.
+    """
+    arch = arch_of(executable)
+    made = into / f"cni-reaper-linux-{arch}-v{version()}"
+    made.mkdir()
+    shutil.copy(executable, made / "cni-reaper")
+    (made / "cni-reaper").chmod(0o755)
+    for name in ("README.md", "packaging/install.sh"):
+        shutil.copy(ROOT / name, made)
+    shutil.copytree(ROOT / "docs", made / "docs")
+    write_printed(printing, made)
+    commit = os.environ.get("CNI_REAPER_COMMIT") or freeze.commit()
+    root = build_root.build_root()
+    parts.write_licences(root, arch, version(), commit, made / "licences")
+    (made / "sbom.cdx.json").write_text(sbom.bill(root, arch, version(), commit, made_s()))
+    return made
+
+
+def pack(directory: Path, out: Path) -> Path:
+    """Make the tarball of a directory, with its sums beside it, and return it. Order, owner, times and modes are fixed."""
+
+    def settled(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.uid = entry.gid = 0
+        entry.uname = entry.gname = "root"
+        entry.mtime = made_s()
+        entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
+        return entry
+
+    out.mkdir(parents=True, exist_ok=True)
+    tarball = out / f"{directory.name}.tgz"
+    with (
+        tarball.open("wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=made_s()) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for one in [directory, *sorted(directory.rglob("*"))]:
+            tar.add(one, str(one.relative_to(directory.parent)), recursive=False, filter=settled)
+    write_sums(tarball)
+    return tarball
+
+
+def write_sums(file: Path) -> None:
+    """Write a file's .sha256 and .sha512 beside it."""
+    for kind in ("sha256", "sha512"):
+        digest = hashlib.new(kind, file.read_bytes()).hexdigest()
+        file.with_name(f"{file.name}.{kind}").write_text(f"{digest}  {file.name}\n")
+
+
+def main() -> None:
+    """Make the tarballs, see the module."""
+    out, *executables = (Path(argument).resolve() for argument in sys.argv[1:])
+    printing = runs_here(executables)
+    with tempfile.TemporaryDirectory(prefix="cni-reaper-tarball-") as temporary:
+        for executable in executables:
+            print(pack(stage(executable, printing, Path(temporary)), out))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BuildError as error:
+        sys.exit(f"tarball: {error}")
