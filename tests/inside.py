@@ -34,9 +34,12 @@ MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC = 2, 4, 8, 4096, 16384
 MS_PRIVATE, MS_SHARED = 1 << 18, 1 << 20
 MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
+SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 NODE_OWN = "/run/node"
 """Where the node keeps what it hides of the machine, and its boot ID; not part of what a real node has."""
+HIDDEN = ("/var/lib", "/var/log", "/etc/cni", "/etc/containerd", "/opt/cni", "/srv", "/dev/shm")
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 CGROUPS = "/sys/fs/cgroup"
 
@@ -104,16 +107,52 @@ def _open_up(directory: str) -> None:
         )  # relative, so that it stays in the node for who looks from outside
 
 
-def _furnish() -> None:
-    """Make the node's own file systems, in PID 1 of the node."""
+def _move_to(root: str) -> None:
+    """Make a directory the root of this mount namespace, with a layer above it for writes; nothing of the machine is left."""
+    with IPRoute() as route:
+        list(route.get_links())  # so that Python has loaded what it needs: its files are gone in a moment
+    mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+    new, lower, upper, work = (f"/run/{name}" for name in ("new", "lower", "upper", "work"))
+    for directory in (new, lower, upper, work):
+        os.mkdir(directory)
+    mount(root, lower, flags=MS_BIND)
+    mount("overlay", new, "overlay", data=f"lowerdir={lower},upperdir={upper},workdir={work}")
+    for directory in ("proc", "sys", "run", "tmp", "dev/shm", *HIDDEN):
+        os.makedirs(f"{new}/{directory.lstrip('/')}", exist_ok=True)
+    for device in DEVICES:
+        place = f"{new}/dev/{device}"
+        with contextlib.suppress(FileExistsError), open(place, "x"):
+            pass
+        mount(f"/dev/{device}", place, flags=MS_BIND)
+    os.chdir(new)
+    # "." twice: pivot_root(2), section "pivot_root(".", ".")"
+    _check(libc.syscall(SYS_PIVOT_ROOT, b".", b"."), f"pivot_root to {root}")
+    umount(".")
+    os.chdir("/")
+
+
+def _check_root() -> None:
+    """See that nothing of the machine is mounted in this root but devices. Raises RuntimeError."""
+    with open("/proc/self/mountinfo") as file:
+        mounts = {line.split()[4]: line.partition(" - ")[2].split()[0] for line in file}
+    known = {"/": "overlay", "/proc": "proc"} | {f"/dev/{name}": mounts.get(f"/dev/{name}") for name in DEVICES}
+    if mounts != known:
+        raise RuntimeError(f"this root has mounts of the machine: {mounts}")
+
+
+def _furnish(root: str) -> None:
+    """Make the node's own file systems, in PID 1 of the node; root: of another system, see _move_to."""
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
+    if root:
+        _move_to(root)
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    if root:
+        _check_root()
     mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
     for directory in ("/run/netns", "/run/lock", NODE_OWN):
         os.mkdir(directory)
-    hidden = ("/var/lib", "/var/log", "/etc/cni", "/etc/containerd", "/opt/cni", "/srv", "/dev/shm")
-    for directory in sorted(hidden, key=os.path.isdir):  # opening up what one is in would cover those that are hidden there
+    for directory in sorted(HIDDEN, key=os.path.isdir):  # opening up what one is in would cover those that are hidden there
         _hide(directory)
     for directory in ("/var/lib/cni", "/etc/cni/net.d", "/opt/cni/bin"):
         os.mkdir(directory)
@@ -180,9 +219,9 @@ def own_cgroups(name: str) -> None:
             file.write(" ".join(f"+{controller}" for controller in known.read().split()))
 
 
-def _init(connection: Connection) -> NoReturn:
+def _init(connection: Connection, root: str) -> NoReturn:
     """Be PID 1 of the node: furnish it, start the agent, reap whatever ends, end with the agent."""
-    _furnish()
+    _furnish(root)
     agent = os.fork()
     if agent == 0:
         Agent(connection).serve()
@@ -192,14 +231,14 @@ def _init(connection: Connection) -> NoReturn:
     os._exit(0)
 
 
-def _keep(connection: Connection, rootless: bool) -> NoReturn:
+def _keep(connection: Connection, rootless: bool, root: str) -> NoReturn:
     """Enter new namespaces, start the node's init there and stay until it has ended, with all its processes."""
     try:
         _enter_namespaces(rootless)
         init = os.fork()
         if init == 0:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            _guarded(connection, lambda: _init(connection))
+            _guarded(connection, lambda: _init(connection, root))
         connection.send(("born", init))
         os.waitpid(init, 0)
     except Exception:  # noqa: BLE001  whatever it is, the test is told and not this process
@@ -439,11 +478,11 @@ class Agent:
 
 
 def main() -> None:
-    """Be the nursery: fork a node for each socket that arrives with a message ("root" or "rootless")."""
+    """Be the nursery: fork a node for each socket that arrives with a message: "root" or "rootless", and the path of its root."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are not waited for
     with socket.socket(fileno=os.dup(sys.stdin.fileno())) as door:
         while True:
-            order, handles, _, _ = socket.recv_fds(door, 16, 1)
+            order, handles, _, _ = socket.recv_fds(door, 4096, 1)
             if not order:
                 return
             if os.fork() == 0:
@@ -451,7 +490,8 @@ def main() -> None:
                 door.close()
                 os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
                 os.set_inheritable(handles[0], False)
-                _keep(Connection(handles[0]), order == b"rootless")
+                user, _, root = order.decode().partition(" ")
+                _keep(Connection(handles[0]), user == "rootless", root)
             os.close(handles[0])
 
 

@@ -23,6 +23,7 @@ import atexit
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -153,11 +154,12 @@ class Nursery:
             cls._running = cls()
         return cls._running
 
-    def bear(self, rootless: bool) -> Connection:
+    def bear(self, rootless: bool, root: Path | None = None) -> Connection:
         """Order a node, return the socket to it."""
         ours, theirs = socket.socketpair()
+        order = f"{'rootless' if rootless else 'root'} {root or ''}"
         with theirs:
-            socket.send_fds(self._door, [b"rootless" if rootless else b"root"], [theirs.fileno()])
+            socket.send_fds(self._door, [order.encode()], [theirs.fileno()])
         return Connection(ours.detach())
 
     def close(self) -> None:
@@ -169,25 +171,33 @@ class Nursery:
 class Node:
     """A private node; a context manager. `plugins` says which reference plugins are in its CNI_PATH."""
 
-    def __init__(self, neighbours: Neighbours, plugins: str = "1.9.1", *, rootless: bool | None = None) -> None:
+    def __init__(
+        self, neighbours: Neighbours, plugins: str = "1.9.1", *, rootless: bool | None = None, root: Path | None = None
+    ) -> None:
         """Make the node.
 
         Args:
             neighbours: the programs.
             plugins: version of the reference plugins, "1.9.1" or "1.1.1".
             rootless: in a user namespace of its own; by default when this process may not make nodes otherwise.
+            root: a directory with another system, which becomes the node's root; it is not written to. The programs are copied
+                into the node, and nothing of the machine is in it.
 
         Raises:
             NodeError: the kernel does not grant the namespaces.
         """
         self.neighbours = neighbours
         self._pods = 0
-        self._connection = Nursery.running().bear(not _privileged() if rootless is None else rootless)
+        self._root = root
+        self._cnitool = "/usr/local/bin/cnitool" if root else str(neighbours.cnitool)
+        self._connection = Nursery.running().bear(not _privileged() if rootless is None else rootless, root)
         self._init = 0
         for _ in ("born", "ready"):
             what, value = self._receive()
             if what == "born":
                 self._init = value
+        if root:
+            self._put(neighbours.cnitool, self._cnitool)
         self.use_plugins(plugins)
 
     def __enter__(self) -> Self:
@@ -209,14 +219,21 @@ class Node:
                 pass
 
     def use_plugins(self, version: str) -> None:
-        """Fill /opt/cni/bin with symlinks to the reference plugins of a version and to cni-reaper."""
-        directory = self.path(BIN)
-        for entry in directory.iterdir():
+        """Fill /opt/cni/bin with the reference plugins of a version and cni-reaper; in a root of its own they are copies."""
+        for entry in self.path(BIN).iterdir():
             entry.unlink()
         for binary in self.neighbours.version(version).iterdir():
-            (directory / binary.name).symlink_to(binary)
-        (directory / "cni-reaper").unlink(missing_ok=True)
-        (directory / "cni-reaper").symlink_to(self.neighbours.reaper)
+            self._put(binary, f"{BIN}/{binary.name}")
+        self._put(self.neighbours.reaper, f"{BIN}/cni-reaper")
+
+    def _put(self, program: Path, inside: str) -> None:
+        place = self.path(inside)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+        if self._root:
+            shutil.copy(program, place)
+        else:
+            place.symlink_to(program)
 
     # Files
 
@@ -436,7 +453,7 @@ class Node:
         if capabilities:
             variables["CAP_ARGS"] = json.dumps(capabilities)
         path = pod if isinstance(pod, str) else pod.path
-        argv = [str(self.neighbours.cnitool), verb, network, path]
+        argv = [self._cnitool, verb, network, path]
         return command(_in_time(argv, ahead, waited), env=variables, timeout=timeout)
 
     def plugin(
