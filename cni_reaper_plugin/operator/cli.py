@@ -11,6 +11,7 @@ from cni_reaper_plugin.operator import commandline
 
 INTERRUPTED = 130  # as a shell says it of SIGINT
 _UNITS = "systemd/"
+_UNIT_KINDS = (".path", ".service", ".timer")
 _UNIT_DIRECTORY = "/etc/systemd/system"
 
 
@@ -118,7 +119,7 @@ def _man(_: argparse.Namespace) -> int:
 
 def _units(given: argparse.Namespace) -> int:
     """Print a unit as it is, or all of them, each below a comment with its path, as `systemctl cat` does."""
-    names = sorted(name for name in packed.FILES if name.startswith(_UNITS))
+    names = sorted(name for name in packed.FILES if name.startswith(_UNITS) and name.endswith(_UNIT_KINDS))
     if given.name or not names:
         return _print_packed("units", _UNITS + (given.name or ""), [name.removeprefix(_UNITS) for name in names])
     for at, name in enumerate(names):
