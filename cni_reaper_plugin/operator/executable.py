@@ -54,17 +54,19 @@ def place(bin_dir: str) -> bool:
                 "%s is a directory, and the executable has to be there: remove it, or name another --bin-dir." % path
             )
         if running.is_at(path):
-            _run(path)
+            _run(path, path)
             return False
         temporary = "%s/%s" % (bin_dir.rstrip("/"), replacement.temporary_name(OURS))
         try:
             running.copy(temporary)
-            _run(temporary)
+            _run(temporary, path)
             legacy_bundle.note_that_the_link_goes(bin_dir)
             os.rename(temporary, path)
-        except BaseException:
+        except BaseException as e:
             with suppress(OSError):
                 os.unlink(temporary)
+            if isinstance(e, OSError) and e.filename == temporary:
+                e.filename = path  # each attempt has another temporary name, and a watcher says the same only once
             raise
     _sync(bin_dir)
     return True
@@ -85,7 +87,7 @@ def works(bin_dir: str) -> bool:
     try:
         now = _identity(path)
         if _ran.get(path) != now:
-            _run(path)
+            _run(path, path)
             _ran[path] = now
     except _BusyError:
         raise
@@ -175,7 +177,8 @@ class _Running:
             os.fchmod(made.fileno(), 0o755)  # whatever the umask: everybody may run a plugin
             os.fsync(made.fileno())
         if not self.is_at(path):
-            raise ExecutableError("%s is not what was written to it: look at its file system, and try again." % path)
+            what = "%s: what was written there is not what is read: look at its file system, and try again."
+            raise ExecutableError(what % os.path.dirname(path))
 
 
 class _BusyError(ExecutableError):
@@ -202,8 +205,8 @@ def _identity(path: str) -> "Identity":
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _run(path: str) -> None:
-    """Run an executable where it lies, as a runtime would. Raises ExecutableError."""
+def _run(path: str, name: str) -> None:
+    """Run an executable where it lies, as a runtime would. name: under which the sentence names it. Raises ExecutableError."""
     try:
         done = subprocess.run(  # noqa: S603  what has just been copied, by its full path
             [path],
@@ -214,17 +217,17 @@ def _run(path: str) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ExecutableError("%s does not answer within %d s: try again on a quieter node." % (path, _START_WAIT_S)) from None
+        raise ExecutableError("%s does not answer within %d s: try again on a quieter node." % (name, _START_WAIT_S)) from None
     except OSError as e:
         kind = _BusyError if e.errno == errno.ETXTBSY else ExecutableError
-        raise kind("%s does not run: %s." % (path, _why_refused(path, e))) from None
+        raise kind("%s does not run: %s." % (name, _why_refused(path, e))) from None
     try:
         told = orjson.loads(done.stdout) if done.returncode == 0 else None
     except ValueError:
         told = None
     if not isinstance(told, dict) or "supportedVersions" not in told:
         words = (done.stderr or done.stdout).decode("utf-8", "replace").strip().replace("\n", " ")[:300]
-        raise ExecutableError("%s does not run: %s." % (path, _why_failed(done.returncode, words)))
+        raise ExecutableError("%s does not run: %s." % (name, _why_failed(done.returncode, words)))
 
 
 def _why_refused(path: str, error: OSError) -> str:

@@ -28,7 +28,7 @@ from tests.e2e.test_install import (
     watched,
     write,
 )
-from tests.node import BIN, NET_D, STATE_DIR, Node, bridge, host_local
+from tests.node import BIN, NET_D, Node, bridge, host_local
 
 __all__ = ["bare", "watched"]  # fixtures
 
@@ -105,12 +105,12 @@ def test_one_directory_of_two(bare: Node) -> None:
     install(bare).check()
     bare.cnitool("add", "net", bare.pod()).check()
     shutil.rmtree(bare.path("/var/lib/cni/results"))
-    records = tree(bare, STATE_DIR)
+    records = bare.records("net")
     assert records
     said = uninstall(bare, "--conf-dir", "/srv/a").check().text
     assert "/srv/b" in said
     assert runs(bare, BIN)
-    assert tree(bare, STATE_DIR) == records
+    assert bare.records("net") == records
 
 
 def test_a_list_that_cilium_has_set_aside(bare: Node) -> None:

@@ -72,4 +72,4 @@ def test_the_version(programs: Neighbours) -> None:
     told = subprocess.run([programs.reaper, "version", "--verbose"], capture_output=True, check=True, text=True).stdout
     first, *more = told.splitlines()
     assert first == f"cni-reaper {__version__}"
-    assert {"commit", "kind", "python", "orjson", "rich", "system"} <= {line.partition(" ")[0] for line in more}
+    assert {"commit", "python", "orjson", "rich", "system"} <= {line.partition(" ")[0] for line in more}

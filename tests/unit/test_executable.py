@@ -93,6 +93,7 @@ def test_what_does_not_run_is_not_put_there(bin_dir: Path, run_as: Run, script: 
     with pytest.raises(ExecutableError) as failed:
         executable.place(str(bin_dir))
     assert says in str(failed.value)
+    assert str(failed.value).startswith(f"{bin_dir}/cni-reaper does not run: "), "a watcher says it once"
     assert "; " in str(failed.value)
     assert str(failed.value).endswith(".")
     assert {path.name: path.read_bytes() for path in bin_dir.iterdir()} == {"cni-reaper": whole(ANSWERS)}
