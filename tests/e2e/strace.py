@@ -14,17 +14,21 @@ _NEVER_REFUSED = ("brk", "exit_group")
 _STRACE = ("strace", "--follow-forks", "--quiet=all", "--string-limit=300", "--output")
 _CHANGING = ("write", "flock", "mkdir", "mkdirat", "rename", "renameat", "unlink", "unlinkat", "setns")
 _LOOKING = ("openat", "read", "readlink", "readlinkat", "newfstatat", "getdents64", "ioctl", "recvfrom")
+_ARCHIVE = 'openat(AT_FDCWD, "/proc/self/exe"'
+"""How the first module that is not in the executable's core is asked for; the descriptor stays open to the end."""
 _CALL = re.compile(r"^(\d+) +((\w+)\(.*)")
 
 
 @dataclasses.dataclass(frozen=True)
 class SystemCall:
-    """One system call of a run. number: the how-manieth of its name; own: made by our own code; text: as strace shows it."""
+    """One system call of a run. number: the how-manieth of its name; own: made by our own code; text: as strace shows it;
+    archive: it reads our code, from the executable."""
 
     name: str
     number: int
     own: bool
     text: str
+    archive: bool = False
 
     @property
     def changes(self) -> bool:
@@ -33,8 +37,8 @@ class SystemCall:
 
     @property
     def looks(self) -> bool:
-        """Whether the call looks at a file or asks the kernel; not at our own bundle's."""
-        return self.name in _LOOKING and "/_internal/" not in self.text
+        """Whether the call looks at a file or asks the kernel; not for our own code."""
+        return self.name in _LOOKING and not self.archive
 
     @property
     def on_config_or_answer(self) -> bool:
@@ -55,7 +59,7 @@ def calls(trace: str, begins: str = CONFIG_IS_READ) -> list[SystemCall]:
     """
     found: list[SystemCall] = []
     counts: dict[str, int] = {}
-    own, first = False, ""
+    own, first, archive = False, "", ""
     for line in trace.splitlines():
         match = _CALL.match(line)
         if match is None:
@@ -67,7 +71,9 @@ def calls(trace: str, begins: str = CONFIG_IS_READ) -> list[SystemCall]:
         own = own or text.startswith(begins)
         counts[name] = counts.get(name, 0) + 1
         if name != "execve":  # by which strace starts the run
-            found.append(SystemCall(name, counts[name], own, text))
+            opens = not archive and text.startswith(_ARCHIVE) and " = " in text
+            archive = archive or (f"pread64({text.rpartition(' = ')[2]}," if opens else "")
+            found.append(SystemCall(name, counts[name], own, text, opens or bool(archive and text.startswith(archive))))
     return found
 
 
