@@ -166,8 +166,6 @@ def _change(put: dict[str, Noted], out: "Collection[str]") -> None:
         entries[path] = {**before, _OPTIONS: one.options, _BIN_DIRS: list(dict.fromkeys(known))}
     for path in out:
         entries.pop(path, None)
-    if is_valid and entries == document.get(_ENTRIES, {}):
-        return
     try:
         if not is_valid:
             os.link(PATH, PATH + DAMAGED + os.urandom(4).hex())

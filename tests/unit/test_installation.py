@@ -57,6 +57,7 @@ def test_nothing_is_left_when_all_is_forgotten(state: Path) -> None:
     with installation.locked():
         installation.remove()
     assert state.exists()
+    assert Path(installation.LOCK).exists()
     (state.parent / "net").mkdir()
     with installation.locked():
         installation.forget([LIST])
