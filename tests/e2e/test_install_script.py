@@ -22,9 +22,10 @@ HERE = "/run/the release"
 @pytest.fixture
 def unpacked(bare: Node, tmp_path: Path) -> Node:
     """A node with a conflist, and the script beside a tarball."""
-    shutil.copytree(bare.neighbours.reaper.parent, tmp_path / "bundle", symlinks=True)
+    (tmp_path / "release").mkdir()
+    shutil.copy(bare.neighbours.reaper, tmp_path / "release")
     there = bare.path(HERE)
-    release.pack(tmp_path / "bundle", "1.2.3", there, 0)
+    release.pack(tmp_path / "release", "1.2.3", there, 0)
     shutil.copy(ROOT / "packaging" / "install.sh", there)
     bare.path("/run/tmp").mkdir()
     return bare
