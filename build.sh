@@ -6,6 +6,7 @@ tree=$PWD
 build=$tree/.build
 venv=$build/venv
 go_dir=$build/go
+cache=${CNI_REAPER_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/cni-reaper}
 plugins_version=v1.9.1
 cni_version=v1.3.0
 seccomp_version=v0.2.4
@@ -232,9 +233,28 @@ run_tests() {
     exec "$venv/bin/python" -m pytest "${workers[@]}" "$@"
 }
 
+# The bundle of version 0.1.0, which an installation of this one has to take over. It freezes the machine's own Python, and its
+# commands do not run with 3.13 or newer.
+version_0_1_0() {
+    local commit=76361a5 minor tree_0_1_0=$build/0.1.0
+    minor=$("$python" -c 'import sys; print(sys.version_info[1])')
+    ((minor < 13)) || { say "Python 3.$minor cannot freeze version 0.1.0: the test of an upgrade from it is skipped" && return 0; }
+    export CNI_REAPER_OLD_BUNDLE=$cache/version-0.1.0-$commit-3.$minor
+    [[ ! -x $CNI_REAPER_OLD_BUNDLE/cni-reaper ]] || return 0
+    say "freezing version 0.1.0 (a minute)"
+    rm -rf "$tree_0_1_0" "$CNI_REAPER_OLD_BUNDLE.new"
+    mkdir -p "$tree_0_1_0" "$cache"
+    git -c safe.directory="$tree" archive $commit | tar -x -C "$tree_0_1_0" || fail "commit $commit is not in this clone: fetch its whole history"
+    (cd "$tree_0_1_0" && ./build.sh) || fail "version 0.1.0 cannot be frozen, see above"
+    cp -a "$tree_0_1_0/dist/cni-reaper" "$CNI_REAPER_OLD_BUNDLE.new"
+    mv "$CNI_REAPER_OLD_BUNDLE.new" "$CNI_REAPER_OLD_BUNDLE"
+    rm -rf "$tree_0_1_0"
+}
+
 # The runtimes: containerd's current release and Debian's old one, the kubelet, Podman with its CNI backend, and a pause image.
 runtimes() {
     test_tools runc=runc podman=podman gcc=gcc "/usr/lib/$(uname -m)-linux-gnu/libc.a=libc6-dev"
+    version_0_1_0
     local into=$go_dir/bin-containerd-${containerd_version#v} old=$build/containerd-debian
     if [[ ! -x $into/containerd-shim-runc-v2 ]]; then
         say "building containerd $containerd_version (two minutes)"

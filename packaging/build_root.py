@@ -325,10 +325,10 @@ def make(new: Path, apt: Apt, found: dict[str, str], arch: str) -> None:
 
 
 def forget(place: Path) -> None:
-    """Remove build roots, begun ones among them, that no build has used for a month."""
-    for root in place.glob("root-*"):
-        if root.is_dir() and time.time() - root.stat().st_mtime > UNUSED_S:
-            shutil.rmtree(root, ignore_errors=True)
+    """Remove build roots, begun ones among them, and bootloaders that no build has used for a month."""
+    for old in (*place.glob("root-*"), *place.glob("bootloader-*")):
+        if time.time() - old.stat().st_mtime > UNUSED_S:
+            shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
 
 
 def build_root(update: bool = False) -> Path:

@@ -81,6 +81,7 @@ def bootloader(root: Path, arch: str) -> Path:
         with step(f"linking for {arch}"), tempfile.TemporaryDirectory(prefix="link-", dir=kept.parent) as work:
             inside(root, ["bash", f"{PROJECT}/packaging/bootloader/link.sh", arch], {ROOT: PROJECT, Path(work): WORK})
             os.rename(f"{work}/bootloader", kept)
+    os.utime(kept)
     return kept
 
 

