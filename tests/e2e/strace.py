@@ -14,7 +14,7 @@ _NEVER_REFUSED = ("brk", "exit_group")
 _STRACE = ("strace", "--follow-forks", "--quiet=all", "--string-limit=300", "--output")
 _CHANGING = ("write", "flock", "mkdir", "mkdirat", "rename", "renameat", "unlink", "unlinkat", "setns")
 _LOOKING = ("openat", "read", "readlink", "readlinkat", "newfstatat", "getdents64", "ioctl", "recvfrom")
-_ARCHIVE = 'openat(AT_FDCWD, "/proc/self/exe"'
+_ARCHIVE = 'openat(AT_FDCWD, "/proc/self/exe", O_RDONLY|O_CLOEXEC)'
 """How the first module that is not in the executable's core is asked for; the descriptor stays open to the end."""
 _CALL = re.compile(r"^(\d+) +((\w+)\(.*)")
 
