@@ -357,9 +357,8 @@ machine_tools() {
 
 machines() {
     machine_tools
-    export CNI_REAPER_ARM64=${CNI_REAPER_ARM64:-$tree/dist/arm64/cni-reaper}
-    (($#)) || set -- tests/machines
-    exec "$venv/bin/python" -m pytest "$@"
+    export CNI_REAPER_ARM64=$tree/dist/arm64/cni-reaper
+    exec "$venv/bin/python" -m pytest -o testpaths=tests/machines "$@" # a path among the arguments takes its place
 }
 
 demo_kubelet() {
