@@ -15,18 +15,21 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from artifact import made_s
 from build_root import HERE, ROOT, BuildError, run
-from tarball import COMPLETIONS, made_s
 
 COMMAND = "usr/sbin/cni-reaper"
 UNITS = "usr/lib/systemd/system"
 MAN = "usr/share/man/man8/cni-reaper.8"
 DOC = "usr/share/doc/cni-reaper"
-COMPLETION = {
-    "bash": "usr/share/bash-completion/completions/cni-reaper",
-    "zsh": "usr/share/zsh/vendor-completions/_cni-reaper",
-    "fish": "usr/share/fish/vendor_completions.d/cni-reaper.fish",
+MOVED = {
+    "cni-reaper": COMMAND,
+    "man/cni-reaper.8": MAN,
+    "completions/cni-reaper.bash": "usr/share/bash-completion/completions/cni-reaper",
+    "completions/_cni-reaper": "usr/share/zsh/vendor-completions/_cni-reaper",
+    "completions/cni-reaper.fish": "usr/share/fish/vendor_completions.d/cni-reaper.fish",
 }
+"""Places in the package by names in the tarball."""
 SCRIPTS = ("postinst", "prerm", "postrm")
 CONTROL = """Package: cni-reaper
 Version: {version}
@@ -58,9 +61,7 @@ def unpack(tarball: Path, into: Path) -> tuple[Path, str, str]:
 
 def stage(release: Path, top: Path) -> None:
     """Write the files of the package. release: the directory of a tarball."""
-    moved = {"cni-reaper": COMMAND, "man/cni-reaper.8": MAN}
-    moved |= {f"completions/{name}": COMPLETION[shell] for shell, name in COMPLETIONS.items()}
-    for name, into in moved.items():
+    for name, into in MOVED.items():
         (top / into).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(release / name, top / into)
     (top / UNITS).mkdir(parents=True)

@@ -16,8 +16,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from artifact import arch_of, made_s, version
 from build_root import BuildError
-from tarball import arch_of, made_s, version
 
 TYPE = "application/vnd.oci.image"
 LABELS = {

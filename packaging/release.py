@@ -5,7 +5,7 @@
                         bootloaders again. Both builds must be equal byte by byte
     3. the rest         by the commit's tarball.py, image.py, deb.py, and install.sh; .sha256, .sha512 of each
 
-The executables are those that `./build.sh` makes of the same commit in the same build root. Prints the tarballs' paths.
+The executables are those that `./build.sh` makes of the same commit in the same build root.
 """
 
 import contextlib
@@ -20,15 +20,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import freeze
+from artifact import write_sums
 from build_root import ROOT, TRIPLETS, BuildError, step
-from tarball import write_sums
 
 
 def git(*arguments: str) -> bytes:
     """Return what git says of this tree. Raises BuildError."""
     try:
-        return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, check=True).stdout
+        return subprocess.run(
+            ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *arguments], capture_output=True, check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError) as e:
         raise BuildError(f"git {arguments[0]} failed ({e}): a release is made of a commit, in a clone.") from None
 
@@ -69,7 +70,7 @@ def main() -> None:
     commit = git("rev-parse", "HEAD").decode().strip()
     if git("status", "--porcelain"):
         print("release: what is not committed is not in it", file=sys.stderr)
-    os.environ |= {"CNI_REAPER_COMMIT": commit, "SOURCE_DATE_EPOCH": str(freeze.committed_s())}
+    os.environ |= {"CNI_REAPER_COMMIT": commit, "SOURCE_DATE_EPOCH": git("show", "-s", "--format=%ct", commit).decode().strip()}
     with tempfile.TemporaryDirectory(prefix="cni-reaper-release-") as temporary:
         one, other = (check_out(commit, Path(temporary) / name) for name in ("one", "the other"))
         (root,) = map(Path, python(one, "build_root.py"))
@@ -84,7 +85,6 @@ def main() -> None:
             for made in (*python(one, "image.py", out, *executables), *python(one, "deb.py", out, *tarballs)):
                 write_sums(Path(made))
         shutil.copy(one / "packaging/install.sh", out)
-    print("\n".join(tarballs))
 
 
 if __name__ == "__main__":

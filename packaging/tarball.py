@@ -14,7 +14,6 @@ each lie its .sha256 and .sha512. Prints the paths.
 """
 
 import gzip
-import hashlib
 import os
 import shutil
 import sys
@@ -26,34 +25,10 @@ import build_root
 import freeze
 import parts
 import sbom
+from artifact import arch_of, made_s, version, write_sums
 from build_root import HERE, ROOT, BuildError
 
 COMPLETIONS = {"bash": "cni-reaper.bash", "zsh": "_cni-reaper", "fish": "cni-reaper.fish"}
-MACHINES = {62: "amd64", 183: "arm64"}
-"""By e_machine of the ELF header, elf(5)."""
-
-
-def arch_of(executable: Path) -> str:
-    """Return Debian's name of the architecture of an executable. Raises BuildError."""
-    with executable.open("rb") as file:
-        head = file.read(20)
-    arch = MACHINES.get(int.from_bytes(head[18:20], "little")) if head.startswith(b"\x7fELF") else None
-    if arch is None:
-        raise BuildError(f"{executable} is not an executable of cni-reaper: name one that freeze.py has made.")
-    return arch
-
-
-def version() -> str:
-    """Return the version of this tree."""
-    sys.path.insert(0, str(ROOT))
-    from cni_reaper_plugin import __version__
-
-    return __version__
-
-
-def made_s() -> int:
-    """Return the time of the files that are made: SOURCE_DATE_EPOCH, by default when the commit was made."""
-    return int(os.environ.get("SOURCE_DATE_EPOCH") or freeze.committed_s())
 
 
 def runs_here(executables: list[Path]) -> Path:
@@ -124,13 +99,6 @@ def pack(directory: Path, out: Path) -> Path:
             tar.add(one, str(one.relative_to(directory.parent)), recursive=False, filter=settled)
     write_sums(tarball)
     return tarball
-
-
-def write_sums(file: Path) -> None:
-    """Write a file's .sha256 and .sha512 beside it."""
-    for kind in ("sha256", "sha512"):
-        digest = hashlib.new(kind, file.read_bytes()).hexdigest()
-        file.with_name(f"{file.name}.{kind}").write_text(f"{digest}  {file.name}\n")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""packaging/install.sh with a tarball as a release has it, on private nodes."""
+"""packaging/install.sh with the tarball of a release, on private nodes."""
 
 import hashlib
 import os
@@ -9,23 +9,27 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_install import FILE, LINK, OURS, bare, plugins, tree
-from tests.neighbours import ROOT
+from tests.neighbours import ROOT, Neighbours
 from tests.node import BIN, NET_D, Node, Ran
 
 sys.path.insert(0, str(ROOT / "packaging"))
-import release
+import tarball as tarballs
 
 __all__ = ["bare"]
 HERE = "/run/the release"
 
 
+@pytest.fixture(scope="module")
+def staged(programs: Neighbours, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a tarball unpacks to."""
+    return tarballs.stage(programs.reaper, programs.reaper, tmp_path_factory.mktemp("release"))
+
+
 @pytest.fixture
-def unpacked(bare: Node, tmp_path: Path) -> Node:
+def unpacked(bare: Node, staged: Path) -> Node:
     """A node with a conflist, and the script beside a tarball."""
-    (tmp_path / "release").mkdir()
-    shutil.copy(bare.neighbours.reaper, tmp_path / "release")
     there = bare.path(HERE)
-    release.pack(tmp_path / "release", "1.2.3", there, 0)
+    tarballs.pack(staged, there)
     shutil.copy(ROOT / "packaging" / "install.sh", there)
     bare.path("/run/tmp").mkdir()
     return bare
@@ -73,6 +77,20 @@ def refuses(node: Node, words: str, *arguments: str, **env: str) -> None:
     assert os.listdir(node.path("/run/tmp")) == []
 
 
+def test_from_an_unpacked_release(unpacked: Node, staged: Path) -> None:
+    """The script beside the executable installs that; where nothing may run, it says so."""
+    shutil.copytree(staged, unpacked.path("/run/unpacked"))
+    unpacked.run(["sh", "/run/unpacked/install.sh", "--options", '{"logLevel": "debug"}']).check()
+    assert plugins(unpacked)[0] == {**OURS, "logLevel": "debug"}
+    before = tree(unpacked, BIN), unpacked.path(FILE).read_bytes()
+    unpacked.mount("tmpfs", "/run/unpacked", "tmpfs", flags=8)  # MS_NOEXEC
+    shutil.copytree(staged, unpacked.path("/run/unpacked"), dirs_exist_ok=True)
+    ran = unpacked.run(["sh", "/run/unpacked/install.sh"])
+    assert ran.rc == 1
+    assert "noexec" in ran.text
+    assert (tree(unpacked, BIN), unpacked.path(FILE).read_bytes()) == before
+
+
 def test_a_damaged_tarball(unpacked: Node) -> None:
     """One byte is another one, or its sum is not there."""
     file = tarball(unpacked)
@@ -97,7 +115,7 @@ def test_another_architecture(unpacked: Node) -> None:
 def test_several_releases(unpacked: Node) -> None:
     """It does not choose."""
     file = tarball(unpacked)
-    shutil.copy(file, file.with_name(file.name.replace("v1.2.3", "v1.2.4")))
+    shutil.copy(file, file.with_name(file.name.replace("-v", "-v1")))
     refuses(unpacked, "name the one")
 
 

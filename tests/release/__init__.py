@@ -1,1 +1,1 @@
-"""Tests of a release's tarball; `./build.sh release` runs them, `./build.sh test` does not: see conftest.py."""
+"""Tests of a whole release; `./build.sh release` runs them, `./build.sh test` does not: see conftest.py."""
