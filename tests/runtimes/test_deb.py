@@ -1,6 +1,9 @@
 """The Debian package on a real Debian with a real systemd: in, upgraded, disabled, out."""
 
-import json
+import hashlib
+import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,35 +11,41 @@ from pathlib import Path
 
 import pytest
 
-from tests.neighbours import ROOT
-from tests.node import Node
+from tests.e2e.test_install import TRAILER
+from tests.neighbours import ROOT, MissingNeighbourError, Neighbours
+from tests.node import BIN, Node
 from tests.runtimes.systemd import Systemd
 from tests.runtimes.test_systemd import FILE, NET_D, comes_back, has_us, rests, write
 
+sys.path.insert(0, str(ROOT / "packaging"))
+import deb
+import tarball
+
 UNITS = [f"cni-reaper-install.{kind}" for kind in ("path", "timer", "service")]
-BIN = "/opt/cni/bin"
-LINK = f"{BIN}/cni-reaper"
+INSTALLED = f"{BIN}/cni-reaper"
+COMMAND = "/usr/sbin/cni-reaper"
+OLD_HOME = "usr/lib/cni-reaper"
 
 
-def package(bundle: Path, into: Path) -> Path:
-    """Make the package of a bundle."""
-    made = subprocess.run(
-        [sys.executable, ROOT / "packaging" / "deb.py", bundle, into], check=True, capture_output=True, text=True
-    )
-    return Path(made.stdout.strip())
+@pytest.fixture(scope="session")
+def packages(programs: Neighbours, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The package of the executable under test, and that of a later version: the same program, but another file."""
+    made = tmp_path_factory.mktemp("packages")
+    ours = tarball.stage(programs.reaper, programs.reaper, made)
+    later = made / f"{ours.name}+1"
+    shutil.copytree(ours, later)
+    raw = programs.reaper.read_bytes()[: -len(TRAILER % (b"0" * 64))] + b"another"
+    (later / "cni-reaper").write_bytes(raw + TRAILER % hashlib.sha256(raw).hexdigest().encode())
+    one, two = (deb.package(tarball.pack(staged, made), made) for staged in (ours, later))
+    return one, two
 
 
 @pytest.fixture
-def system(node: Node, tmp_path: Path) -> Iterator[Systemd]:
-    """A system with a conflist and the package of this bundle as /root/one.deb, another build's as /root/two.deb."""
+def system(node: Node, packages: tuple[Path, Path], tmp_path: Path) -> Iterator[Systemd]:
+    """A system with a conflist, the package as /root/one.deb, and that of a later version as /root/two.deb."""
     made = Systemd(node, tmp_path / "root")
-    ours = node.neighbours.reaper.parent
-    other = tmp_path / "other"
-    subprocess.run(["cp", "-a", ours, other], check=True)
-    told = json.loads((other / "_internal" / "build.json").read_text())
-    (other / "_internal" / "build.json").write_text(json.dumps({**told, "version": f"{told['version']}+1"}))
-    package(ours, tmp_path).rename(made.path("/root/one.deb"))
-    package(other, tmp_path).rename(made.path("/root/two.deb"))
+    for package, name in zip(packages, ("one", "two"), strict=True):
+        shutil.copy(package, made.path(f"/root/{name}.deb"))
     made.path(NET_D).mkdir(parents=True)
     made.path("/var/lib/cni").mkdir()
     made.path(BIN).mkdir(parents=True)
@@ -45,9 +54,14 @@ def system(node: Node, tmp_path: Path) -> Iterator[Systemd]:
         yield made
 
 
+def content(system: Systemd, path: str) -> bytes:
+    """Return the content of a file of the system."""
+    return system.path(path).read_bytes()
+
+
 def test_in_and_out(system: Systemd) -> None:
-    """Installed it is in the conflist and stays there; an upgrade brings its bundle; removed, everything is as it was."""
-    original = system.path(FILE).read_bytes()
+    """Installed it is in the conflist and stays there; an upgrade brings its executable; removed, everything is as it was."""
+    original = content(system, FILE)
     system("dpkg", "--install", "/root/one.deb").check()
     assert has_us(system)
     rests(system)
@@ -55,18 +69,61 @@ def test_in_and_out(system: Systemd) -> None:
     write(system)
     comes_back(system, "a rewrite")
     rests(system)
-    before = system.path(LINK).readlink()
+    before = content(system, INSTALLED)
+    assert before == content(system, COMMAND)
     system("dpkg", "--install", "/root/two.deb").check()
     assert has_us(system)
     rests(system)
-    assert system.path(LINK).readlink() != before
+    assert content(system, INSTALLED) == content(system, COMMAND) != before
     assert system("cni-reaper", "version").check().text != ""
     system("dpkg", "--remove", "cni-reaper").check()
-    assert system.path(FILE).read_bytes() == original
-    assert not system.path(LINK).is_symlink()
-    assert not system.path("/usr/lib/cni-reaper").exists()
+    assert content(system, FILE) == original
+    assert not system.path(INSTALLED).exists()
+    assert not system.path(COMMAND).exists()
     system("dpkg", "--purge", "cni-reaper").check()
     assert list(system.path("/etc/systemd/system").glob("**/cni-reaper*")) == []
+
+
+def make_old(package: Path, work: Path) -> None:
+    """Make of a package one of version 0.1.0: a bundle below /usr/lib, which a link on PATH and the units lead to."""
+    bundle = os.environ.get("CNI_REAPER_OLD_BUNDLE")
+    if not bundle:
+        raise MissingNeighbourError("CNI_REAPER_OLD_BUNDLE names no bundle of version 0.1.0: `./build.sh e2e` provides it")
+    subprocess.run(["dpkg-deb", "--raw-extract", package, work], check=True)
+    shutil.copytree(bundle, work / OLD_HOME, symlinks=True)
+    command = work / COMMAND.lstrip("/")
+    command.unlink()
+    command.symlink_to(f"../../{OLD_HOME}/cni-reaper")
+    for name in ("DEBIAN/prerm", "usr/lib/systemd/system/cni-reaper-install.service"):
+        (work / name).write_text((work / name).read_text().replace(COMMAND, f"/{OLD_HOME}/cni-reaper"))
+    control = (work / "DEBIAN/control").read_text()
+    (work / "DEBIAN/control").write_text(re.sub(r"^Version: .*$", "Version: 0.1.0~", control, flags=re.MULTILINE))
+    (work / "DEBIAN/md5sums").unlink()
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", work, package], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_upgrade_from_the_package_of_0_1_0(system: Systemd, tmp_path: Path) -> None:
+    """The link on PATH and the bundle below /usr/lib become one file; the entry stays, with its options."""
+    original = content(system, FILE)
+    shutil.copy(system.path("/root/one.deb"), system.path("/root/old.deb"))
+    make_old(system.path("/root/old.deb"), tmp_path / "package")
+    system("dpkg", "--install", "/root/old.deb").check()
+    rests(system)
+    assert system.path(INSTALLED).is_symlink()
+    system("cni-reaper", "install", "--options", '{"dryRun": true}').check()
+    system("dpkg", "--install", "/root/one.deb").check()
+    rests(system)
+    assert not system.path(f"/{OLD_HOME}").exists()
+    assert not system.path(INSTALLED).is_symlink()
+    assert content(system, INSTALLED) == content(system, COMMAND)
+    assert b'"dryRun": true' in content(system, FILE)
+    assert system("dpkg", "--verify", "cni-reaper").check().text == ""
+    write(system)
+    comes_back(system, "a rewrite")
+    assert b'"dryRun": true' in content(system, FILE)
+    rests(system)
+    system("dpkg", "--remove", "cni-reaper").check()
+    assert content(system, FILE) == original
 
 
 def test_what_was_disabled_stays_disabled(system: Systemd) -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from cni_reaper_plugin import __version__
 from tests.e2e.pair import until
-from tests.node import BIN, NET_D, Node
+from tests.node import BIN, NET_D, STATE_DIR, Node
 from tests.runtimes import programs
 from tests.runtimes.chain import NETWORK, Control, chain, owners
 from tests.runtimes.containerd import Containerd
@@ -66,13 +66,13 @@ def validated(manifest: Path, version: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_what_it_may(platform: str) -> None:
-    """Two directories of the node, at their own paths, and nothing else: no token, no writable root, three capabilities."""
+    """Three directories of the node, at their own paths, and nothing else: no token, no writable root, three capabilities."""
     spec = pod(platform)
     bin_dir, conf_dir = DIRECTORIES[platform]
-    assert [volume["hostPath"]["path"] for volume in spec["volumes"]] == [bin_dir, conf_dir]
+    assert [volume["hostPath"]["path"] for volume in spec["volumes"]] == [bin_dir, conf_dir, STATE_DIR]
     assert spec["automountServiceAccountToken"] is False
     assert "serviceAccountName" not in spec
-    assert [mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]] == [bin_dir, conf_dir]
+    assert [mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]] == [bin_dir, conf_dir, STATE_DIR]
     for one in containers(platform):
         confined = one["securityContext"]
         assert confined["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN", "DAC_OVERRIDE", "FOWNER"]}
@@ -80,7 +80,17 @@ def test_what_it_may(platform: str) -> None:
         assert confined["allowPrivilegeEscalation"] is False
         assert one["image"] == f"localhost/cni-reaper:{__version__}"
         mounted = {mount["mountPath"] for mount in one["volumeMounts"]}
-        assert {argument for argument in one["args"] if argument.startswith("/")} == mounted
+        assert {argument for argument in one["args"] if argument.startswith("/")} | {STATE_DIR} == mounted
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_what_uninstall_may(platform: str) -> None:
+    """All of CNI's state instead of the installation alone, and what is kept until a reboot; each at its own path."""
+    spec = pod(f"{platform}-uninstall")
+    paths = {volume["name"]: volume["hostPath"]["path"] for volume in spec["volumes"]}
+    assert list(paths.values()) == [*DIRECTORIES[platform], "/var/lib/cni", "/run/cni-reaper"]
+    for one in containers(f"{platform}-uninstall"):
+        assert all(mount["mountPath"] == paths[mount["name"]] for mount in one["volumeMounts"])
 
 
 @pytest.fixture

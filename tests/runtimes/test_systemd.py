@@ -25,10 +25,10 @@ INSTALL, OUT = re.findall(r"^```sh\n(.*?)^```", (PACKAGING / "README.md").read_t
 
 @pytest.fixture
 def system(node: Node, tmp_path: Path) -> Iterator[Systemd]:
-    """A system with a clone of ours, a conflist, no pods, and a kubelet that notes the conflist with which it starts."""
+    """A system with a built clone, a conflist, no pods, and a kubelet that notes the conflist with which it starts."""
     made = Systemd(node, tmp_path / "root")
-    shutil.copytree(node.neighbours.reaper.parent, made.path(f"{HOME}/dist/cni-reaper"), symlinks=True)
-    shutil.copytree(PACKAGING, made.path(f"{HOME}/packaging/systemd"))
+    made.path(f"{HOME}/dist").mkdir(parents=True)
+    shutil.copy(node.neighbours.reaper, made.path(f"{HOME}/dist"))
     made.path(NET_D).mkdir(parents=True)
     made.path("/var/lib/cni").mkdir()
     made.path("/etc/systemd/system/kubelet.service").write_text(KUBELET)
@@ -150,8 +150,8 @@ def test_the_sandbox_holds(system: Systemd) -> None:
 
 
 def test_harvesters_cloudinit(system: Systemd) -> None:
-    """The commands of the resource, on a node on which the bundle is: its units are at work."""
-    system(f"{HOME}/dist/cni-reaper/cni-reaper", "install").check()
+    """The commands of the resource, on a node where install was run: its units are at work."""
+    system(f"{HOME}/dist/cni-reaper", "install").check()
     resource = yaml.safe_load((PACKAGING / "harvester-cloudinit.yaml").read_text())
     (step,) = yaml.safe_load(resource["spec"]["contents"])["stages"]["boot"]
     script = "\n".join((step["if"], *step["commands"]))
