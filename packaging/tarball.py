@@ -14,7 +14,7 @@ each lie its .sha256 and .sha512. Prints the paths.
 """
 
 import gzip
-import os
+import re
 import shutil
 import sys
 import tarfile
@@ -22,10 +22,9 @@ import tempfile
 from pathlib import Path
 
 import build_root
-import freeze
 import parts
 import sbom
-from artifact import arch_of, made_s, version, write_sums
+from artifact import arch_of, made_s, write_sums
 from build_root import HERE, ROOT, BuildError
 
 COMPLETIONS = {"bash": "cni-reaper.bash", "zsh": "_cni-reaper", "fish": "cni-reaper.fish"}
@@ -62,8 +61,9 @@ def stage(executable: Path, printing: Path, into: Path) -> Path:
     Raises:
         BuildError: it cannot be made.
     """
-    arch = arch_of(executable)
-    made = into / f"cni-reaper-linux-{arch}-v{version()}"
+    arch, says = arch_of(executable), build_root.run(printing, "version", "--verbose")
+    version, commit = says.split()[1], re.findall(r"^commit +(\S+)$", says, re.MULTILINE)[0]
+    made = into / f"cni-reaper-linux-{arch}-v{version}"
     made.mkdir()
     shutil.copy(executable, made / "cni-reaper")
     (made / "cni-reaper").chmod(0o755)
@@ -71,10 +71,9 @@ def stage(executable: Path, printing: Path, into: Path) -> Path:
         shutil.copy(ROOT / name, made)
     shutil.copytree(ROOT / "docs", made / "docs")
     write_printed(printing, made)
-    commit = os.environ.get("CNI_REAPER_COMMIT") or freeze.commit()
     root = build_root.build_root()
-    parts.write_licences(root, arch, version(), commit, made / "licences")
-    (made / "sbom.cdx.json").write_text(sbom.bill(root, arch, version(), commit, made_s()))
+    parts.write_licences(root, arch, version, commit, made / "licences")
+    (made / "sbom.cdx.json").write_text(sbom.bill(root, arch, version, commit, made_s()))
     return made
 
 

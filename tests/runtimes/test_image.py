@@ -23,7 +23,6 @@ CONFINED = (
 MOUNTS = (f"--volume={BIN}:{BIN}", f"--volume={NET_D}:{NET_D}")
 STATE = (f"--volume={STATE_DIR}:{STATE_DIR}",)
 DIRECTORIES = ("--bin-dir", BIN, "--conf-dir", NET_D)
-BACK_S = 2.0
 
 
 @pytest.fixture
@@ -80,12 +79,12 @@ def test_watch(podman: Podman) -> None:
     for _ in range(2):
         until(lambda: has_us(node), "the entry is in the conflist")
         chain(node, False)
-        until(lambda: has_us(node), "back after a rewrite in place", BACK_S)
+        until(lambda: has_us(node), "back after a rewrite in place")
         chain(node, False)
         original = node.path(FILE).read_bytes()
         node.path(f"{FILE}.tmp").write_bytes(original)
         node.path(f"{FILE}.tmp").rename(node.path(FILE))
-        until(lambda: has_us(node), "back after a rename", BACK_S)
+        until(lambda: has_us(node), "back after a rename")
         podman("stop", "--time=20", "watch").check()
         assert podman("inspect", "--format={{.State.ExitCode}}", "watch").check().text.strip() == "0"
         assert has_us(node)

@@ -24,7 +24,6 @@ DIRECTORIES = {
     "k3s": ("/var/lib/rancher/k3s/data/cni", "/var/lib/rancher/k3s/agent/etc/cni/net.d"),
 }
 FILE = f"{NET_D}/{NETWORK}.conflist"
-BACK_S = 2.0
 
 
 @cache
@@ -130,7 +129,7 @@ def test_static_pod(bare: Node, kubelet: Kubelet) -> None:
     assert len(bare.records(NETWORK)) == 1
     for _ in range(3):
         chain(bare, False)
-        until(lambda: has_us(bare), "the entry is back", BACK_S)
+        until(lambda: has_us(bare), "the entry is back")
     kubelet.take("cni-reaper")
     until(lambda: "cni-reaper" not in kubelet.listed(), "the pod is gone", 60)
     assert has_us(bare)

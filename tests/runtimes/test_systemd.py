@@ -18,7 +18,6 @@ HOME = "/root/clone"
 NET_D = "/etc/cni/net.d"
 FILE = f"{NET_D}/10-net.conflist"
 LIST: Conf = {"cniVersion": "1.0.0", "name": "net", "plugins": [bridge(host_local("10.66.0.0/29"))]}
-BACK_S = 2.0
 KUBELET = f"[Service]\nType=oneshot\nExecStart=/bin/cp {FILE} /root/seen\n[Install]\nWantedBy=multi-user.target\n"
 INSTALL, OUT = re.findall(r"^```sh\n(.*?)^```", (PACKAGING / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 
@@ -54,7 +53,7 @@ def has_us(system: Systemd) -> bool:
 
 def comes_back(system: Systemd, how: str) -> None:
     """Wait until our entry is back."""
-    until(lambda: has_us(system), f"back after {how}", BACK_S)
+    until(lambda: has_us(system), f"back after {how}")
 
 
 def rests(system: Systemd) -> None:
