@@ -128,12 +128,14 @@ python_env() { # python_env LOCKFILE: the virtual environment has these packages
 
 freeze() { # freeze [ARCH...]: dist/cni-reaper, dist/<arch>/cni-reaper of another architecture
     python_env
-    local inputs arch missing=()
+    local inputs arch native missing=()
+    native=$(case $(uname -m) in x86_64) echo amd64 ;; aarch64) echo arm64 ;; esac)
     mapfile -t inputs < <(find cni_reaper_plugin packaging requirements -type f ! -name '*.pyc' ! -name '*.md' | LC_ALL=C sort)
     mkdir -p "$build"
     git -c safe.directory="$tree" describe --always --abbrev=40 --dirty --exclude='*' >"$build/commit" 2>/dev/null || echo unknown >"$build/commit"
-    for arch in "${@:-}"; do
-        [[ -x dist/${arch:+$arch/}cni-reaper ]] || missing+=("$arch")
+    for arch in "${@:-$native}"; do
+        [[ $arch != "$native" ]] || arch=.
+        [[ -x dist/$arch/cni-reaper ]] || missing+=("$arch")
     done
     if ! done_for "freeze-${*:-native}" "${inputs[@]}" "$build/commit" "$venv/pyvenv.cfg" || ((${#missing[@]})); then
         say "freezing dist/cni-reaper"
@@ -334,8 +336,7 @@ image() {
 
 e2e() {
     runtimes
-    (($#)) || set -- tests/runtimes
-    exec "$venv/bin/python" -m pytest -n "$(nproc)" "$@"
+    exec "$venv/bin/python" -m pytest -n "$(nproc)" -o testpaths=tests/runtimes "$@"
 }
 
 # What the machines of tests/machines boot, for arm64: Debian's kernel and busybox, cnitool and the reference plugins.
