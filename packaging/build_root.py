@@ -262,9 +262,11 @@ def unpack_cpython(fetched: Path, into: Path) -> None:
     (original,) = fetched.glob(f"{PYTHON}_*.orig.tar.xz")
     with tarfile.open(original) as files:
         for member in files:
-            member.name = member.name.partition("/")[2]
-            if re.fullmatch(LACKING, member.name):
-                files.extract(member, into, filter="data")
+            name = member.name.partition("/")[2]
+            content = files.extractfile(member) if re.fullmatch(LACKING, name) else None
+            if content is not None:
+                (into / name).parent.mkdir(parents=True, exist_ok=True)
+                (into / name).write_bytes(content.read())
 
 
 def pip(*arguments: str | Path, PYTHONPATH: str = "") -> None:  # noqa: N803  the variable's name
@@ -287,7 +289,7 @@ def python_packages(build: Path) -> None:
     pip("download", *source_only, "--dest", build / "sources", "-r", locked, PYTHONPATH=str(backends))
     shutil.rmtree(backends)
     for package in (build / "sources").iterdir():
-        shutil.unpack_archive(package, build / "sources", filter="data")
+        run("tar", "-xzf", package, "-C", build / "sources", "--no-same-owner")
     for name in ("orjson", "pyinstaller", "argparse_manpage"):
         (unpacked,) = (one for one in (build / "sources").glob(f"{name}-*") if one.is_dir())
         unpacked.rename(build / name)

@@ -33,6 +33,7 @@ change pyi_main.c 1 'if (realpath(proc_path, executable_filename) == NULL) {' \
 # It reads the modules at once, and not in twenty parts.
 change pyi_archive.c 1 $'const size_t CHUNK_SIZE = 8192;\n    unsigned char *buffer;' $'const size_t CHUNK_SIZE = 1 << 20;\n    unsigned char *buffer;'
 # The linker binds what it calls of libpython; weakly, since it asks for functions of other versions, too.
+# shellcheck disable=SC1003  # a backslash at the end of a line of C
 change pyi_global.h 1 'alias.obj_ptr = dlsym(handle, #name); \' 'extern void name(void) __attribute__((weak)); alias.obj_ptr = (void *)&name; \'
 change pyi_dylib_python.c 1 'dylib->handle = dlopen(dll_fullpath, dlopen_flags);' 'dylib->handle = (void *)1; (void)dlopen_flags;'
 # The locale's converters (gconv) are libraries of the node. In utf-8 mode nothing needs them.
@@ -43,7 +44,7 @@ change pyi_python.c 1 'mod = dylib_python->PyImport_ExecCodeModule(toc_entry->na
     'extern void *reaper_exec_module(const char *, void *); mod = reaper_exec_module(toc_entry->name, co);'
 
 compile() { # compile FLAGS... FILE: into an object of the same name
-    $triplet-gcc -O2 -g0 -fno-pie -ffunction-sections -fdata-sections -DNDEBUG "$@" -c -o "$work/objects/$(basename "${*: -1}" .c).o"
+    "$triplet-gcc" -O2 -g0 -fno-pie -ffunction-sections -fdata-sections -DNDEBUG "$@" -c -o "$work/objects/$(basename "${*: -1}" .c).o"
 }
 rm -rf "$work/objects" && mkdir "$work/objects"
 for file in "$sources"/src/*.c "$sources"/zlib/*.c; do # as the bootloader's wscript has it
@@ -59,7 +60,7 @@ for name in termios mmapmodule _contextvarsmodule; do # not in Debian's archive
 done
 compile -w -I/build/cpython/Modules/_hacl/include /build/cpython/Modules/_hacl/Hacl_Hash_SHA2.c # its own sha2module asks for it
 
-$triplet-gcc -O2 -no-pie -static -s -o "$work/bootloader" -Wl,--build-id=none -Wl,--gc-sections -Wl,--eh-frame-hdr \
+"$triplet-gcc" -O2 -no-pie -static -s -o "$work/bootloader" -Wl,--build-id=none -Wl,--gc-sections -Wl,--eh-frame-hdr \
     -Wl,--wrap=__register_frame_info -Wl,--wrap=__deregister_frame_info -Wl,--wrap=_PyGC_InitState \
     "$work"/objects/*.o -Wl,--start-group "/build/orjson-$machine.a" \
     "$library/lib/python3.13/config-3.13-$triplet/libpython3.13.a" -lm -lpthread -lgcc_eh -lc -Wl,--end-group

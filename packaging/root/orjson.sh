@@ -15,7 +15,8 @@ export PYO3_CONFIG_FILE=/build/pyo3.cfg CARGO_HOME=/build/cargo CC=gcc
 for target in "$@"; do
     read -r machine compiler <<<"$target"
     triple=$machine-unknown-linux-gnu
-    export "CARGO_TARGET_$(tr a-z- A-Z_ <<<"$triple")_LINKER=$compiler" "CC_${triple//-/_}=$compiler" "CARGO_TARGET_$(uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU_LINKER=gcc"
+    name=${triple//-/_} own=$(uname -m)_unknown_linux_gnu # of the build scripts, which run here
+    export "CARGO_TARGET_${name^^}_LINKER=$compiler" "CC_$name=$compiler" "CARGO_TARGET_${own^^}_LINKER=gcc"
     cargo build --quiet --release --offline --target "$triple"
     mv "target/$triple/release/liborjson.a" "/build/orjson-$machine.a"
 done
