@@ -1,7 +1,7 @@
 """From version 0.1.0 to this one and back, with the real bundle of 0.1.0, while pods start and end: no ADD and no DEL fails.
 
-CNI_REAPER_OLD_BUNDLE is the directory of that bundle. 0.1.0 froze the machine's own Python, and with 3.13 its commands did not run:
-on such a machine there is none. tests/e2e/test_install.py has the same with a played layout.
+CNI_REAPER_OLD_BUNDLE is the directory of that bundle. 0.1.0 froze the machine's own Python, and with 3.13 its commands did not
+run: on such a machine there is none. tests/e2e has the same with a played layout.
 """
 
 import json
