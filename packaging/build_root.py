@@ -283,6 +283,7 @@ def python_packages(build: Path) -> None:
     backends = build / "backends"
     for name in ("maturin.py", "hatchling/build.py", "setuptools/build_meta.py"):
         (backends / name).parent.mkdir(parents=True, exist_ok=True)
+        (backends / name).with_name("__init__.py").touch()  # else an installed package of that name comes first
         shutil.copy(HERE / "root" / "metadata_only.py", backends / name)
     source_only = ("--no-deps", "--no-binary=:all:", "--no-build-isolation", "--require-hashes")
     locked = ROOT / "requirements" / "sources.txt"
