@@ -10,7 +10,7 @@ LEVELS = ("error", "warning", "info", "debug")
 _PRIORITIES = {"error": 27, "warning": 28, "info": 30, "debug": 31}  # facility daemon, syslog(3)
 _SYSLOG = "/dev/log"
 
-DEFECT = "a defect of cni-reaper, please report it; or its bundle is damaged: %r"
+DEFECT = "a defect of cni-reaper, please report it; or its executable is damaged: %r"
 """What is said of an exception that nobody has thought of. An ImportError is a file of the bundle that is not there."""
 
 
@@ -70,7 +70,7 @@ def _to_syslog(priority: int, line: str) -> None:
         finally:
             log.close()
     except (OSError, ImportError):
-        return  # no syslog on this node, or it is full; or a damaged bundle, which is no reason to fail a pod either
+        return  # no syslog on this node, or it is full; or a damaged executable, which is no reason to fail a pod either
 
 
 def _append(path: str, line: str) -> None:

@@ -49,7 +49,8 @@ def told_sum(fd: int) -> str | None:
     """Return the SHA-256 that an executable has at its end, in hex; None where it has none. Raises OSError."""
     size = posix.fstat(fd).st_size - _TRAILER_BYTES
     trailer = posix.pread(fd, _TRAILER_BYTES, size) if size > 0 else b""
-    return trailer[len(_MARK) : -1].decode("ascii", "replace") if trailer.startswith(_MARK) else None
+    is_whole = trailer.startswith(_MARK) and trailer.endswith(b"\n")
+    return trailer[len(_MARK) : -1].decode("ascii", "replace") if is_whole else None
 
 
 def sums(fd: int) -> tuple[str, str] | None:

@@ -65,12 +65,12 @@ def run(call: Call, settings: Settings, log: Log, allow: "Allow", wall_s: float 
 
 
 def _tally(log: Log) -> "Tally | None":
-    """Return a log that counts for metricsFile; None where a damaged bundle has lost it, which is no reason not to reap."""
+    """Return a log that counts for metricsFile; None where a damaged executable has lost it, which is no reason not to reap."""
     try:
         from cni_reaper_plugin import metrics
 
         return metrics.Tally(log)
-    except Exception as e:  # noqa: BLE001  a file that is not there, or not what it was
+    except Exception as e:  # noqa: BLE001  a module that is not what it was
         log.debug("not-counted", reason=DEFECT % e)
         return None
 

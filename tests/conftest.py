@@ -8,12 +8,19 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import neighbours
 from tests.neighbours import Neighbours
 from tests.node import Node
 
 MakeNode = Callable[..., Node]
+
+# On a busy machine an example may take any time. A test with a fixture of its function sees to it that examples do not mix.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

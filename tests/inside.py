@@ -345,7 +345,7 @@ class Agent:
         """Send a signal to a process that `start` started and wait for its end; return its exit code."""
         process = self._background.pop(pid)
         process.send_signal(number)
-        return process.wait(timeout=30)
+        return process.wait(timeout=600)  # HANG_S of tests.node, which is not imported here
 
     def create_netns(self, path: str) -> None:
         """Create a named network namespace as `ip netns add` does; without the second that IPv6 DAD takes."""

@@ -45,6 +45,8 @@ NETNS_DIR = "/run/netns"
 DATA_DIR = "/var/lib/cni/networks"
 STATE_DIR = "/var/lib/cni/reaper"
 LOG_FILE = "/var/log/cni-reaper.log"
+HANG_S = 600.0
+"""Seconds after which something counts as hung. No test depends on how fast anything is, so that a busy machine fails none."""
 BASE_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/", "LANG": "C.UTF-8"}
 
 
@@ -165,7 +167,7 @@ class Nursery:
     def close(self) -> None:
         """End the nursery; nodes end with their own sockets."""
         self._door.close()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=HANG_S)
 
 
 class Node:
@@ -214,7 +216,7 @@ class Node:
         self._connection.close()
         with socket.socket(fileno=handle) as door:
             door.shutdown(socket.SHUT_WR)
-            door.settimeout(30)
+            door.settimeout(HANG_S)
             while door.recv(65536):
                 pass
 
@@ -262,7 +264,7 @@ class Node:
         *,
         env: Mapping[str, str] | None = None,
         stdin: bytes | None = None,
-        timeout: float = 60,
+        timeout: float = HANG_S,
         cwd: str = "/",
         netns: "Pod | str | None" = None,
     ) -> Ran:
@@ -401,7 +403,7 @@ class Node:
         env: Mapping[str, str] | None = None,
         capabilities: Conf | None = None,
         ifname: str = "eth0",
-        timeout: float = 60,
+        timeout: float = HANG_S,
         ahead: int = 0,
         waited: int = 0,
     ) -> Ran:
@@ -431,7 +433,7 @@ class Node:
         env: Mapping[str, str] | None = None,
         capabilities: Conf | None = None,
         ifname: str = "eth0",
-        timeout: float = 60,
+        timeout: float = HANG_S,
         ahead: int = 0,
         waited: int = 0,
     ) -> "Command":
@@ -467,7 +469,7 @@ class Node:
         args: str | None = None,
         binary: str = "cni-reaper",
         env: Mapping[str, str | None] | None = None,
-        timeout: float = 60,
+        timeout: float = HANG_S,
         ahead: int = 0,
         waited: int = 0,
     ) -> Ran:
@@ -501,7 +503,7 @@ class Node:
         args: str | None = None,
         binary: str = "cni-reaper",
         env: Mapping[str, str | None] | None = None,
-        timeout: float = 60,
+        timeout: float = HANG_S,
         ahead: int = 0,
         waited: int = 0,
     ) -> "Command":
@@ -593,7 +595,7 @@ def command(
     *,
     env: Mapping[str, str] | None = None,
     stdin: bytes | None = None,
-    timeout: float = 60,
+    timeout: float = HANG_S,
     cwd: str = "/",
     netns: "Pod | str | None" = None,
 ) -> Command:

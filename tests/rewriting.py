@@ -20,7 +20,8 @@ import time
 from dataclasses import dataclass, field
 
 from tests import neighbours
-from tests.node import BIN, NET_D, Node, bridge, host_local
+from tests.e2e.pair import until
+from tests.node import BIN, HANG_S, NET_D, Node, bridge, host_local
 
 NETWORK = "net"
 FILE = f"{NET_D}/10-net.conflist"
@@ -72,6 +73,7 @@ class Way:
         self.node, self.way, self.hows = node, way, hows
         self.seen = Seen()
         self._serial = 0
+        self._adds_before = 0
         self._end = threading.Event()
         self._random = random.Random(way)
         node.path(f"{BIN}/cni-reaper").unlink()
@@ -111,7 +113,8 @@ class Way:
                         file.write(text[100:])
             written = time.monotonic()
             self.seen.rewrites += 1
-            while self.comes_back and time.monotonic() - written < EVERY_S[0]:
+            self._adds_before = self._adds_before or self.seen.adds + 1
+            while self.comes_back and time.monotonic() - written < HANG_S:
                 now = self._file.read_bytes()
                 if _OURS in now:
                     self.seen.away_s.append(time.monotonic() - written)
@@ -137,13 +140,16 @@ class Way:
             for record in self.node.records(NETWORK):
                 self.node.path(f"/var/lib/cni/reaper/{NETWORK}/{record}").unlink()
 
+    def has_both(self) -> bool:
+        """Tell whether there was a rewrite, and an ADD that began after it."""
+        return 0 < self._adds_before < self.seen.adds
+
     def end(self) -> None:
         """Have both end."""
         self._end.set()
 
     def settle(self) -> None:
-        """See how it stands a second after the last rewrite, and what staying has cost."""
-        time.sleep(1.2)
+        """See how it stands after the last rewrite, and what staying has cost."""
         now = json.loads(self._file.read_bytes())
         self.seen.lost += now["serial"] != self._serial
         if self.comes_back:
@@ -159,6 +165,7 @@ def run(nodes: dict[str, Node], length_s: float, hows: tuple[str, ...] = HOWS) -
     for thread in threads:
         thread.start()
     threads[0].join(length_s)
+    until(lambda: all(way.has_both() for way in ways), "every way has a rewrite and an ADD")
     for way in ways:
         way.end()
     for thread in threads:

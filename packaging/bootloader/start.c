@@ -115,7 +115,8 @@ void reaper_configure(void *config) {
     populate();
     c->use_hash_seed = 1;
     c->hash_seed = 0;
-    signal(SIGPIPE, SIG_IGN); /* as Python's signal module does */
+    signal(SIGPIPE, SIG_IGN); /* as the whole interpreter does, here and in the next line; then write(2) says what is wrong */
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 /* Run the code of a module. PyImport_ExecCodeModule wants the path finder, which the second half makes. */

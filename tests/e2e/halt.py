@@ -8,6 +8,8 @@ from typing import Any
 from tests.e2e.pair import until
 from tests.node import Command, Node
 
+STDIN = "-"
+"""For `halted`: the file from which the plugin reads its configuration."""
 _NUMBERS = itertools.count()
 
 
@@ -44,7 +46,7 @@ def halted(node: Node, command: Command, call: str, path: str | None = None, whe
     number = next(_NUMBERS)
     conf, trace, answer = (f"/run/halt-{number}.{what}" for what in ("conf", "trace", "answer"))
     node.write(conf, command["stdin"].decode())
-    only = f"-P {shlex.quote(path)}" if path else ""
+    only = f"-P {shlex.quote(conf if path == STDIN else path)}" if path else ""
     inject = f"-f -qq -o {trace} -e trace={call} {only} -e inject={call}:signal=STOP:when={when}"
     script = f"exec strace {inject} {shlex.join(command['argv'])} < {conf} > {answer}"
     strace = node.start(["sh", "-c", script], env=command["env"])

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.node import DATA_DIR, Conf, Node, Pod, Ran, reaper
+from tests.node import DATA_DIR, HANG_S, Conf, Node, Pod, Ran, reaper
 
 NETWORK = "net"
 
@@ -83,7 +83,7 @@ class Pair:
         return f"{DATA_DIR}/{self.network}/lock"
 
 
-def until(condition: Callable[[], Any], what: str, limit_s: float = 20) -> Any:
+def until(condition: Callable[[], Any], what: str, limit_s: float = HANG_S) -> Any:
     """Wait until a condition holds and return what it returned; fail after a limit that is never near."""
     end = time.monotonic() + limit_s
     while not (answer := condition()):

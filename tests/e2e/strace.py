@@ -85,6 +85,16 @@ def failing(call: SystemCall, fault: str, trace: str) -> list[str]:
     return [*_STRACE, trace, *quick, "-e", f"trace={call.name}", "-e", injected]
 
 
+def sleeping(trace: str) -> list[str]:
+    """Return a command prefix that writes the calls by which a command sleeps to a file, and nothing else; see `sleeps`."""
+    return [*_STRACE, trace, "--seccomp-bpf", "-e", "trace=clock_nanosleep,nanosleep"]
+
+
+def sleeps(trace: str) -> int:
+    """Return how often a command has slept, by what `sleeping` has written."""
+    return len([line for line in trace.splitlines() if "nanosleep(" in line])
+
+
 def slow(names: str, delay_us: int) -> list[str]:
     """Return a command prefix under which every call of some names takes longer."""
     return [*_STRACE, "/dev/null", "--seccomp-bpf", "-e", f"trace={names}", "-e", f"inject={names}:delay_enter={delay_us}"]

@@ -107,7 +107,7 @@ def test_priv_net_run_runs_a_command_in_the_networks(node: Node, scripts: Path, 
     inner = f"echo up >{SHOP}/up; cat {SHOP}/down"
     outer = f"exec bash {scripts}/priv-net-run.sh sh -c '{inner}' >{SHOP}/out 2>&1"
     running = node.start(["sh", "-c", f"cd {SHOP}; {outer}"], env=ENV)
-    up = node.run(["cat", f"{SHOP}/up"], timeout=20)
+    up = node.run(["cat", f"{SHOP}/up"])
     assert up.out == b"up\n", node.read(f"{SHOP}/out")
 
     (container_id,) = (entry.name for entry in node.path("/run/netns").iterdir())

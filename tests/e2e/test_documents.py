@@ -42,7 +42,7 @@ def run(node: Node, block: str) -> str:
     script = DELETE + re.sub(r"^ip netns del (\w+)", r"delete \1", script, flags=re.MULTILINE)
     environment = {"NETCONFPATH": "/etc/cni/net.d", "CNI_PATH": "/opt/cni/bin"}
     path = f"{node.neighbours.cnitool.parent}:/opt/cni/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    ran = node.run(["bash", "-euo", "pipefail", "-c", f"cd {ROOT}\n{script}"], env={"PATH": path, **environment}, timeout=120)
+    ran = node.run(["bash", "-euo", "pipefail", "-c", f"cd {ROOT}\n{script}"], env={"PATH": path, **environment})
     assert ran.rc == 0, f"{block}\n{ran}"
     return ran.text
 

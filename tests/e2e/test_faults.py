@@ -22,7 +22,6 @@ ALL = os.environ.get("CNI_REAPER_FAULTS") == "all"
 TRACE = "/run/trace"
 RUN = "/run/cni-reaper"
 STORE = f"{DATA_DIR}/{NETWORK}"
-BOUND_S = 10
 RECORDS = f"{STATE_DIR}/{NETWORK}"
 STATES = (STORE, RECORDS, RUN)
 TEMPORARY = ".new-"
@@ -80,9 +79,7 @@ class Scene:
 
     def call(self, prefix: list[str] | None = None, verb: str = "") -> Ran:
         """Run the call, behind a command prefix."""
-        command = self.node.plugin_command(
-            verb or self.verb, self.pair.head, netns=self.pod, container_id=container_id("new"), timeout=BOUND_S
-        )
+        command = self.node.plugin_command(verb or self.verb, self.pair.head, netns=self.pod, container_id=container_id("new"))
         command["argv"] = [*(prefix or []), *command["argv"]]
         return self.node.together([command])[0]
 

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from cni_reaper_plugin import judging
+from cni_reaper_plugin.evidence import boot
 from tests.e2e import strace
 from tests.e2e.pair import NETWORK, Pair, container_id, until
 from tests.e2e.test_past_lives import OWN_VIEW, SAME_BOOT
@@ -96,8 +98,7 @@ def test_a_store_so_slow_that_the_time_is_up(pair: Pair) -> None:
     before = len(pair.held())
     add = node.plugin_command("ADD", pair.head, netns=own, container_id=container_id(own.name))
     add["argv"] = [*strace.slow("read", 10_000), *add["argv"]]
-    ran = node.together([add])[0].check()
-    assert ran.seconds < 30
+    node.together([add])[0].check()
     assert len(pair.held()) < before, node.log()[-1]["reason"]
     assert set(live) <= pair.held()
 
@@ -115,19 +116,25 @@ threading.Event().wait()
 
 
 def test_many_descriptors(pair: Pair) -> None:
-    """Most of a million open files: one ADD takes long to look at them, the next ones leave that to DEL, which reaps."""
+    """With most of a million open files an ADD succeeds, whether or not it could look at them in the time that it has."""
     node = pair.node
     for number in range(40):
         node.start([sys.executable, "-I", "-c", OPEN_MANY, f"/run/opened-{number}"])
     until(lambda: len([one for one in node.path("/run").iterdir() if one.name.startswith("opened-")]) == 40, "the files are open")
+    live = pair.add(node.pod("live"))
     pair.leak()
-    pair.reap()  # in time or not
+    pair.reap()
+    assert live in pair.held()
+
+
+@pytest.mark.parametrize(("ago_s", "is_put_off"), [(judging.PUT_OFF_S - 60, True), (judging.PUT_OFF_S + 1, False)])
+def test_a_look_that_took_long_is_left_to_del(pair: Pair, ago_s: int, is_put_off: bool) -> None:
+    """A call has noted that looking around the node takes long: for ten minutes an ADD leaves it to DEL, which reaps."""
+    node = pair.node
     leak = pair.leak()
-    quick = pair.reap()
-    assert leak in pair.held()
-    assert "took too long" in node.log("sweep-skipped")[-1]["reason"]
-    assert quick.seconds < 2, "this ADD has looked around"
-    other = node.pod()
-    node.plugin("ADD", {**pair.head, "reapOn": []}, netns=other, container_id=container_id(other.name)).check()
+    node.write("/run/cni-reaper/put-off", str(int(boot.boottime_s()) - ago_s))
+    pair.reap()
+    assert (leak in pair.held()) == is_put_off
+    assert ("took too long" in str(node.log("sweep-skipped")[-1:])) == is_put_off
     pair.reap("DEL")
     assert leak not in pair.held(), node.log()

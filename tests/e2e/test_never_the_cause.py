@@ -1,4 +1,4 @@
-"""The plugin is never the cause of a failed pod or of a leak: whatever it meets, ADD and DEL succeed in bounded time.
+"""The plugin is never the cause of a failed pod or of a leak: whatever it meets, ADD and DEL end, and succeed.
 
 The frozen executable on a node with a live pod and a leak. Each trouble is real: a mount, a lock, a missing capability; only
 /proc/self/mountinfo is made unreadable by strace, since the kernel never refuses it to its own process.
@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.e2e import strace
 from tests.e2e.pair import NETWORK, Pair, container_id, until
 from tests.node import DATA_DIR, STATE_DIR, Node, Pod, Ran, bridge, host_local, reaper
 
 MS_RDONLY = 1
-SOON_S = 1.0
-LOCK_HELD_S = 6.0
+SLEPT = "/run/slept"
 NO_OVERRIDE = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
 RECORDS = f"{STATE_DIR}/{NETWORK}"
 STORE = f"{DATA_DIR}/{NETWORK}"
@@ -145,24 +145,22 @@ def call(pair: Pair, verb: str, pod: Pod, prefix: tuple[str, ...] = ()) -> Ran:
     return pair.node.together([command])[0]
 
 
-def assert_good(ran: Ran, verb: str, limit_s: float) -> None:
-    """The call succeeded as the protocol wants it, in time, and said nothing elsewhere."""
+def assert_good(ran: Ran, verb: str) -> None:
+    """The call has ended, succeeded as the protocol wants it, and said nothing elsewhere."""
     ran.check()
     assert (ran.json() == {"cniVersion": "1.0.0"}) if verb == "ADD" else (ran.out == b"")
     assert ran.err == b""
-    assert ran.seconds < limit_s, str(ran)
 
 
-def assert_quick(run: Callable[[], Ran], verb: str) -> None:
-    """The call succeeds inside a second; a machine that was busy with something else has two more tries."""
-    fastest = 0.0
-    for _ in range(3):
-        ran = run()
-        assert_good(ran, verb, LOCK_HELD_S)
-        fastest = min(fastest or ran.seconds, ran.seconds)
-        if fastest < SOON_S:
-            return
-    raise AssertionError(f"never inside {SOON_S} s, {fastest:.2f} s at best")
+def assert_at_once(pair: Pair, verb: str, pod: Pod | str, prefix: tuple[str, ...] = ()) -> None:
+    """The call succeeds without sleeping at all; pod: or a container's ID alone."""
+    node = pair.node
+    owner, netns = (pod, None) if isinstance(pod, str) else (container_id(pod.name), pod)
+    command = node.plugin_command(verb, pair.head, container_id=owner, netns=netns)
+    is_traced = prefix[:1] == ("strace",)  # a process has one tracer
+    command["argv"] = [*([] if is_traced else strace.sleeping(SLEPT)), *prefix, *command["argv"]]
+    assert_good(node.together([command])[0], verb)
+    assert is_traced or strace.sleeps(node.read(SLEPT)) == 0
 
 
 def leaked(pair: Pair) -> bool:
@@ -180,7 +178,7 @@ def test_trouble_fails_no_call(pair: Pair, trouble: Trouble, verb: str) -> None:
     """ADD and DEL succeed at once, nothing is reaped, and the log says why."""
     pod = pair.node.pod("new")
     trouble.make(pair)
-    assert_quick(lambda: call(pair, verb, pod, trouble.prefix), verb)
+    assert_at_once(pair, verb, pod, trouble.prefix)
     says = trouble.del_says if verb == "DEL" and trouble.del_says is not None else trouble.says
     reasons = [line.get("reason", "") for line in pair.node.log() if line["event"] in ("sweep-skipped", "blind")]
     if says:
@@ -194,12 +192,12 @@ def test_host_locals_lock_held_by_another(pair: Pair, verb: str) -> None:
     node = pair.node
     holder = node.start(["flock", pair.lock(), "sh", "-c", "touch /run/held; exec sleep infinity"])
     until(node.path("/run/held").exists, "the lock is held")
-    assert_good(call(pair, verb, node.pod("new")), verb, LOCK_HELD_S)
+    assert_good(call(pair, verb, node.pod("new")), verb)
     assert leaked(pair)
     assert "host-local's lock" in node.log("sweep-skipped")[-1]["reason"]
     node.run(["pkill", "-P", str(holder)])
     node.stop(holder)
-    assert_quick(lambda: call(pair, verb, node.pod()), verb)
+    assert_at_once(pair, verb, node.pod())
     assert not leaked(pair)
 
 
@@ -209,7 +207,7 @@ def test_another_sweep_that_never_ends(pair: Pair, verb: str) -> None:
     node = pair.node
     holder = node.start(["flock", f"/run/cni-reaper/{NETWORK}.sweep", "sh", "-c", "touch /run/held; exec sleep infinity"])
     until(node.path("/run/held").exists, "the lock is held")
-    assert_good(call(pair, verb, node.pod("new")), verb, LOCK_HELD_S)
+    assert_good(call(pair, verb, node.pod("new")), verb)
     assert leaked(pair)
     assert "other sweeps" in node.log("sweep-skipped")[-1]["reason"]
     node.run(["pkill", "-P", str(holder)])
@@ -226,10 +224,10 @@ def test_a_corrupt_record_is_no_record(pair: Pair, content: bytes) -> None:
     node = pair.node
     live = Pod(node, "live", "/run/netns/live")
     node.path(f"{RECORDS}/{container_id('live')}:eth0").write_bytes(content)
-    assert_quick(lambda: call(pair, "ADD", node.pod()), "ADD")
+    assert_at_once(pair, "ADD", node.pod())
     assert pair.held() == {"10.66.0.2"}
     live.delete()
-    assert_quick(lambda: call(pair, "ADD", node.pod()), "ADD")
+    assert_at_once(pair, "ADD", node.pod())
     assert pair.held() == set()
 
 
@@ -243,8 +241,8 @@ def test_records_that_cannot_be_written(pair: Pair, make: Callable[[Pair], None]
     node = pair.node
     make(pair)
     pod = node.pod("new")
-    assert_quick(lambda: call(pair, "ADD", pod), "ADD")
-    assert_quick(lambda: call(pair, "DEL", pod), "DEL")
+    assert_at_once(pair, "ADD", pod)
+    assert_at_once(pair, "DEL", pod)
     assert any(says in line["reason"] for line in node.log("not-recorded")), node.log()
     assert "10.66.0.2" in pair.held()
     assert node.records(NETWORK) == {}
@@ -256,16 +254,15 @@ def test_a_stepped_clock(pair: Pair, stamp: str) -> None:
     node = pair.node
     stamped = [f"{STORE}/{address}" for address in pair.held()] + [f"{RECORDS}/{name}" for name in node.records(NETWORK)]
     node.run(["touch", "-d", stamp, *stamped]).check()
-    assert_quick(lambda: call(pair, "ADD", node.pod()), "ADD")
+    assert_at_once(pair, "ADD", node.pod())
     assert pair.held() == {"10.66.0.2"}
 
 
 @pytest.mark.parametrize("owner", ["live", "dead", "unknown"])
 def test_del_with_little_to_go_by(pair: Pair, owner: str) -> None:
     """DEL without netns and prevResult, of a container we know or not, succeeds twice."""
-    node = pair.node
     for _ in range(2):
-        assert_quick(lambda: node.plugin("DEL", pair.head, container_id=container_id(owner)), "DEL")
+        assert_at_once(pair, "DEL", container_id(owner))
     assert "10.66.0.2" in pair.held()
 
 
@@ -328,9 +325,9 @@ def test_a_log_nobody_can_write(pair: Pair) -> None:
     node = pair.node
     os.mkfifo(node.path("/run/log-fifo"))
     pair.head["logFile"] = "/nowhere/log"
-    assert_quick(lambda: call(pair, "ADD", node.pod()), "ADD")
+    assert_at_once(pair, "ADD", node.pod())
     assert not leaked(pair)
     pair.leak("again")
     pair.head["logFile"] = "/run/log-fifo"
-    assert_quick(lambda: call(pair, "ADD", node.pod()), "ADD")
+    assert_at_once(pair, "ADD", node.pod())
     assert pair.held() == {"10.66.0.2"}

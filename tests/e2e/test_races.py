@@ -15,18 +15,17 @@ from tests.e2e.halt import Halted, halted
 from tests.e2e.pair import NETWORK, Pair, container_id, until
 from tests.node import BIN, DATA_DIR, Command, Node, Pod, bridge, command, host_local, reaper
 
-BOUND_S = 60  # no call may take longer, however busy the machine is; alone it takes a fraction of a second
 POOL = 253  # addresses of a /24 that host-local gives
 
 
-def chain(pair: Pair, verb: str, owner: str, path: str, timeout: float = BOUND_S) -> Command:
+def chain(pair: Pair, verb: str, owner: str, path: str) -> Command:
     """Describe a call of both plugins in their order, as libcni makes it."""
     node = pair.node
     node.write("/run/head.json", json.dumps(pair.head))
     node.write("/run/ipam.json", json.dumps(pair.ipam))
     steps = [f"{BIN}/cni-reaper < /run/head.json > /dev/null", f"{BIN}/host-local < /run/ipam.json"]
     env = {"CNI_COMMAND": verb, "CNI_CONTAINERID": owner, "CNI_NETNS": path, "CNI_IFNAME": "eth0", "CNI_PATH": BIN}
-    return command(["sh", "-c", " && ".join(steps if verb == "ADD" else reversed(steps))], env=env, timeout=timeout)
+    return command(["sh", "-c", " && ".join(steps if verb == "ADD" else reversed(steps))], env=env)
 
 
 def add_all(pair: Pair, pods: Sequence[Pod]) -> list[str]:
@@ -63,7 +62,7 @@ def test_110_adds_at_once_on_a_full_pool(node: Node) -> None:
     leaks = leak_all(pair, POOL - len(live))
     assert len(pair.held()) == POOL
     pods = [node.pod(f"new-{number}") for number in range(110)]
-    for ran in node.together([node.cnitool_command("add", NETWORK, pod, timeout=BOUND_S) for pod in pods]):
+    for ran in node.together([node.cnitool_command("add", NETWORK, pod) for pod in pods]):
         ran.check()
     given = Counter(address.partition("/")[0] for pod in [*live, *pods] for address in pod.addresses())
     assert set(given.values()) == {1}
@@ -109,7 +108,7 @@ def test_reapers_at_once(node: Node, verbs: Sequence[str]) -> None:
     own = [node.pod() for _ in verbs]
     head = {**pair.head, "cniVersion": "1.1.0"}
     commands = [
-        node.plugin_command(verb, head, netns=pod, container_id=container_id(pod.name), timeout=BOUND_S)
+        node.plugin_command(verb, head, netns=pod, container_id=container_id(pod.name))
         for verb, pod in zip(verbs, own, strict=True)
     ]
     for ran in node.together(commands):
@@ -187,7 +186,7 @@ def stopped_host_local(pair: Pair, pod: Pod, call: str) -> Halted:
     """Run ADD of our plugin for a pod, and host-local's as far as its flock(2), or its creating the reservation's file."""
     node, owner = pair.node, container_id(pod.name)
     node.plugin("ADD", {**pair.head, "reapOn": []}, netns=pod, container_id=owner).check()
-    theirs = node.plugin_command("ADD", pair.ipam, binary="host-local", netns=pod, container_id=owner, timeout=BOUND_S)
+    theirs = node.plugin_command("ADD", pair.ipam, binary="host-local", netns=pod, container_id=owner)
     if call == "flock":
         return halted(node, theirs, call)
     following = str(ip_address(max(map(ip_address, pair.held()))) + 1)  # it gives them in their order

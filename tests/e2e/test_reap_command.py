@@ -133,7 +133,7 @@ def test_a_reservation_that_changes_hands_while_the_person_thinks(pair: Pair) ->
         f"until grep -q 'Free these' /run/shown; do :; done; . /run/answer) | script -qfec '{EXECUTABLE} reap --force' /run/shown"
     )
     node.write("/run/shown", "")
-    node.run(["sh", "-c", f"({line}"], timeout=30)
+    node.run(["sh", "-c", f"({line}"])
     assert node.reservations("net")["10.66.0.9"][0] == "other"
 
 
@@ -249,7 +249,7 @@ def test_a_signal_ends_it_between_two_networks(pair: Pair, number: str) -> None:
     script = (
         f"{EXECUTABLE} reap >/dev/null & until grep -q event=reaped {LOG_FILE}; do :; done; kill -{number} $!; wait $!; echo $?"
     )
-    ran = pair.node.run(["bash", "-c", f"set -m; {script}"], timeout=60)
+    ran = pair.node.run(["bash", "-c", f"set -m; {script}"])
     assert ran.out.strip() == b"130", str(ran)
     assert len(left(pair)) + len(pair.node.log("reaped")) == before
 

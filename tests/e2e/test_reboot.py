@@ -6,16 +6,15 @@ unless a test says so: then nothing but its netns saves it.
 
 import json
 import shlex
-import shutil
-import subprocess
+import sys
 import uuid
-from pathlib import Path
 
 import pytest
 
 from tests import inside
+from tests.e2e import wall_clock
 from tests.e2e.pair import NETWORK, Pair, container_id
-from tests.node import BIN, STATE_DIR, Node, Pod, Ran
+from tests.node import BIN, STATE_DIR, Command, Node, Pod, Ran
 
 RUN = "/run/cni-reaper"
 MEMORY = f"{RUN}/{NETWORK}.json"
@@ -180,72 +179,39 @@ def stamp_everything(node: Node, stamp: str) -> None:
     node.run(["sh", "-c", f"find {directories} -exec touch -h -d {shlex.quote(stamp)} {{}} +"]).check()
 
 
-WALL_CLOCK = r"""
-#define _GNU_SOURCE
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-static long stepped(void) { return atol(getenv("STEPPED_BY")); }
-int clock_gettime(clockid_t id, struct timespec *now) {
-    int rc = syscall(SYS_clock_gettime, id, now);
-    if (rc == 0 && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) now->tv_sec += stepped();
-    return rc;
-}
-int gettimeofday(struct timeval *now, void *zone) {
-    struct timespec exact;
-    (void)zone;
-    clock_gettime(CLOCK_REALTIME, &exact);
-    now->tv_sec = exact.tv_sec;
-    now->tv_usec = exact.tv_nsec / 1000;
-    return 0;
-}
-time_t time(time_t *where) {
-    struct timespec exact;
-    clock_gettime(CLOCK_REALTIME, &exact);
-    if (where) *where = exact.tv_sec;
-    return exact.tv_sec;
-}
-"""
-"""The wall clock as after `date -s`, for one process: Linux has no namespace for it."""
-
-
-@pytest.fixture
-def wall_clock(tmp_path: Path) -> str:
-    """Path of a library to preload, under which the wall clock is STEPPED_BY seconds ahead."""
-    source, library = tmp_path / "clock.c", tmp_path / "clock.so"
-    source.write_text(WALL_CLOCK)
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source)], check=True)
-    return str(library)
+def stepped(command: Command, step_s: int) -> Command:
+    """Give a command a wall clock that is so far ahead, as after `date -s`."""
+    return {**command, "argv": [sys.executable, "-I", wall_clock.__file__, str(step_s), *command["argv"]]}
 
 
 STEPS_S = (-5 * 3600, 7 * 3600, -1_700_000_000, 20 * 365 * 86400, 0)
 
 
-def test_the_wall_clock_is_stepped_while_pods_run(pair: Pair, wall_clock: str) -> None:
+def test_the_wall_clock_is_stepped_while_pods_run(pair: Pair) -> None:
     """NTP steps the clock by hours, back and forth; a board without a clock is in 1970: leaks go, and nobody else.
 
     Each step leaves files with the times of its clock behind.
     """
     node = pair.node
-    library = "/run/clock.so"
-    shutil.copyfile(wall_clock, node.path(library))
     kept = {pair.add(node.pod("live")), pair.take(node.pod("stranger"), container_id("stranger"))}
     for number, step_s in enumerate(STEPS_S):
-        env = {"LD_PRELOAD": library, "STEPPED_BY": str(step_s)}
+
+        def run(verb: str, netns: Pod | str, owner: str, step_s: int = step_s) -> None:
+            command = node.plugin_command(verb, pair.head, netns=netns, container_id=owner)
+            node.together([stepped(command, step_s)])[0].check()
+
         new = node.pod(f"new{number}")
-        node.plugin("ADD", pair.head, netns=new, container_id=container_id(new.name), env=env).check()
+        run("ADD", new, container_id(new.name))
         kept.add(pair.take(new, container_id(new.name)))
         pair.leak(f"dead{number}")
         now_s = int(node.run(["date", "+%s"]).check().out)
         stamp_everything(node, f"@{now_s + step_s}")
         trigger = node.pod()
-        node.plugin("ADD", pair.head, netns=trigger, container_id=container_id(trigger.name), env=env).check()
+        run("ADD", trigger, container_id(trigger.name))
         assert pair.held() == kept, node.log()
         year = str(1970 + (now_s + step_s) // 31_556_952)
         assert node.log("reaped")[-1]["time"].startswith(year)
-        node.plugin("DEL", pair.head, netns="", container_id=container_id("other"), env=env).check()
+        run("DEL", "", container_id("other"))
         assert pair.held() == kept, node.log()
 
 

@@ -13,12 +13,11 @@ def test_rewritten_without_end(make_node: MakeNode) -> None:
         assert one.failures == [], way
         assert one.lost == 0, way
         assert one.rewrites > 0
-        assert one.adds > one.rewrites
+        assert one.adds > 0
     assert seen["nothing"].without > 0
     assert seen["drop-in"].without == 0
     for way in ("watch", "path unit"):
         assert len(seen[way].away_s) == seen[way].rewrites
-        assert seen[way].without <= 2 * seen[way].rewrites
 
 
 def test_rewritten_in_place(make_node: MakeNode) -> None:

@@ -70,7 +70,7 @@ def test_a_hung_file_system_somebody_has_open(pair: Pair) -> None:
         until(node.path("/run/ready").exists, "the file system hangs")
         assert node.read("/run/ready") == "/"
         own = node.pod()
-        ran = node.plugin("ADD", pair.head, netns=own, container_id=container_id(own.name), timeout=30)
+        ran = node.plugin("ADD", pair.head, netns=own, container_id=container_id(own.name))
     finally:
         node.stop(holder)  # before anything else: a process that waits for the file system cannot be killed
     assert ran.rc == 0

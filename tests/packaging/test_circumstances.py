@@ -1,71 +1,264 @@
-"""An ADD that has something to reap, under the circumstances in which a runtime, a container or an operator may start it."""
+"""Calls under the circumstances in which a runtime, a container or an operator may start them, on the one file."""
 
+import dataclasses
+import itertools
+import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.pair import NETWORK, Pair, container_id
+from tests import inside
+from tests.conformance.answers import VERSIONS
+from tests.e2e import strace
+from tests.e2e.halt import STDIN, Halted, halted
+from tests.e2e.pair import NETWORK, Pair, container_id, until
 from tests.neighbours import ROOT, Neighbours
-from tests.node import STATE_DIR, Command, Node, Ran
+from tests.node import BIN, STATE_DIR, Command, Node, Ran
 
 STARTS = 200
+COPY = "/run/cni-reaper-copy"
 VERSION = {"CNI_COMMAND": "VERSION"}
+ANSWER = json.dumps({"cniVersion": VERSIONS[-1], "supportedVersions": VERSIONS}, separators=(",", ":")).encode()
 
 
-def under(node: Node, pair: Pair, script: str) -> Ran:
-    """Run ADD of a new pod by a shell script, in which "$0" is the executable."""
+def add(pair: Pair, script: str = "", environment: dict[str, str] | None = None) -> Command:
+    """Describe an ADD of a new pod: by a shell script, in which "$0" is the executable, or directly."""
+    node = pair.node
     pod = node.pod()
-    command: Command = node.plugin_command("ADD", pair.head, netns=pod, container_id=container_id(pod.name))
-    command["argv"] = ["bash", "-c", script, *command["argv"]]
-    return node.together([command])[0]
+    if not node.path(COPY).exists():  # where no mount of a script hides it
+        shutil.copy(node.neighbours.reaper, node.path(COPY))
+    owner = container_id(pod.name)
+    command = node.plugin_command("ADD", pair.head, netns=pod, container_id=owner, env=environment, binary=COPY)
+    command["argv"] = [*(["bash", "-c", script] if script else []), *command["argv"]]
+    return command
+
+
+def under(pair: Pair, script: str) -> Ran:
+    """Run what `add` describes."""
+    return pair.node.together([add(pair, script)])[0]
+
+
+def assert_heals(pair: Pair, script: str = "", environment: dict[str, str] | None = None, cwd: str = "/") -> None:
+    """An ADD frees the leak, keeps the living, and answers on stdout alone; its files are for root alone."""
+    node = pair.node
+    live, stale = pair.add(node.pod("live")), pair.leak()
+    assert pair.held() == {live, stale}
+    (ran,) = node.together([{**add(pair, script, environment), "cwd": cwd}])
+    assert (ran.rc, ran.err) == (0, b""), str(ran)
+    assert ran.json() == {"cniVersion": "1.0.0"}
+    assert pair.held() == {live}, node.log()
+    for file in node.path(f"{STATE_DIR}/{NETWORK}").iterdir():
+        assert file.stat().st_mode & 0o077 == 0, file
+    assert node.path(STATE_DIR).stat().st_mode & 0o077 == 0
 
 
 SCRIPTS = {
     "few descriptors": 'ulimit -n 32; exec "$0"',
+    "little memory": 'ulimit -v 65536; exec "$0"',
+    "little stack": 'ulimit -s 256; exec "$0"',
     "umask 077": 'umask 077; exec "$0"',
     "umask 000": 'umask 000; exec "$0"',
     "no environment but CNI's": (
         'exec env -i CNI_COMMAND="$CNI_COMMAND" CNI_CONTAINERID="$CNI_CONTAINERID" CNI_NETNS="$CNI_NETNS" CNI_IFNAME=eth0 "$0"'
     ),
-    "no HOME": 'unset HOME PATH LANG; exec "$0"',
-    "TMPDIR is noexec": 'mkdir /run/tmp; mount -t tmpfs -o noexec tmpfs /run/tmp; TMPDIR=/run/tmp exec "$0"',
+    "no name of its own": 'exec -a "" "$0"',
     "working directory deleted": 'mkdir /run/gone; cd /run/gone; rmdir /run/gone; exec "$0"',
+    "no temporary directory": 'exec unshare --mount sh -c \'mount -t tmpfs -o ro none /tmp && exec "$0"\' "$0"',
+    "no /dev": 'exec unshare --mount sh -c \'mount -t tmpfs none /dev && exec "$0"\' "$0"',
+    "no /etc": 'exec unshare --mount sh -c \'mount -t tmpfs none /etc && exec "$0"\' "$0"',
+    "TMPDIR is noexec": 'mkdir /run/tmp; mount -t tmpfs -o noexec tmpfs /run/tmp; TMPDIR=/run/tmp exec "$0"',
     "stderr closed": 'exec "$0" 2>&-',
     "a full pipe that is read late": (
         'mkfifo /run/pipe; exec 3<>/run/pipe 5<&0; head -c 65536 /dev/zero >&3; "$0" <&5 >&3 & '
         "until grep -qE '^(1|64) 0x1 ' /proc/$!/syscall; do :; done; "  # it is in write(2), to stdout
         "head -c 65536 <&3 >/dev/null; wait $!; code=$?; exec 4</run/pipe 3>&-; cat <&4; exit $code"
     ),
-    "signals ignored": "trap '' PIPE HUP TERM; exec \"$0\"",
+    "signals ignored": "trap '' PIPE HUP TERM CHLD; exec \"$0\"",
+    "lowest priority": 'exec nice -n 19 "$0"',
 }
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())
-def test_an_add_reaps(node: Node, script: str) -> None:
-    """It frees the leak, keeps the live, and answers on stdout alone; its files are for root alone."""
-    pair = Pair(node)
-    live, stale = pair.add(node.pod("live")), pair.leak()
-    ran = under(node, pair, script)
+def test_an_add_heals(node: Node, script: str) -> None:
+    """Whatever a runtime or a shell has left the call with."""
+    assert_heals(Pair(node), script)
+
+
+ENVIRONMENTS = {
+    "hostile to Python": {
+        "PYTHONHOME": "/run/hostile",
+        "PYTHONPATH": "/run/hostile",
+        "PYTHONSTARTUP": "/run/hostile/startup.py",
+        "PYTHONINSPECT": "1",
+        "PYTHONVERBOSE": "1",
+        "PYTHONIOENCODING": "bogus",
+        "PYTHONMALLOC": "debug",
+        "PYTHONUTF8": "0",
+        "PYTHONOPTIMIZE": "0",
+        "PYTHONHASHSEED": "bogus",
+        "PYTHONFAULTHANDLER": "1",
+        "PYTHONDEVMODE": "1",
+        "PYTHONPLATLIBDIR": "hostile",
+        "PYTHONBREAKPOINT": "os.abort",
+        "PYTHONWARNINGS": "error",
+    },
+    "hostile to a loader": {
+        "LD_PRELOAD": "/run/hostile/preload.so",
+        "LD_LIBRARY_PATH": "/run/hostile",
+        "LD_AUDIT": "/run/hostile/preload.so",
+        "LD_BIND_NOW": "1",
+        "LD_DEBUG": "all",
+        "GLIBC_TUNABLES": "glibc.malloc.check=3:glibc.malloc.perturb=85",
+        "MALLOC_PERTURB_": "85",
+        "MALLOC_CHECK_": "3",
+    },
+    "another locale": {
+        "LC_ALL": "de_DE.ISO-8859-1",
+        "LANG": "xx",
+        "LANGUAGE": "de",
+        "LOCPATH": "/run/hostile",
+        "GCONV_PATH": "/run/hostile",
+        "NLSPATH": "/run/hostile/%N",
+        "TZ": "/run/hostile",
+        "OUTPUT_CHARSET": "ISO-8859-1",
+    },
+    "an impossible locale": {"LC_ALL": "\n\x01/../..", "LC_CTYPE": "x" * 4000},
+    "no such directories": {"HOME": "/nonexistent", "TMPDIR": "/nonexistent", "PATH": "/usr/bin:/usr/sbin:/bin"},
+    "inherited from another frozen program": {
+        "_PYI_ARCHIVE_FILE": "/other",
+        "_PYI_PARENT_PROCESS_LEVEL": "1",
+        "_PYI_APPLICATION_HOME_DIR": "/run/hostile",
+        "_PYI_SPLASH_IPC": "1",
+        "_MEIPASS2": "/run/hostile",
+        "PYINSTALLER_RESET_ENVIRONMENT": "1",
+        "PYINSTALLER_STRICT_UNPACK_MODE": "1",
+    },
+}
+HOSTILE_MODULE = "import os; os.abort()\n"
+
+
+@pytest.fixture
+def hostile(node: Node) -> Pair:
+    """A node with a directory of modules that end whatever imports them."""
+    for name in ("encodings/__init__", "os", "site", "sitecustomize", "usercustomize", "json", "orjson", "argparse", "startup"):
+        node.write(f"/run/hostile/{name}.py", HOSTILE_MODULE)
+    node.write("/run/hostile/preload.so", "not a library")
+    return Pair(node)
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS.keys())
+def test_no_environment_keeps_an_add_from_healing(hostile: Pair, environment: dict[str, str]) -> None:
+    """Nothing in it is listened to, and nothing in it makes the call say more."""
+    assert_heals(hostile, environment=environment, cwd="/run/hostile")
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS.keys())
+def test_no_environment_keeps_a_person_from_an_answer(hostile: Pair, environment: dict[str, str]) -> None:
+    """An operator's command runs the whole interpreter: it reads nothing of it either."""
+    node = hostile.node
+    address = hostile.add(node.pod("live"))
+    ran = node.run([f"{BIN}/cni-reaper", "audit", "--map", "--subnet", "10.66.0.0/29"], env=environment, cwd="/run/hostile")
     assert (ran.rc, ran.err) == (0, b""), str(ran)
-    assert ran.json()["cniVersion"] == "1.0.0"
-    assert pair.held() == {live}, stale
-    for file in node.path(f"{STATE_DIR}/{NETWORK}").iterdir():
-        assert file.stat().st_mode & 0o077 == 0, file
-    assert node.path(STATE_DIR).stat().st_mode & 0o077 == 0
+    assert "1 LIVE, 0 STALE, 0 UNKNOWN" in ran.out.decode(), address
+
+
+def test_variables_that_are_not_utf_8(node: Node) -> None:
+    """A variable of raw bytes is no trouble, nor is a netns with such a path: an error of the interpreter's core was one."""
+    executable = node.neighbours.reaper
+    answer = subprocess.run(
+        [executable], env={b"CNI_COMMAND": b"VERSION", b"X": b"\xff\xfe"}, stdin=subprocess.DEVNULL, capture_output=True
+    )
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, ANSWER, b"")
+    assert_heals(Pair(node), "X=$'\\xff\\xfe' exec \"$0\"")
+
+
+def test_a_netns_that_is_not_utf_8(node: Node) -> None:
+    """Its path has bytes that no text has: ADD is done, a record is written, and the next ADD frees its address."""
+    pair = Pair(node)
+    pair.add(node.pod("live"))
+    path = b"/run/netns/\xff\xfe"
+    script = f'exec env CNI_NETNS="$(printf \'/run/netns/\\377\\376\')" "$0"'
+    node.run(["bash", "-c", "touch /run/netns/$'\\xff\\xfe' && exec unshare --net=/run/netns/$'\\xff\\xfe' true"]).check()
+    assert path.rpartition(b"/")[2] in os.listdir(os.fsencode(node.path("/run/netns")))
+    ran = under(pair, script)
+    assert (ran.rc, ran.err) == (0, b""), str(ran)
+
+
+@pytest.mark.parametrize("closed", [one for n in range(4) for one in itertools.combinations((0, 1, 2), n)], ids=str)
+@pytest.mark.parametrize("call", ["VERSION", "ADD", "a person's", "no arguments"])
+def test_closed_descriptors(node: Node, call: str, closed: tuple[int, ...]) -> None:
+    """Each combination of stdin, stdout and stderr: an exit code of the protocol, no signal, nothing written into another file."""
+    pair = Pair(node)
+    pair.add(node.pod("live"))
+    stale = pair.leak()
+    redirections = " ".join(f"{number}>&-" for number in closed)
+    arguments = "--version" if call == "a person's" else ""
+    command = add(pair, f'exec "$0" {arguments} {redirections}')
+    if call != "ADD":
+        command["env"] = {**({"CNI_COMMAND": "VERSION"} if call == "VERSION" else {}), "PATH": command["env"]["PATH"]}
+    ran = node.together([command])[0]
+    is_answered = 1 not in closed and not (call == "ADD" and 0 in closed)
+    if call in ("VERSION", "ADD"):
+        assert ran.rc == (0 if is_answered else 1), str(ran)
+        assert ran.err == b""
+        assert bool(ran.out) == (1 not in closed)
+    else:
+        assert ran.rc in (0, 1), str(ran)
+        assert b"Traceback" not in ran.err
+    assert (stale in pair.held()) == (call != "ADD" or 0 in closed)
+    for record in node.records(NETWORK).values():
+        assert record["v"], "whole, whatever was written where"
+
+
+def test_an_empty_verb_is_a_person(node: Node) -> None:
+    """CNI_COMMAND is there and empty: what it says to a person without arguments, and a command works."""
+    executable = f"{BIN}/cni-reaper"
+    ran = node.run([executable], env={"CNI_COMMAND": ""}).check()
+    assert b"CNI protocol versions supported" in ran.err
+    assert node.run([executable, "--version"], env={"CNI_COMMAND": ""}).check().out.startswith(b"cni-reaper ")
 
 
 def test_nobody_reads_the_answer(node: Node) -> None:
-    """Stdout is closed: the call fails, as its result has reached nobody; the leak is freed all the same."""
+    """Stdout is a pipe without a reader: the call fails, as its result has reached nobody; the leak is freed all the same."""
     pair = Pair(node)
     live, stale = pair.add(node.pod("live")), pair.leak()
     assert stale in pair.held()
-    assert under(node, pair, 'exec "$0" >&-').rc == 1
+    assert under(pair, 'mkfifo /run/p; exec 3<>/run/p 4>/run/p 3>&-; "$0" >&4').rc == 1
     assert pair.held() == {live}
+
+
+@pytest.mark.parametrize("proc", ["none", "empty"])
+def test_without_proc_a_call_succeeds_and_frees_nothing(node: Node, proc: str) -> None:
+    """Nothing can be seen: VERSION, ADD and a person get their answers, with modules that are read from the file by its path."""
+    pair = Pair(node)
+    live, stale = pair.add(node.pod("live")), pair.leak()
+    hide = "umount -l /proc" if proc == "none" else "mount -t tmpfs none /proc"
+    script = f'exec unshare --mount sh -c \'{hide} && exec "$0" "$@"\' "$0"'
+    ran = under(pair, script)
+    assert (ran.rc, ran.err) == (0, b""), str(ran)
+    assert ran.json() == {"cniVersion": "1.0.0"}
+    assert pair.held() == {live, stale}
+    assert node.log("sweep-skipped") or node.log("blind")
+    answer = node.run(["bash", "-c", script, f"{BIN}/cni-reaper"], env=VERSION)
+    assert (answer.rc, answer.out, answer.err) == (0, ANSWER, b"")
+    ran = node.run(["bash", "-c", f"{script} --help", f"{BIN}/cni-reaper"]).check()
+    assert b"conflist" in ran.out
+
+
+def test_a_limit_of_file_sizes_fails_no_pod(node: Node) -> None:
+    """RLIMIT_FSIZE is 0: the kernel would kill with SIGXFSZ whatever writes a record. ADD succeeds, and keeps the living."""
+    pair = Pair(node)
+    live, stale = pair.add(node.pod("live")), pair.leak()
+    command = add(pair, 'ulimit -f 0; exec "$0"')
+    ran = node.together([command])[0]
+    assert (ran.rc, ran.err) == (0, b""), str(ran)
+    assert live in pair.held(), stale
 
 
 def test_under_the_default_seccomp_profile(node: Node) -> None:
@@ -75,65 +268,191 @@ def test_under_the_default_seccomp_profile(node: Node) -> None:
     confined = f"cd {ROOT} && exec {sys.executable} -m tests.packaging.seccomp {os.environ['CNI_REAPER_SECCOMP']}"
     forbidden = node.run(["bash", "-c", f"{confined} /usr/bin/unshare --net true"])
     assert "Operation not permitted" in forbidden.text, "the profile holds"
-    assert under(node, pair, f'{confined} "$0"').rc == 0
+    assert under(pair, f'{confined} "$0"').rc == 0
     assert pair.held() == {live}, (stale, node.log())
 
 
-def test_a_read_only_copy_of_another_user(node: Node, programs: Neighbours, tmp_path: Path) -> None:
-    """Whose the files are does not matter, as long as they can be read."""
-    copy = tmp_path / "copy"
-    shutil.copytree(programs.reaper.parent, copy)
-    for entry in [copy, *copy.rglob("*")]:
-        os.chown(entry, 12345, 12345)
-        entry.chmod(0o555 if entry.is_dir() or entry.stat().st_mode & 0o100 else 0o444)
-    for directory in (copy, *copy.parents):
-        if directory.stat().st_uid == os.getuid() and "pytest" in directory.name:
-            directory.chmod(0o755)
-    (tmp_path.parent).chmod(0o755)
-    tmp_path.chmod(0o755)
-    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(copy / "cni-reaper")]
-    assert b"supportedVersions" in node.run(as_nobody, env=VERSION).check().out
+def test_a_read_only_copy_of_another_user(node: Node) -> None:
+    """Whose the file is does not matter, as long as it can be read; another user than root runs it, too."""
+    copy = "/run/theirs/cni-reaper"
+    node.path("/run/theirs").mkdir()
+    shutil.copy(node.neighbours.reaper, node.path(copy))
+    os.chown(node.path(copy), 12345, 12345)
+    node.path(copy).chmod(0o555)
+    node.mount("/run/theirs", "/run/theirs", flags=inside.MS_BIND)
+    node.mount("none", "/run/theirs", flags=inside.MS_BIND | 32 | 1)  # MS_REMOUNT | MS_RDONLY
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", copy]
+    assert node.run(as_nobody, env=VERSION).check().out == ANSWER
     pair = Pair(node)
     stale = pair.leak()
     pod = node.pod()
-    node.plugin("ADD", pair.head, netns=pod, container_id=container_id(pod.name), binary=str(copy / "cni-reaper")).check()
+    node.plugin("ADD", pair.head, netns=pod, container_id=container_id(pod.name), binary=copy).check()
     assert stale not in pair.held()
 
 
-def upgrade(bin_dir: Path, bundle: Path, version: str) -> None:
-    """Put a version beside the others and link to it, as the README says."""
-    place = bin_dir / ".cni-reaper"
-    script = 'cp -rT "$0" "$1/$2.new" && mv -nT "$1/$2.new" "$1/$2" && ln -sfn ".cni-reaper/$2/cni-reaper" "$1/../cni-reaper"'
-    subprocess.run(["bash", "-c", script, bundle, place, version], check=True)
+def test_a_file_that_can_only_be_executed(node: Node) -> None:
+    """Mode 0111 and no right to read beyond it: no module can be read, and the call says so in the protocol's words or runs."""
+    copy = "/run/unreadable"
+    shutil.copy(node.neighbours.reaper, node.path(copy))
+    node.path(copy).chmod(0o111)
+    ran = node.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", copy], env=VERSION)
+    assert (ran.rc, ran.json()["code"]) == (1, 102), str(ran)
+
+
+def through_symlinks(node: Node, executable: Path) -> None:
+    """Link to the executable by a relative link, a link to that, and a linked directory with a name that is not ASCII."""
+    place = node.path("/run/cni bin ä→")
+    place.mkdir()
+    shutil.copy(executable, place / "cni-reaper")
+    (place / "link").symlink_to("cni-reaper")
+    (place / "again").symlink_to("link")
+    node.path("/run/directory").symlink_to("cni bin ä→")
+
+
+def test_starts_through_symlinks(node: Node) -> None:
+    """By whatever name it is called, cold modules are read from the file that runs."""
+    through_symlinks(node, node.neighbours.reaper)
+    pair = Pair(node)
+    for binary in ("/run/cni bin ä→/cni-reaper", "/run/cni bin ä→/again", "/run/directory/link"):
+        stale = pair.leak()
+        pod = node.pod()
+        node.plugin("ADD", pair.head, netns=pod, container_id=container_id(pod.name), binary=binary).check()
+        assert stale not in pair.held(), binary
+        pod.delete()
+        pair.reap()
+
+
+def replaced_by_garbage(path: Path) -> None:
+    """Another file has its name, by rename, as after an upgrade."""
+    new = path.with_name("new")
+    new.write_bytes(b"garbage\n" * 100_000)
+    new.chmod(0o755)
+    new.rename(path)
+
+
+@pytest.mark.parametrize("change", [replaced_by_garbage, Path.unlink], ids=["replaced", "removed"])
+def test_an_upgrade_while_a_call_runs(node: Node, change: Callable[[Path], None]) -> None:
+    """The call has read its configuration, then its file is another one: the modules it needs now come from the one that runs."""
+    pair = Pair(node)
+    live, stale = pair.add(node.pod("live")), pair.leak()
+    executable = "/run/bin/cni-reaper"
+    node.path("/run/bin").mkdir()
+    shutil.copy(node.neighbours.reaper, node.path(executable))
+    pod = node.pod()
+    command = node.plugin_command("ADD", pair.head, netns=pod, container_id=container_id(pod.name), binary=executable)
+    call: Halted = halted(node, command, "read", path=STDIN)
+    assert stale in pair.held()
+    change(node.path(executable))
+    assert call.go_on() == {"cniVersion": "1.0.0"}
+    assert pair.held() == {live}, node.log()
 
 
 def test_an_upgrade_under_many_starts(programs: Neighbours, tmp_path: Path) -> None:
-    """200 starts at once while versions come: each starts whole, the old one or the new one."""
-    bundle = programs.reaper.parent
-    (tmp_path / ".cni-reaper").mkdir()
-    upgrade(tmp_path, bundle, "0")
-    over = threading.Event()
+    """200 starts at once while new files take the place of the old: each starts whole."""
+    place = tmp_path / "cni-reaper"
+    shutil.copy(programs.reaper, place)
+    over, upgrades = threading.Event(), itertools.count()
 
     def keep_upgrading() -> None:
-        number = 0
         while not over.is_set():
-            number += 1
-            upgrade(tmp_path, bundle, str(number))
+            new = tmp_path / "new"
+            shutil.copy(programs.reaper, new)
+            new.rename(place)
+            next(upgrades)
 
     upgrading = threading.Thread(target=keep_upgrading)
     upgrading.start()
     try:
         for _ in range(5):
-            argv = [str(tmp_path / "cni-reaper")]
             started = [
-                subprocess.Popen(argv, env=VERSION, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                subprocess.Popen([place], env=VERSION, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
                 for _ in range(STARTS // 5)
             ]
             for process in started:
-                out, err = process.communicate(timeout=120)
-                assert (process.returncode, err) == (0, b"")
-                assert b"supportedVersions" in out
+                out, err = process.communicate()
+                assert (process.returncode, out, err) == (0, ANSWER, b"")
+        until(lambda: next(upgrades) > 2, "there were upgrades meanwhile")
     finally:
         over.set()
         upgrading.join()
-    assert len(list((tmp_path / ".cni-reaper").iterdir())) > 2, "there were upgrades meanwhile"
+
+
+PYTHON = ("python", ".py", "lib-dynload", "encodings", "site-packages")
+LIBC = (".so", "gconv", "nsswitch", "/locale", "/etc/passwd", "/etc/resolv.conf")
+
+
+@dataclasses.dataclass
+class Files:
+    """The paths that a process has looked for, and those that it has opened."""
+
+    looked_for: set[str]
+    opened: set[str]
+
+    def assert_nothing_of(self, names: tuple[str, ...]) -> None:
+        """No path has one of these in it."""
+        assert [path for path in sorted(self.looked_for) if any(name in path for name in names)] == []
+
+
+def files_of(node: Node, command: Command) -> Files:
+    """Run the executable under strace; its own path and what leads there are not counted."""
+    trace = "/run/files"
+    executable = Path(command["argv"][0])
+    command["argv"] = ["strace", "-f", "-qq", "-s", "4096", "-o", trace, "-e", "trace=%file", *command["argv"]]
+    node.together([command])
+    lines = [line for line in node.read(trace).splitlines() if '"' in line]
+    assert "execve(" in lines.pop(0)
+    found = Files(set(), set())
+    for line in lines:
+        path = line.split('"')[1]
+        if path not in map(str, (executable, *executable.parents)):
+            found.looked_for.add(path)
+            if "open" in line.partition('"')[0] and "= -1" not in line:
+                found.opened.add(path)
+    return found
+
+
+LOCALES = [{}, {"LC_ALL": "de_DE.ISO-8859-1"}, {"LANG": "C.UTF-8"}]
+
+
+@pytest.mark.parametrize("locale", LOCALES, ids=["none", "Latin 1", "UTF-8"])
+def test_a_call_looks_for_nothing_of_python_and_libc(node: Node, locale: dict[str, str]) -> None:
+    """VERSION opens the executable and what malloc asks the kernel; an ADD that heals, besides, what it has to see of the node."""
+    pair = Pair(node)
+    version = {**add(pair), "env": {**VERSION, **locale}}
+    found = files_of(node, version)
+    assert found.opened <= {"/proc/sys/vm/overcommit_memory"}
+    found.assert_nothing_of((*PYTHON, *LIBC))
+    live, stale = pair.add(node.pod("live")), pair.leak()
+    assert stale in pair.held()
+    healing = add(pair)
+    healing["env"] = {**{key: value for key, value in healing["env"].items() if key.startswith("CNI_")}, **locale}
+    files_of(node, healing).assert_nothing_of((*PYTHON, *LIBC))
+    assert pair.held() == {live}
+
+
+@pytest.mark.parametrize("arguments", ["--help", "audit --map", "doctor --json", "version --verbose", "completion zsh"])
+@pytest.mark.parametrize("locale", LOCALES, ids=["none", "Latin 1", "UTF-8"])
+def test_a_person_needs_nothing_of_python_and_libc(node: Node, locale: dict[str, str], arguments: str) -> None:
+    """The whole interpreter reads its modules from the executable, and no file of the node's libc but the time zone."""
+    pair = Pair(node)
+    pair.add(node.pod("live"))
+    node.conflist(NETWORK, [pair.head, {"type": "bridge", "ipam": pair.ipam["ipam"]}])
+    command = add(pair)
+    found = files_of(node, {**command, "argv": [*command["argv"], *arguments.split()], "env": locale})
+    found.assert_nothing_of(PYTHON)
+    assert [path for path in found.opened if any(name in path for name in LIBC)] == []
+
+
+def test_a_call_writes_no_file_but_its_own(node: Node) -> None:
+    """An ADD that heals makes nothing outside the directories of its state: nothing is unpacked."""
+    pair = Pair(node)
+    pair.add(node.pod("live"))
+    pair.leak()
+    command = add(pair)
+    command["argv"] = [*strace.listing("/run/trace"), *command["argv"]]
+    node.together([command])[0].check()
+    made = [
+        call.text for call in strace.calls(node.read("/run/trace")) if "O_CREAT" in call.text or call.name.startswith("mkdir")
+    ]
+    assert made
+    assert [one for one in made if "/tmp" in one or "/root" in one] == []

@@ -1,88 +1,181 @@
-"""A damaged bundle: for each of its files, removed or cut short, an ADD is done right or refused in the protocol's own words."""
+"""A damaged executable: a call answers rightly, refuses in the protocol's own words, or ends without an answer. Never otherwise."""
 
+import json
 import os
+import random
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from cni_reaper_plugin import frozen
+from tests.conformance.answers import VERSIONS
 from tests.e2e.pair import Pair, container_id
-from tests.node import Node
-from tests.packaging.test_freeze import ANSWER, VERSION, bundle
+from tests.neighbours import Neighbours
+from tests.node import HANG_S, Node
+from tests.packaging import archive
 
-__all__ = ["bundle"]
-
-SPARED = 102  # the code of last_words.c
-
-
-def removed(file: Path) -> None:
-    """The file is not there."""
-    file.unlink()
+DAMAGED = 102  # the code of last_words.c
+ANSWERED, REFUSED, NO_ANSWER = "answered", "refused", "no answer"
+TRAILER_BYTES = len("\ncni-reaper sha256 \n") + 64
+BLOCK = 64 << 10
 
 
-def cut(file: Path) -> None:
-    """Half of the file is there, as after a full disk."""
-    whole = file.read_bytes()
-    file.unlink()
-    file.write_bytes(whole[: len(whole) // 2])
-    file.chmod(0o755)
+@pytest.fixture(scope="session")
+def whole(programs: Neighbours) -> bytes:
+    """The executable's content."""
+    return programs.reaper.read_bytes()
 
 
-def emptied(file: Path) -> None:
-    """Nothing of the file is there, as after a power loss."""
-    file.unlink()
-    file.touch(0o755)
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[bytes], Path]:
+    """A function that writes an executable."""
+
+    def write(content: bytes) -> Path:
+        path = tmp_path / "cni-reaper"
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o755)
+        return path
+
+    return write
 
 
-def each(bundle: Path) -> list[Path]:
-    """Return every file of the bundle but the executable, by its place in it."""
-    found = sorted(file.relative_to(bundle) for file in bundle.rglob("*") if file.is_file())
-    return [file for file in found if str(file) != "cni-reaper"]
+def outcome(executable: Path) -> str:
+    """Run VERSION; return what came of it. Fails for anything but a right answer, code 102 and no answer at all."""
+    try:
+        ran = subprocess.run(
+            [executable], env={"CNI_COMMAND": "VERSION"}, stdin=subprocess.DEVNULL, capture_output=True, timeout=HANG_S
+        )
+    except OSError:
+        return NO_ANSWER  # the kernel does not run it
+    if not ran.stdout:
+        assert ran.returncode != 0
+        return NO_ANSWER
+    answer = json.loads(ran.stdout)
+    if ran.returncode == 0:
+        assert answer == {"cniVersion": VERSIONS[-1], "supportedVersions": list(VERSIONS)}
+        return ANSWERED
+    assert (ran.returncode, answer["code"]) == (1, DAMAGED), ran
+    assert "install it again" in answer["msg"]
+    return REFUSED
 
 
-@pytest.mark.parametrize("damage", [removed, cut, emptied])
-def test_an_add_with_a_damaged_bundle(node: Node, bundle: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    """It succeeds, if the file was not needed or only the sweep needed it; or it fails with code 102, exit code 1. No crash."""
+def test_cut_off_in_the_archive_is_refused(whole: bytes, written: Callable[[bytes], Path]) -> None:
+    """All that the processor runs is there: each call says with code 102 that the executable is damaged."""
+    begin, length = archive.sections(whole)[archive.SECTION]
+    places = [begin + length * number // 24 for number in range(24)]
+    assert Counter(outcome(written(whole[:place])) for place in places) == {REFUSED: len(places)}
+
+
+def test_cut_off_before_the_archive_is_refused_or_does_not_run(whole: bytes, written: Callable[[bytes], Path]) -> None:
+    """The kernel does not start it, a signal ends it, or it still finds the words."""
+    begin, _ = archive.sections(whole)[archive.SECTION]
+    places = [1, 4, 64, 4096, *(begin * number // 24 for number in range(1, 24)), begin - 1]
+    assert ANSWERED not in {outcome(written(whole[:place])) for place in places}
+
+
+def test_without_its_sum_it_runs_and_says_so(whole: bytes, written: Callable[[bytes], Path]) -> None:
+    """Only the last line is missing: calls work, the sum cannot be told, and `install` puts no such file on a node."""
+    executable = written(whole[:-TRAILER_BYTES])
+    assert outcome(executable) == ANSWERED
+    with executable.open("rb") as file:
+        assert frozen.sums(file.fileno()) is None
+    ran = subprocess.run(
+        [executable, "install", "--no-conflist", "--bin-dir", executable.parent / "bin"], capture_output=True, text=True
+    )
+    assert ran.returncode == 1
+    assert "the sum that it ends with is missing" in ran.stderr
+    assert not (executable.parent / "bin" / "cni-reaper").exists()
+
+
+def test_zeroed_blocks(whole: bytes, written: Callable[[bytes], Path]) -> None:
+    """Blocks that a power loss has left empty, all over the file: no answer is wrong, and the sum tells each of them."""
+    seen: Counter[str] = Counter()
+    for number in range(48):
+        place = (len(whole) - BLOCK) * number // 47
+        content = whole[:place] + bytes(BLOCK) + whole[place + BLOCK :]
+        executable = written(content)
+        if content != whole:
+            with executable.open("rb") as file:
+                told, found = frozen.sums(file.fileno()) or ("", "none")
+            assert told != found, place
+        seen[outcome(executable)] += 1
+    assert seen[ANSWERED] > 0, "what VERSION does not need"
+    assert seen[REFUSED] > 0
+
+
+def test_the_sum_tells_every_flipped_byte(whole: bytes, written: Callable[[bytes], Path]) -> None:
+    """At the ends, in the sum itself, and anywhere between."""
+    executable = written(whole)
+    places = [0, 1, len(whole) - 1, len(whole) - 2, *(len(whole) - TRAILER_BYTES + n for n in (-1, 0, 1, 18, 19, 20))]
+    places += random.Random(17).sample(range(len(whole)), 30)
+    with executable.open("r+b") as file:
+        told, found = frozen.sums(file.fileno()) or ("", "none")
+        assert told == found
+        for place in places:
+            os.pwrite(file.fileno(), bytes([whole[place] ^ 1]), place)
+            told, found = frozen.sums(file.fileno()) or ("", "none")
+            assert told != found, place
+            os.pwrite(file.fileno(), whole[place : place + 1], place)
+
+
+def test_a_flipped_byte_gives_no_wrong_answer(whole: bytes, written: Callable[[bytes], Path]) -> None:
+    """Most are never met; what is met is refused, or ends the process."""
+    seen: Counter[str] = Counter()
+    for place in random.Random(17).sample(range(len(whole)), 60):
+        seen[outcome(written(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]))] += 1
+    assert seen[ANSWERED] > 0
+
+
+def test_doctor_tells_a_module_that_no_call_has_met(node: Node) -> None:
+    """One byte of `uninstall` in the installed executable: calls work, an intact executable's doctor reports the damage."""
+    installed = node.path("/opt/cni/bin/cni-reaper")
+    installed.unlink()
+    shutil.copy(node.neighbours.reaper, installed)
+    place, length = archive.modules(installed.read_bytes())["cni_reaper_plugin.operator.uninstall"]
+    with installed.open("r+b") as file:
+        file.seek(place + length // 2)
+        byte = file.read(1)[0]
+        file.seek(place + length // 2)
+        file.write(bytes([byte ^ 1]))
+    pair = Pair(node)
+    pair.add(node.pod())
+    node.conflist("net", [pair.head, {"type": "bridge", "ipam": pair.ipam["ipam"]}])
+    findings = node.run([str(node.neighbours.reaper), "doctor", "--json"]).json()["findings"]
+    assert "executable-damaged" in {one["key"] for one in findings}, findings
+
+
+def cold(whole: bytes) -> list[str]:
+    """Return the modules of cni-reaper that a call of the runtime may load late."""
+    found = [name for name in archive.modules(whole) if name.startswith("cni_reaper_plugin.")]
+    return [name for name in found if ".operator" not in name and not name.endswith(".packed")]
+
+
+@pytest.mark.parametrize("byte", [b"\0", b"x", b"\xe3"], ids=["zeros", "other bytes", "half of code"])
+def test_an_add_with_a_damaged_module(node: Node, whole: bytes, written: Callable[[bytes], Path], byte: bytes) -> None:
+    """Each module that is loaded late in turn: the ADD succeeds, frees the leak or says why not, and the live pod's address stays."""
     pair = Pair(node)
     live = pair.add(node.pod("live"))
-    outcomes: Counter[str] = Counter()
-    wrong = []
-    for number, file in enumerate(each(bundle)):
+    seen: Counter[str] = Counter()
+    for name in cold(whole):
         stale = pair.leak()
+        executable = written(whole)
+        archive.overwrite(executable, name, byte)
         pod = node.pod()
-        copy = tmp_path / str(number)
-        shutil.copytree(bundle, copy, copy_function=os.link)
-        damage(copy / file)
-        ran = node.plugin("ADD", pair.head, netns=pod, container_id=container_id(pod.name), binary=str(copy / "cni-reaper"))
-        answer = ran.json() if ran.out else {}
-        if ran.rc == 0 and answer.get("cniVersion"):
-            outcomes["added and reaped" if stale not in pair.held() else "added"] += 1
-        elif ran.rc == 1 and answer.get("code") == SPARED and "install it again" in answer["msg"]:
-            outcomes["refused"] += 1
+        ran = node.plugin("ADD", pair.head, netns=pod, container_id=container_id(pod.name), binary=str(executable))
+        assert (ran.rc, ran.err) == (0, b""), f"{name}: {ran}"
+        assert ran.json() == {"cniVersion": "1.0.0"}
+        assert live in pair.held(), name
+        if stale in pair.held():
+            assert "damaged" in node.log("sweep-skipped")[-1]["reason"], name
+            seen["kept"] += 1
         else:
-            wrong.append(f"{file}: {ran}")
-        assert live in pair.held()
-        shutil.rmtree(copy)
+            seen["freed"] += 1
         pair.reap()
-    assert wrong == []
-    assert outcomes["refused"] >= 2, "at least the interpreter and orjson"
-    assert outcomes["added and reaped"] > 10
-    assert outcomes["added"] > 3, "without what only the closer look needs nothing is reaped, and no pod fails"
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
-def test_an_executable_that_is_cut_short(node: Node, bundle: Path, tmp_path: Path, share: float) -> None:
-    """The kernel refuses it, or it says that the bundle is damaged; it never answers anything else."""
-    copy = tmp_path / "bundle"
-    shutil.copytree(bundle, copy)
-    executable = copy / "cni-reaper"
-    os.truncate(executable, int(executable.stat().st_size * share))
-    ran = node.run(["bash", "-c", '"$0"', str(executable)], env=VERSION)
-    if ran.rc == 0:
-        assert ran.out == ANSWER, "nothing that is needed was in what is missing"
-    elif ran.out:
-        assert (ran.rc, ran.json()["code"]) == (1, SPARED)
-    else:
-        assert ran.rc is not None
+        assert pair.held() == {live}
+    assert seen["kept"] > 3, "what judges"
+    assert seen["freed"] > 0, "what counts, and what is for DEL"

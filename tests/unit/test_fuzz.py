@@ -37,7 +37,7 @@ CODES = {
     "STATUS": {1, 6, 7, 50},
     "VERSION": set[int](),
 }
-SETTINGS = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=120, suppress_health_check=list(HealthCheck))
 
 # JSON values
 

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -185,7 +185,6 @@ names = st.text(max_size=12) | st.sampled_from(('"', "\\", "\n", '\\"', "\\n", "
 
 
 @given(st.lists(st.tuples(names, names), max_size=4))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_whatever_a_label_holds(tmp_path: Path, given_labels: list[tuple[str, str]]) -> None:
     """Each network and reason is one label value, escaped, for the official parser and for ourselves."""
     file = tmp_path / "labels.prom"
@@ -227,7 +226,6 @@ def test_a_damaged_file_is_replaced(file: Path, content: bytes) -> None:
 
 
 @given(st.integers(0), st.binary(min_size=1, max_size=3), st.booleans())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_whatever_the_file_has_become(tmp_path: Path, where: int, what: bytes, ends: bool) -> None:
     """Bytes written over it, or its end cut off: the next call leaves a file that Prometheus reads."""
     file = tmp_path / "bent.prom"
