@@ -248,6 +248,10 @@ def test_uninstall_knows_the_directory_of_plugins(bare: Node) -> None:
     uninstall(bare).check()
     assert bare.path("/srv/net.d/10-net.conflist").read_bytes() == original
     assert nothing_is_there(bare, "/srv/bin/cni-reaper")
+    install(bare, "--bin-dir", "/srv/bin").check()
+    assert bare.path("/srv/bin/cni-reaper").exists()
+    uninstall(bare).check()
+    assert nothing_is_there(bare, "/srv/bin/cni-reaper")
 
 
 def test_a_state_dir_elsewhere_changes_nothing(bare: Node) -> None:
