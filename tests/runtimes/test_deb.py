@@ -42,12 +42,12 @@ def packages(programs: Neighbours, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def system(node: Node, packages: tuple[Path, Path], tmp_path: Path) -> Iterator[Systemd]:
-    """A system with a conflist, the package as /root/one.deb, and that of a later version as /root/two.deb."""
+    """A system that has had pods, with a conflist, the package as /root/one.deb and that of a later version as /root/two.deb."""
     made = Systemd(node, tmp_path / "root")
     for package, name in zip(packages, ("one", "two"), strict=True):
         shutil.copy(package, made.path(f"/root/{name}.deb"))
     made.path(NET_D).mkdir(parents=True)
-    made.path("/var/lib/cni").mkdir()
+    made.path("/var/lib/cni/networks").mkdir(parents=True)
     made.path(BIN).mkdir(parents=True)
     write(made)
     with made:
@@ -124,6 +124,7 @@ def test_upgrade_from_the_package_of_0_1_0(system: Systemd, tmp_path: Path) -> N
     rests(system)
     system("dpkg", "--remove", "cni-reaper").check()
     assert content(system, FILE) == original
+    assert list(system.path(BIN).iterdir()) == []
 
 
 def test_what_was_disabled_stays_disabled(system: Systemd) -> None:

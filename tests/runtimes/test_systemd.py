@@ -24,12 +24,12 @@ INSTALL, OUT = re.findall(r"^```sh\n(.*?)^```", (PACKAGING / "README.md").read_t
 
 @pytest.fixture
 def system(node: Node, tmp_path: Path) -> Iterator[Systemd]:
-    """A system with a built clone, a conflist, no pods, and a kubelet that notes the conflist with which it starts."""
+    """A system that has had pods, with a built clone, a conflist, and a kubelet that notes the conflist with which it starts."""
     made = Systemd(node, tmp_path / "root")
     made.path(f"{HOME}/dist").mkdir(parents=True)
     shutil.copy(node.neighbours.reaper, made.path(f"{HOME}/dist"))
     made.path(NET_D).mkdir(parents=True)
-    made.path("/var/lib/cni").mkdir()
+    made.path("/var/lib/cni/networks").mkdir(parents=True)
     made.path("/etc/systemd/system/kubelet.service").write_text(KUBELET)
     write(made)
     with made:
