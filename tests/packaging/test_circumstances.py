@@ -183,7 +183,7 @@ def test_a_netns_that_is_not_utf_8(node: Node) -> None:
     pair = Pair(node)
     pair.add(node.pod("live"))
     path = b"/run/netns/\xff\xfe"
-    script = f'exec env CNI_NETNS="$(printf \'/run/netns/\\377\\376\')" "$0"'
+    script = 'exec env CNI_NETNS="$(printf \'/run/netns/\\377\\376\')" "$0"'
     node.run(["bash", "-c", "touch /run/netns/$'\\xff\\xfe' && exec unshare --net=/run/netns/$'\\xff\\xfe' true"]).check()
     assert path.rpartition(b"/")[2] in os.listdir(os.fsencode(node.path("/run/netns")))
     ran = under(pair, script)
@@ -193,7 +193,7 @@ def test_a_netns_that_is_not_utf_8(node: Node) -> None:
 @pytest.mark.parametrize("closed", [one for n in range(4) for one in itertools.combinations((0, 1, 2), n)], ids=str)
 @pytest.mark.parametrize("call", ["VERSION", "ADD", "a person's", "no arguments"])
 def test_closed_descriptors(node: Node, call: str, closed: tuple[int, ...]) -> None:
-    """Each combination of stdin, stdout and stderr: an exit code of the protocol, no signal, nothing written into another file."""
+    """Each combination of stdin, stdout and stderr: an exit code of the protocol, no signal, no text in another file."""
     pair = Pair(node)
     pair.add(node.pod("live"))
     stale = pair.leak()
@@ -416,7 +416,7 @@ LOCALES = [{}, {"LC_ALL": "de_DE.ISO-8859-1"}, {"LANG": "C.UTF-8"}]
 
 @pytest.mark.parametrize("locale", LOCALES, ids=["none", "Latin 1", "UTF-8"])
 def test_a_call_looks_for_nothing_of_python_and_libc(node: Node, locale: dict[str, str]) -> None:
-    """VERSION opens the executable and what malloc asks the kernel; an ADD that heals, besides, what it has to see of the node."""
+    """VERSION opens the executable and what malloc asks the kernel; an ADD that heals also what it has to see of the node."""
     pair = Pair(node)
     version = {**add(pair), "env": {**VERSION, **locale}}
     found = files_of(node, version)

@@ -1,4 +1,4 @@
-"""A damaged executable: a call answers rightly, refuses in the protocol's own words, or ends without an answer. Never otherwise."""
+"""A damaged executable: a call answers rightly, refuses in the protocol's own words, or ends without an answer."""
 
 import json
 import os
@@ -157,7 +157,7 @@ def cold(whole: bytes) -> list[str]:
 
 @pytest.mark.parametrize("byte", [b"\0", b"x", b"\xe3"], ids=["zeros", "other bytes", "half of code"])
 def test_an_add_with_a_damaged_module(node: Node, whole: bytes, written: Callable[[bytes], Path], byte: bytes) -> None:
-    """Each module that is loaded late in turn: the ADD succeeds, frees the leak or says why not, and the live pod's address stays."""
+    """Each module that is loaded late in turn: the ADD succeeds, frees the leak or says why not, and keeps the living."""
     pair = Pair(node)
     live = pair.add(node.pod("live"))
     seen: Counter[str] = Counter()
