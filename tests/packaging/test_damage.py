@@ -52,6 +52,8 @@ def outcome(executable: Path) -> str:
         )
     except OSError:
         return NO_ANSWER  # the kernel does not run it
+    except subprocess.TimeoutExpired:
+        return NO_ANSWER  # damaged code runs in a circle, and the runtime ends it
     if not ran.stdout:
         assert ran.returncode != 0
         return NO_ANSWER

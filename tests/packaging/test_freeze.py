@@ -251,7 +251,7 @@ def frozen_again(programs: Neighbours, tree: Path, *arches: str) -> subprocess.C
         if line.split()[:1] == ["commit"]
     )
     environment = {**os.environ, "CNI_REAPER_COMMIT": commit, "SOURCE_DATE_EPOCH": str(freeze.committed_s())}
-    argv = [sys.executable, tree / "packaging" / "freeze.py", tree / "out", *arches]
+    argv = [sys.executable, str(tree / "packaging" / "freeze.py"), str(tree / "out"), *arches]
     return subprocess.run(argv, cwd=tree, env=environment, capture_output=True, text=True)
 
 
