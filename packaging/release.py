@@ -34,6 +34,7 @@ def git(*arguments: str) -> bytes:
 
 def check_out(commit: str, into: Path) -> Path:
     """Write the files of a commit into a directory, and return it. Raises BuildError."""
+    into.mkdir()
     subprocess.run(["tar", "-x", "-C", str(into)], input=git("archive", commit), check=True)
     return into
 
