@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.pair import Pair
-from tests.node import BIN, DATA_DIR, NET_D, STATE_DIR, Conf, Node, Ran, bridge, host_local
+from tests.node import BIN, DATA_DIR, HANG_S, NET_D, STATE_DIR, Conf, Node, Ran, bridge, host_local
 
 LINK = f"{BIN}/cni-reaper"
 NOTES = f"{STATE_DIR}/installation.json"
 LOCK = f"{STATE_DIR}/installation.lock"
 TRAILER = b"\ncni-reaper sha256 %s\n"
 FILE = f"{NET_D}/10-net.conflist"
-SOONER_THAN_THE_POLL_S = 15.0
 OURS: Conf = {"type": "cni-reaper"}
 
 
@@ -71,7 +70,7 @@ def tree(node: Node, directory: str) -> dict[str, bytes | str]:
     }
 
 
-def until(what: Callable[[], bool], within_s: float = SOONER_THAN_THE_POLL_S) -> bool:
+def until(what: Callable[[], bool], within_s: float = HANG_S) -> bool:
     """Look until something is so; False when it is not in time."""
     end = time.monotonic() + within_s
     while not what():
@@ -427,6 +426,19 @@ def has_us(node: Node, path: str = FILE) -> bool:
         return any(one["type"] == "cni-reaper" for one in plugins(node, path))
     except (OSError, ValueError):
         return False
+
+
+def test_watch_is_told_by_the_kernel(bare: Node) -> None:
+    """It has inotify watches on the directories of conflists and of plugins, and need not wait for its next look."""
+    watcher = start_watch(bare)
+    assert until(lambda: has_us(bare))
+    wanted = {f"ino:{bare.path(directory).stat().st_ino:x} " for directory in (NET_D, BIN)}
+
+    def watches() -> str:
+        """Return proc(5)'s words on its inotify queue."""
+        return bare.run(["sh", "-c", f"cat /proc/{watcher}/fdinfo/*"]).text
+
+    assert until(lambda: all(one in watches() for one in wanted)), watches()
 
 
 def test_watch_puts_it_back(watched: Node) -> None:

@@ -35,7 +35,6 @@ __all__ = ["bare", "watched"]  # fixtures
 PLATFORM = [bridge(host_local("10.66.0.0/29"))]
 CONF = f"{NET_D}/10-one.conf"
 LIST = f"{NET_D}/10-one.conflist"
-SOON_S = 5.0
 
 
 def runs(node: Node, bin_dir: str) -> bool:
@@ -276,10 +275,10 @@ def test_a_watcher_and_the_directory_of_plugins(watched: Node) -> None:
     """All of it removed and unpacked again, or the executable alone: it is back at once, and where the runtime looks."""
     for number in range(2):
         watched.path(BIN).rename(watched.path(f"/opt/cni/gone-{number}"))
-        assert until(lambda: runs(watched, BIN), SOON_S), said(watched)
+        assert until(lambda: runs(watched, BIN)), said(watched)
         watched.path(f"{BIN}/bridge").touch(0o755)
     watched.path(LINK).rename(watched.path("/opt/cni/gone"))
-    assert until(lambda: runs(watched, BIN), SOON_S), said(watched)
+    assert until(lambda: runs(watched, BIN)), said(watched)
 
 
 def test_a_watcher_that_cannot_put_its_executable_there(bare: Node) -> None:
@@ -298,7 +297,7 @@ def test_a_watcher_and_the_drop_in(bare: Node) -> None:
     path = bare.path(f"{NET_D}/net/50-cni-reaper.conf")
     assert until(path.exists)
     path.unlink()
-    assert until(path.exists, SOON_S)
+    assert until(path.exists)
     shutil.rmtree(path.parent)
-    assert until(path.exists, SOON_S)
+    assert until(path.exists)
     assert bare.stop(watcher, signal.SIGTERM) == 0
