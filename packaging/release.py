@@ -83,6 +83,7 @@ def main() -> None:
             for made in (*python(one, "image.py", out, *executables), *python(one, "deb.py", out, *tarballs)):
                 write_sums(Path(made))
         shutil.copy(one / "packaging/install.sh", out)
+        (out / "install.sh").chmod(0o755)
 
 
 if __name__ == "__main__":
