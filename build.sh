@@ -32,7 +32,7 @@ usage: ./build.sh [VERB [ARGUMENTS]]
   bench    how long a call takes, beside its neighbours (root): docs/performance.md; bench --help
   rewriting  pods start while a platform rewrites its conflist, for ten minutes or so many seconds (root): docs/rewriting.md
   release  release/ of the commit for amd64 and arm64: tarball, container image, Debian package; and its tests (root)
-  image    the container image of dist/cni-reaper, for the DaemonSet: an OCI archive in .build/image/ (root)
+  image    the container image of dist/cni-reaper, for the DaemonSet: an OCI archive in .build/image/
   lint     ruff, mypy, shellcheck
   --help   this text
 
@@ -317,9 +317,9 @@ runtimes() {
 }
 
 make_image() {
-    if ! done_for image packaging/image.py packaging/image/Containerfile dist/cni-reaper || ! compgen -G "$build/image/*.tar" >/dev/null; then
+    if ! done_for image packaging/image.py packaging/artifact.py dist/cni-reaper || ! compgen -G "$build/image/*.tar" >/dev/null; then
         rm -rf "$build/image"
-        "$venv/bin/python" packaging/image.py dist/cni-reaper "$build/image" >/dev/null
+        "$venv/bin/python" packaging/image.py "$build/image" dist/cni-reaper >/dev/null
         mark_done
     fi
     CNI_REAPER_IMAGE=$(compgen -G "$build/image/*.tar")
@@ -327,8 +327,8 @@ make_image() {
 }
 
 image() {
-    as_root "the image is made by Podman in namespaces of its own"
-    need "${for_build[@]}" podman=podman
+    need "${for_build[@]}"
+    grants --mount
     freeze
     make_image
     say "the image is $CNI_REAPER_IMAGE"
@@ -395,12 +395,11 @@ bench() {
 }
 
 release() {
-    as_root "the release's tests make roots of their own (debootstrap, chroot)"
-    test_tools podman=podman
-    CNI_REAPER_TARBALL=$("$venv/bin/python" packaging/release.py release)
-    export CNI_REAPER_TARBALL
+    test_tools dpkg-deb=dpkg
+    "$venv/bin/python" packaging/release.py release || exit $?
+    export CNI_REAPER_RELEASE=$tree/release
     "$venv/bin/python" -m pytest -n 0 "$@" tests/packaging tests/release # one after the other: they share the roots
-    say "the release is $CNI_REAPER_TARBALL"
+    say "the release is in release/"
 }
 
 lint() {

@@ -7,7 +7,7 @@ unpacked by dpkg-deb. None of their scripts runs, so neither root nor debootstra
 In it:
 
     /usr             gcc for both architectures, binutils, Python 3.13 and its static library (PGO, Debian's libpython3.13-dev)
-    /build/other     the static library for the other architecture
+    /build/other     Python's and C's static libraries for the other architecture
     /build/cpython   the C files that this library lacks, from the same source package
     /build/orjson-<machine>.a  orjson for both architectures, made by Rust of Debian's backports, which is then removed
     /build/pyinstaller  PyInstaller's bootloader, as source
@@ -93,7 +93,8 @@ def packages(arch: str) -> dict[str, list[str]]:
             *("gcc", "libc6-dev", "binutils", "python3", f"lib{PYTHON}-dev", "zlib1g-dev"),
             *(f"gcc-{cross}", f"libc6-dev-{other(arch)}-cross", "rustc", "cargo"),
         ],
-        "download": [f"lib{PYTHON}-dev:{other(arch)}", f"libstd-rust-dev:{other(arch)}"],
+        # Debian makes libc6-dev-<arch>-cross anew less often: it has no security updates, so glibc itself is taken alone
+        "download": [f"{name}:{other(arch)}" for name in (f"lib{PYTHON}-dev", "libc6-dev", "libstd-rust-dev")],
     }
 
 
@@ -216,8 +217,9 @@ class Apt:
         uris = [*self.get("--print-uris", "download", *wanted["download"]).splitlines()]
         uris += self.get("--print-uris", "--download-only", "source", PYTHON).splitlines()
         for uri in uris:
-            name = uri.split(" ")[1]
-            found[name.partition("_")[0] + (":source" if name.endswith(".dsc") else "")] = name.split("_")[1].removesuffix(".dsc")
+            name, version, rest = uri.split(" ")[1].replace(".dsc", "_source").split("_", 2)
+            if rest.partition(".")[0] in (*TRIPLETS, "source"):
+                found[f"{name}:{rest.partition('.')[0]}"] = version
         return dict(sorted(found.items()))
 
     def fetch(self, wanted: dict[str, list[str]], into: Path) -> None:
@@ -238,7 +240,7 @@ def unpack(fetched: Path, root: Path, arch: str) -> None:
 
     def one(package: Path) -> None:
         is_other = package.name.endswith(f"_{other(arch)}.deb")
-        to = beside if is_other and package.name.startswith(f"lib{PYTHON}-dev") else root
+        to = beside if is_other and package.name.startswith((f"lib{PYTHON}-dev_", "libc6-dev_")) else root
         run("dpkg-deb", "--extract", package, to)
 
     for package in debs:
@@ -358,6 +360,7 @@ def build_root(update: bool = False) -> Path:
             for left in (new, new.with_name(new.name + ".fetched")):
                 shutil.rmtree(left, ignore_errors=True)
             make(new, apt, found, arch)
+            os.utime(new)  # its time was that of some package's directory
             new.rename(root)
         shutil.rmtree(place / f"{name}.apt", ignore_errors=True)
         forget(place)

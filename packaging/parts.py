@@ -49,14 +49,25 @@ class _Root:
         self.build = root / "build"
         self.doc = root / "usr/share/doc"
         self.common = root / "usr/share/common-licenses"
-        self._suffix = "" if arch == build_root.architecture() else f"-{arch}-cross"
+        self._arch = arch
+        self._is_native = arch == build_root.architecture()
 
-    def for_arch(self, pattern: str) -> tuple[str, str]:
-        """Return the name and the version of the package that the architecture's library comes from. Raises BuildError."""
-        found = [name for name in self.debian if re.fullmatch(pattern + self._suffix, name)]
+    def glibc(self) -> tuple[str, str]:
+        """Return the name and the version of the package that the C library comes from. Raises BuildError."""
+        return "libc6-dev", self._version("libc6-dev" if self._is_native else f"libc6-dev:{self._arch}")
+
+    def libgcc(self) -> tuple[str, str]:
+        """Return the name and the version of the package that the compiler's library comes from. Raises BuildError."""
+        pattern = r"libgcc-\d+-dev" + ("" if self._is_native else f"-{self._arch}-cross")
+        found = [name for name in self.debian if re.fullmatch(pattern, name)]
         if len(found) != 1:
-            raise BuildError(f"the build root has {found or 'no package'} for {pattern}{self._suffix}: parts.py must be changed.")
-        return found[0], re.sub(r"cross\d+$", "", self.debian[found[0]])
+            raise BuildError(f"the build root has {found or 'no package'} for {pattern}: parts.py must be changed.")
+        return found[0], re.sub(r"cross\d+$", "", self._version(found[0]))
+
+    def _version(self, package: str) -> str:
+        if package not in self.debian:
+            raise BuildError(f"the build root has no {package}: parts.py must be changed.")
+        return self.debian[package]
 
     def pypi(self, name: str) -> PackageURL:
         """Return the source of a Python package."""
@@ -117,8 +128,8 @@ def parts(root: Path, arch: str) -> list[Part]:
     zlib_is = PackageURL("generic", None, "zlib", _defined(zlib / "zlib.h", "ZLIB_VERSION"))
     python = _debian(build_root.PYTHON, its.debian[f"{build_root.PYTHON}:source"])
     rust = _debian("rustc", its.debian["libstd-rust-dev"], f"{build_root.SUITE}-backports")
-    libc, libc_version = its.for_arch("libc6-dev")
-    libgcc, libgcc_version = its.for_arch(r"libgcc-\d+-dev")
+    libc, libc_version = its.glibc()
+    libgcc, libgcc_version = its.libgcc()
     gcc = libgcc.removeprefix("lib").partition("-dev")[0]
     (rich,) = (its.build / "site").glob("rich-*.dist-info/licenses")
     hacl = its.build / "cpython/Modules/_hacl/Hacl_Hash_SHA2.c"

@@ -8,9 +8,10 @@ arm64) machine=aarch64 ;;
 esac
 triplet=$machine-linux-gnu
 native=$([[ $(uname -m) == "$machine" ]] && echo yes || echo no)
-work=/build/work sources=/build/work/source own=/build/project/packaging/bootloader headers=/usr/include library=/usr
+work=/build/work sources=/build/work/source own=/build/project/packaging/bootloader headers=/usr/include library=/usr libc=()
 if [[ $native == no ]]; then
     library=/build/other/usr headers=/build/other/usr/include
+    libc=(-B"$library/lib/$triplet/" -L"$library/lib/$triplet" -Wl,--sysroot=/build/other)
 fi
 rm -rf "$sources" && mkdir -p "$sources" && cp -r /build/pyinstaller/bootloader/{src,zlib} "$sources"
 
@@ -60,7 +61,7 @@ for name in termios mmapmodule _contextvarsmodule; do # not in Debian's archive
 done
 compile -w -I/build/cpython/Modules/_hacl/include /build/cpython/Modules/_hacl/Hacl_Hash_SHA2.c # its own sha2module asks for it
 
-"$triplet-gcc" -O2 -no-pie -static -s -o "$work/bootloader" -Wl,--build-id=none -Wl,--gc-sections -Wl,--eh-frame-hdr \
+"$triplet-gcc" -O2 -no-pie -static "${libc[@]}" -s -o "$work/bootloader" -Wl,--build-id=none -Wl,--gc-sections -Wl,--eh-frame-hdr \
     -Wl,--wrap=__register_frame_info -Wl,--wrap=__deregister_frame_info -Wl,--wrap=_PyGC_InitState \
     "$work"/objects/*.o -Wl,--start-group "/build/orjson-$machine.a" \
     "$library/lib/python3.13/config-3.13-$triplet/libpython3.13.a" -lm -lpthread -lgcc_eh -lc -Wl,--end-group
