@@ -11,7 +11,7 @@ native=$([[ $(uname -m) == "$machine" ]] && echo yes || echo no)
 work=/build/work sources=/build/work/source own=/build/project/packaging/bootloader headers=/usr/include library=/usr libc=()
 if [[ $native == no ]]; then
     library=/build/other/usr headers=/build/other/usr/include
-    libc=(-B"$library/lib/$triplet/" -L"$library/lib/$triplet" -Wl,--sysroot=/build/other)
+    libc=(-B"$library/lib/$triplet/" -L"$library/lib/$triplet" "-Wl,--sysroot=/build/other")
 fi
 rm -rf "$sources" && mkdir -p "$sources" && cp -r /build/pyinstaller/bootloader/{src,zlib} "$sources"
 
