@@ -217,9 +217,9 @@ class Apt:
         uris = [*self.get("--print-uris", "download", *wanted["download"]).splitlines()]
         uris += self.get("--print-uris", "--download-only", "source", PYTHON).splitlines()
         for uri in uris:
-            name, version, rest = uri.split(" ")[1].replace(".dsc", "_source").split("_", 2)
-            if rest.partition(".")[0] in (*TRIPLETS, "source"):
-                found[f"{name}:{rest.partition('.')[0]}"] = version
+            package = re.fullmatch(r"(\S+?)_(\S+?)(?:_(\S+)\.deb|\.dsc)", uri.split(" ")[1])
+            if package:
+                found[f"{package[1]}:{package[3] or 'source'}"] = package[2]
         return dict(sorted(found.items()))
 
     def fetch(self, wanted: dict[str, list[str]], into: Path) -> None:
