@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from pyroute2 import IPRoute, netns  # type: ignore[import-untyped]  # it ships no types
+from pyroute2 import IPRoute, config, netns  # type: ignore[import-untyped]  # it ships no types
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -44,6 +44,9 @@ BOOT_ID = "/proc/sys/kernel/random/boot_id"
 CGROUPS = "/sys/fs/cgroup"
 
 libc = ctypes.CDLL(None, use_errno=True)
+config.default_communicate_timeout = config.default_create_socket_timeout = (
+    600  # pyroute2's own 2 and 10 s fail on a busy machine
+)
 
 
 def _check(result: int, what: str) -> None:
