@@ -52,7 +52,7 @@ for file in "$sources"/src/*.c "$sources"/zlib/*.c; do # as the bootloader's wsc
     compile -w -I"$sources/src" -I"$sources/zlib" -D_REENTRANT -D_BSD_SOURCE -D_DEFAULT_SOURCE -DHAVE_SEMAPHORE_H=1 -DPYI_USE_POSIX_SEMAPHORE \
         -DHAVE_STDBOOL_H=1 -DHAVE_UNSETENV=1 -DHAVE_MKDTEMP=1 -DHAVE_DIRNAME=1 -DHAVE_BASENAME=1 -DHAVE_WCSDUP=1 "$file"
 done
-python=(-I"$headers" -I"$headers/python3.13" -I/usr/include/python3.13 -I/usr/include/python3.13/internal)
+python=(-isystem "$headers/python3.13" -isystem "$headers" -I/usr/include/python3.13 -I/usr/include/python3.13/internal)
 for file in "$own"/*.c; do
     compile -Wall -Wextra -Werror "${python[@]}" "$file"
 done
