@@ -48,6 +48,8 @@ LACKING = (
 """Files of CPython's source package that libpython3.13.a has not got, a regular expression."""
 INSIDE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C", "PYTHONUTF8": "1", "PYTHONHASHSEED": "0"}
 UNUSED_S = 30 * 86400.0
+HELD: list[int] = []
+"""The locks of this build, which its programs hold with it: one that outlives a killed build is waited for, too."""
 _RUST = ("rustc", "cargo", "libstd-rust", "libllvm")
 
 
@@ -81,7 +83,8 @@ def other(arch: str) -> str:
 def cache() -> Path:
     """Return the directory where the products are kept."""
     given = os.environ.get("CNI_REAPER_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cni-reaper"
+    found = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cni-reaper"
+    return found.absolute()
 
 
 def packages(arch: str) -> dict[str, list[str]]:
@@ -123,6 +126,7 @@ def run(*argv: str | Path, cwd: Path | None = None, **environment: str) -> str:
         capture_output=True,
         text=True,
         check=False,
+        pass_fds=HELD,
     )
     if done.returncode:
         raise BuildError(f"{done.stdout}{done.stderr}\n{Path(argv[0]).name} failed; its last words are above.")
@@ -331,7 +335,7 @@ def make(new: Path, apt: Apt, found: dict[str, str], arch: str) -> None:
 
 def forget(place: Path) -> None:
     """Remove build roots, begun ones among them, and bootloaders that no build has used for a month."""
-    for old in (*place.glob("root-*"), *place.glob("bootloader-*")):
+    for old in (one for kind in ("root", "bootloader", "freeze", "link") for one in place.glob(f"{kind}-*")):
         if time.time() - old.stat().st_mtime > UNUSED_S:
             shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
 
@@ -347,6 +351,7 @@ def build_root(update: bool = False) -> Path:
     name = f"root-{recipe(arch)}"
     with (place / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # as long as another build of the same takes
+        HELD[:] = [lock.fileno()]
         there = sorted(place.glob(f"{name}-{'[0-9a-f]' * 12}"), key=lambda one: one.stat().st_mtime)
         if there and not update:
             os.utime(there[-1])

@@ -31,6 +31,7 @@ REQUIRED = {
 }
 SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 _CHUNK = 1 << 16
+_MOST_CHUNKS, _MOST_BYTES = 1024, 64 << 20  # far beyond any configuration; a pipe gives less than a chunk at a time
 
 Environment = dict[bytes, bytes]
 
@@ -137,11 +138,13 @@ def variable(environment: Environment, name: str) -> str:
 
 
 def read_stdin() -> bytes:
-    """Read stdin to its end. Raises CNIError 5."""
+    """Read stdin to its end. Raises CNIError 5, also where no end is to be seen."""
     parts = []
     try:
         while part := posix.read(0, _CHUNK):
             parts.append(part)
+            if len(parts) > _MOST_CHUNKS and sum(map(len, parts)) > _MOST_BYTES:
+                raise CNIError(IO_FAILURE, "network config cannot be read from stdin: it has more than 64 MiB")
     except OSError as e:
         raise CNIError(IO_FAILURE, "network config cannot be read from stdin: %s" % e) from e
     return b"".join(parts)

@@ -19,6 +19,7 @@ QUIET_S = 0.05  # a writer has finished when nothing has come for so long
 LONGEST_WRITE_S = 0.5
 _NAMES = inotify.MOVED_TO | inotify.MOVED_FROM | inotify.CREATE | inotify.DELETE
 _FILES = _NAMES | inotify.CLOSE_WRITE
+_PLUGINS = _FILES | inotify.ATTRIB  # one that is no longer executable
 _CONTENT = _FILES | inotify.MOVE_SELF | inotify.MODIFY
 
 TYPE_CHECKING = False
@@ -96,7 +97,7 @@ def _watched(given: Given) -> "Iterator[Watched]":
         yield from _drop_ins(target.path)
     candidates = (one for place in places(given.conf_dirs, given.bin_dirs)[0] for one in place.all_bin_dirs)
     for directory in dict.fromkeys([*wished.bin_dirs, *wished.refused, *candidates]):
-        yield directory, _FILES, names.__contains__
+        yield directory, _PLUGINS, names.__contains__
         yield from _parents(directory)
 
 

@@ -137,7 +137,7 @@ def _is_lenient(data: bytes) -> bool:
     import json
 
     try:
-        json.loads(data.decode("utf-8", "replace"), parse_constant=_no_constant)
+        json.loads(data.decode("utf-8", "replace"), parse_constant=no_constant)
     except RecursionError:
         return data.count(b"[") + data.count(b"{") <= _GO_DEPTH
     except ValueError:
@@ -145,7 +145,8 @@ def _is_lenient(data: bytes) -> bool:
     return True
 
 
-def _no_constant(name: str) -> object:
+def no_constant(name: str) -> object:
+    """Refuse NaN and Infinity, which json.loads takes and JSON does not have. Raises ValueError."""
     raise ValueError(name)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import _kernel  # type: ignore[import-not-found]  # a C module that is in the frozen executable alone
 
 MODIFY = 0x2
+ATTRIB = 0x4
 CLOSE_WRITE = 0x8
 MOVED_FROM = 0x40
 MOVED_TO = 0x80

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from cni_reaper_plugin import __version__, options
+from cni_reaper_plugin import __version__, files, options
 from cni_reaper_plugin.operator import (
     advice,
     conflist,
@@ -32,6 +32,10 @@ from cni_reaper_plugin.operator.targets import Given, Target, Targets
 FRESH_S = 3.0  # a file that was written so lately may be half written
 _AGAIN_S = 0.05
 _NO_CONFLIST = "there is no conflist yet: let the network plugin of the cluster write it first, or wait for it with --watch."
+_OF_CONTAINER = (
+    "this is a container, and %s in it is lost when it ends, with the options of the entry (a dry run would become a real one): "
+    "mount the node's, as packaging/kubernetes does." % installation.DIRECTORY
+)
 _NO_DIRECTORY = "there is no such directory: name one that is there, or wait for it with --watch."
 TROUBLE = (ConflistError, OptionsError, InstallationError, OSError)
 
@@ -115,6 +119,11 @@ def apply(given: Given, wanted: Wanted, renew: bool = True) -> Outcome:
         outcome.problems.append(problem)
         outcome.fresh |= _is_fresh(problem.partition(": ")[0])
     needed = sorted(targets.bin_dirs(given, wished))
+    mountinfo = files.read("/proc/self/mountinfo").decode("utf-8", "surrogateescape")
+    if installation.is_of_container(needed, mountinfo, os.stat("/proc/self/ns/pid").st_ino):
+        outcome.problems.append(_OF_CONTAINER)
+        outcome.is_placed = False
+        return outcome
     try:
         with installation.locked():
             placed = [one for one in needed if _place(one, renew, wished, outcome)]

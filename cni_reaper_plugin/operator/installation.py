@@ -15,8 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from cni_reaper_plugin import files, flock
+from cni_reaper_plugin.evidence import netns
 from cni_reaper_plugin.facts import Settings
-from cni_reaper_plugin.operator import advice, legacy_bundle, replacement
+from cni_reaper_plugin.operator import advice, conflist, legacy_bundle, replacement
 
 DIRECTORY = Settings().state_dir
 PATH = DIRECTORY + "/installation.json"
@@ -34,6 +35,27 @@ if TYPE_CHECKING:
     from cni_reaper_plugin.operator.conflist import Json
 
     Document = dict[str, Any]
+
+
+def is_of_container(bin_dirs: list[str], mountinfo: str, pid_namespace: int) -> bool:
+    """Tell whether what is noted would be lost with a container, while a directory of plugins is the node's.
+
+    So it is in a PID namespace of its own, where that directory is a mount and DIRECTORY is on the root file system.
+
+    Args:
+        bin_dirs: directories of plugins.
+        mountinfo: of this process, proc(5).
+        pid_namespace: the inode number of its PID namespace.
+    """
+    points = [line.split(" ")[4] for line in mountinfo.splitlines()]
+
+    def mount_of(path: str) -> str:
+        real = os.path.realpath(path)
+        return max((one for one in points if (real + "/").startswith(one.rstrip("/") + "/")), key=len, default="/")
+
+    if pid_namespace == netns.INITIAL_PID_NAMESPACE or mount_of(DIRECTORY) != "/":
+        return False
+    return any(mount_of(one) != "/" for one in bin_dirs)
 
 
 class InstallationError(Exception):
@@ -138,6 +160,8 @@ def _locked() -> int:
     end = time.monotonic() + _LOCK_WAIT_S
     while True:
         files.make_directory(DIRECTORY, 0o700)
+        if not os.path.islink(DIRECTORY):
+            os.chmod(DIRECTORY, 0o700)  # a kubelet makes it for everybody, and who can read it can lock it
         try:
             fd = flock.open_lock(LOCK, 0o600)
         except FileNotFoundError:
@@ -190,7 +214,7 @@ def _read() -> "tuple[Document, bool]":
     except OSError as e:
         raise InstallationError("%s cannot be read (%s): %s." % (PATH, e.strerror or e, advice.on(e))) from None
     try:
-        told = json.loads(raw.decode())
+        told = json.loads(raw.decode(), parse_constant=conflist.no_constant)
     except (ValueError, RecursionError):
         return {}, False
     if not isinstance(told, dict) or not isinstance(told.get(_ENTRIES, {}), dict):

@@ -15,7 +15,7 @@ import time
 from contextlib import contextmanager, suppress
 
 from cni_reaper_plugin import files, flock
-from cni_reaper_plugin.operator import replacement
+from cni_reaper_plugin.operator import conflist, replacement
 from cni_reaper_plugin.operator.conflist import OURS
 
 NAME = ".cni-reaper"
@@ -49,7 +49,8 @@ def is_there(bin_dir: str) -> bool:
 def entries(bin_dir: str) -> "dict[str, Json]":
     """Return the options of the entries that 0.1.0 has noted, by the absolute path of the conflist."""
     try:
-        told = json.loads(files.read("%s/%s" % (root_of(bin_dir), _ENTRIES), limit=_LIMIT).decode()) if is_there(bin_dir) else {}
+        raw = files.read("%s/%s" % (root_of(bin_dir), _ENTRIES), limit=_LIMIT) if is_there(bin_dir) else b"{}"
+        told = json.loads(raw.decode(), parse_constant=conflist.no_constant)
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(told, dict):

@@ -20,6 +20,7 @@ from cni_reaper_plugin.operator import (
     installation,
     leftovers,
     legacy_bundle,
+    plugin_calls,
     preview,
     replacement,
     traces,
@@ -32,6 +33,7 @@ from cni_reaper_plugin.operator.targets import Given
 from cni_reaper_plugin.operator.traces import Found
 
 SETTLE_S = 3.0  # containerd loads a conflist again at once, a watcher of ours puts the entry back within 2 s
+LONGEST_CALL_S = 60.0  # that is waited for
 MULTUS_S = 10.0  # its thin plugin makes its copy anew each second
 _POLL_S = 0.1
 _BACK = (
@@ -39,6 +41,10 @@ _BACK = (
     "cni-reaper-install.service, or apply the DaemonSet's uninstall overlay and delete it), and try again."
 )
 _COPIED = "multus has still a copy with us: restart its pod, and try again."
+_RUNNING = (
+    "%s: left there with its records: plugins still run for %s, and their runtime may call it once more. Wait for them, and run "
+    "uninstall again."
+)
 _CALLED = (
     "%s: left there with its records: %d attachments were made with it in the chain, as %s%s has it, and CRI-O and multus call "
     "it once more when they end. Then: %s uninstall. Where neither of the two runs, or after a drain and a reboot: "
@@ -182,6 +188,10 @@ def _remove_the_rest(found: Found, given: Given, directories: list[str], purge: 
     if not bin_dirs and found.lists:
         outcome.done.append("no executable of ours is where runtimes look: after an install with --bin-dir, name it here as well")
     if not bin_dirs and not found.settings and not any(map(os.path.lexists, (installation.DIRECTORY, views.RUN_DIR))):
+        return
+    still = plugin_calls.wait_for(LONGEST_CALL_S) if bin_dirs else set()
+    if still:
+        outcome.problems.append(_RUNNING % (", ".join(map(executable.path_of, bin_dirs)), ", ".join(sorted(still))))
         return
     with installation.locked():
         elsewhere = traces.anywhere(directories)

@@ -32,7 +32,12 @@ static void on_signal(int number) {
 __attribute__((constructor)) static void prepare(void) {
     static const int numbers[] = {SIGBUS, SIGSEGV, SIGABRT, SIGILL, SIGXCPU};
     static const struct rlimit most = {LONGEST_CALL_S, LONGEST_CALL_S + 5};
+    /* PyInstaller's own, by which a process knows itself as a child of another one; none is */
+    static const char *const inherited[] = {"_PYI_ARCHIVE_FILE", "_PYI_PARENT_PROCESS_LEVEL", "_PYI_APPLICATION_HOME_DIR"};
     size_t i;
+    for (i = 0; i < sizeof inherited / sizeof inherited[0]; i++) {
+        unsetenv(inherited[i]);
+    }
     if (getenv("CNI_COMMAND") == NULL) {
         return;
     }

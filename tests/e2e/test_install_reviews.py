@@ -301,3 +301,23 @@ def test_a_watcher_and_the_drop_in(bare: Node) -> None:
     shutil.rmtree(path.parent)
     assert until(path.exists)
     assert bare.stop(watcher, signal.SIGTERM) == 0
+
+
+def test_uninstall_waits_for_a_call_that_runs(bare: Node) -> None:
+    """A plugin of the chain still runs, and its runtime will call the rest of the old list: the executable stays meanwhile."""
+    install(bare).check()
+    call = bare.start(["sleep", "infinity"], env={"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "a-slow-one"})
+    ran = uninstall(bare, "--purge")
+    assert ran.rc == 1
+    assert "a-slow-one" in ran.text
+    assert not has_us(bare)
+    assert is_there(bare)
+    bare.stop(call)
+    uninstall(bare, "--purge").check()
+    assert nothing_is_there(bare, LINK)
+
+
+def test_a_stop_of_the_executable_is_mended(watched: Node) -> None:
+    """`chmod 0` of it by a person: the watcher is told, and puts it back."""
+    watched.path(LINK).chmod(0)
+    assert until(lambda: runs(watched, BIN)), said(watched)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_reaper_plugin.evidence import records
+from cni_reaper_plugin.evidence import netns, records
 from cni_reaper_plugin.operator import installation, legacy_bundle
 from cni_reaper_plugin.operator.installation import InstallationError, Noted
 
@@ -149,3 +149,21 @@ def test_a_directory_that_cannot_be_made(state: Path) -> None:
     state.parent.parent.write_text("no directory")
     with pytest.raises(InstallationError, match="cni"), installation.locked():
         pass
+
+
+MOUNTS = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:1 /opt/cni/bin /opt/cni/bin rw - ext4 /dev/sda1 rw\n"
+STATE_MOUNT = "3 1 8:1 /x /var/lib/cni/reaper rw - ext4 /dev/sda1 rw\n"
+
+
+@pytest.mark.parametrize(
+    ("mounts", "pid_namespace", "is_lost"),
+    [
+        pytest.param(MOUNTS, 4026532000, True, id="a container with the node's plugins alone"),
+        pytest.param(MOUNTS + STATE_MOUNT, 4026532000, False, id="a container with the node's state, too"),
+        pytest.param(MOUNTS, netns.INITIAL_PID_NAMESPACE, False, id="a node whose plugins are on a file system of their own"),
+        pytest.param(MOUNTS.splitlines()[0], 4026532000, False, id="a node that is a container (kind)"),
+    ],
+)
+def test_what_is_lost_with_a_container(mounts: str, pid_namespace: int, is_lost: bool) -> None:
+    """Nothing is installed where the options of an entry would be forgotten."""
+    assert installation.is_of_container(["/opt/cni/bin"], mounts, pid_namespace) is is_lost
