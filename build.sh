@@ -67,7 +67,7 @@ need() {
     if ((${#missing[@]})); then
         mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
         command -v apt-get >/dev/null || fail "these are missing, and this is no Debian or Ubuntu to install them on: ${missing[*]}"
-        ((EUID == 0)) || fail "Debian packages are missing. As root: apt-get install --no-install-recommends ${missing[*]}"
+        ((EUID == 0)) || fail "Debian packages are missing. As root: apt-get update && apt-get install --no-install-recommends ${missing[*]}"
         say "installing Debian packages: ${missing[*]}"
         apt-get -qq update
         DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null

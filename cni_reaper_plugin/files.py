@@ -82,7 +82,7 @@ def open_on_device(path: str, device: int) -> int:
 
 
 def make_directory(path: str, mode: int) -> None:
-    """Make a directory with its parents; the mode is for those that are made. Raises OSError."""
+    """Make a directory with its parents; these are for everybody to read, as a runtime makes them. Raises OSError."""
     try:
         posix.mkdir(path, mode)
     except FileExistsError:
@@ -91,7 +91,7 @@ def make_directory(path: str, mode: int) -> None:
         parent = path.rstrip("/").rpartition("/")[0]
         if not parent:
             raise
-        make_directory(parent, mode)
+        make_directory(parent, 0o755)
         posix.mkdir(path, mode)
 
 

@@ -61,6 +61,7 @@ class BuildError(Exception):
 def step(what: str) -> Iterator[None]:
     """Say how long a step took."""
     begun = time.monotonic()
+    print(f"build: {what} …", file=sys.stderr, flush=True)
     yield
     print(f"build: {what}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
 
@@ -134,6 +135,7 @@ def run(*argv: str | Path, cwd: Path | None = None, **environment: str) -> str:
 
 
 ENTER = """
+PATH=$PATH:/usr/sbin:/sbin # where a user's has no chroot
 mount --rbind /proc "$1/proc"
 mount --rbind /dev "$1/dev"
 root=$1; shift
@@ -180,7 +182,9 @@ def mirror() -> str:
     listed = run("apt-get", "indextargets", "--format", "$(REPO_URI)|$(SUITE)", "Created-By: Packages", "Label: Debian")
     found = [line.rpartition("|")[0] for line in listed.splitlines() if "-" not in line.rpartition("|")[2]]
     if not found:
-        raise BuildError("this machine's apt knows no Debian mirror: name one in CNI_REAPER_DEBIAN_MIRROR.")
+        raise BuildError(
+            "this machine's apt knows no Debian mirror: run apt-get update, or name one in CNI_REAPER_DEBIAN_MIRROR."
+        )
     return found[0]
 
 
@@ -378,6 +382,8 @@ def main() -> None:
         print(build_root("--update" in sys.argv[1:]))
     except BuildError as e:
         sys.exit(f"build: {e}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

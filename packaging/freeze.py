@@ -32,7 +32,18 @@ SECTION = "pydata"  # PyInstaller's
 
 def commit() -> str:
     """Return the commit that is frozen, with `-dirty` when the tree has other changes; `unknown` outside a clone."""
-    git = ("git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
+    git = (
+        "git",
+        "-c",
+        f"safe.directory={ROOT}",
+        "-C",
+        str(ROOT),
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--dirty",
+        "--exclude=*",
+    )
     try:
         return subprocess.run(git, capture_output=True, check=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
@@ -41,7 +52,7 @@ def commit() -> str:
 
 def committed_s() -> int:
     """Return when the commit was made, in seconds since the epoch; 0 outside a clone."""
-    git = ["git", "-C", str(ROOT), "show", "-s", "--format=%ct", "HEAD"]
+    git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), "show", "-s", "--format=%ct", "HEAD"]
     try:
         return int(subprocess.run(git, capture_output=True, check=True, text=True).stdout)
     except (OSError, subprocess.CalledProcessError):
@@ -170,3 +181,5 @@ if __name__ == "__main__":
         main()
     except BuildError as error:
         sys.exit(f"build: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -51,7 +51,7 @@ _CALLED = (
     "%s uninstall --purge"
 )
 _UNKNOWN = (
-    "%s: left there with its records: there is no %s, so whether a runtime can still call it is not to be seen from here. In a "
+    "%s: left there with its records: nothing of a runtime is in %s, so whether one can still call it is not to be seen. In a "
     "container: run this on the node itself. On a node that has never started a pod: %s uninstall --purge"
 )
 _ELSEWHERE = "%s: left there with its records: our entry is in %s, or may be"

@@ -81,18 +81,16 @@ def test_cut_off_before_the_archive_is_refused_or_does_not_run(whole: bytes, wri
     assert ANSWERED not in {outcome(written(whole[:place])) for place in places}
 
 
-def test_without_its_sum_it_runs_and_says_so(whole: bytes, written: Callable[[bytes], Path]) -> None:
+def test_without_its_sum_it_runs_and_says_so(node: Node, whole: bytes, written: Callable[[bytes], Path]) -> None:
     """Only the last line is missing: calls work, the sum cannot be told, and `install` puts no such file on a node."""
     executable = written(whole[:-TRAILER_BYTES])
     assert outcome(executable) == ANSWERED
     with executable.open("rb") as file:
         assert frozen.sums(file.fileno()) is None
-    ran = subprocess.run(
-        [executable, "install", "--no-conflist", "--bin-dir", executable.parent / "bin"], capture_output=True, text=True
-    )
-    assert ran.returncode == 1
-    assert "the sum that it ends with is missing" in ran.stderr
-    assert not (executable.parent / "bin" / "cni-reaper").exists()
+    ran = node.run([str(executable), "install", "--no-conflist", "--bin-dir", "/run/bin"])
+    assert ran.rc == 1
+    assert "the sum that it ends with is missing" in ran.text
+    assert not node.path("/run/bin/cni-reaper").exists()
 
 
 def test_zeroed_blocks(whole: bytes, written: Callable[[bytes], Path]) -> None:

@@ -14,6 +14,7 @@ DOCUMENTS = sorted(
 
 OF_OTHER_DOCUMENTS = (
     "test_monitoring.py",
+    "test_take_over.py",
     "test_systemd.py",
     "test_image.py",
     "test_kubernetes.py",
