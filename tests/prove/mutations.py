@@ -264,8 +264,8 @@ MUTATIONS = (
     Mutation(
         "an ADD leaves an older record where it is",
         "chain/recording.py",
-        "            directory.remove(attachment)\n            new = ",
-        "            return\n            new = ",
+        "                directory.remove(attachment)\n                directory.write(",
+        "                return\n                directory.write(",
     ),
     Mutation(
         "what is remembered counts in every boot",
@@ -288,8 +288,8 @@ MUTATIONS = (
     Mutation(
         "a noted owner is LIVE whatever stands at its path",
         "evidence/standing.py",
-        "            stands = [now.st_dev, now.st_ino, now.st_ctime_ns] == netns\n",
-        "            stands = bool(netns)\n",
+        "            stands = files.identity(path, files.HERE, 0) == (dev, netns_ino, netns_ctime)\n",
+        "            stands = files.identity(path, files.HERE, 0) != (0, 0, 0)\n",
     ),
     Mutation(
         "a source that fails is no trouble",
