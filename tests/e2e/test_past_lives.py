@@ -181,7 +181,7 @@ def test_a_view_that_has_the_numbers_of_a_proven_one(pair: Pair) -> None:
     node.together([sighted])[0].check()
     own = "$(stat -L -c %i /proc/self/ns/pid),$(stat -L -c %i /proc/self/ns/mnt)"
     take = f'sed -i "s/\\[\\[[0-9]*,[0-9]*/[[{own}/" /run/cni-reaper/views && touch /run/cni-reaper/taken'
-    hide = "mount --bind /run/cni-reaper /mnt; umount -R -l /run; mount -t tmpfs t /run; mkdir -p /run/cni-reaper /run/netns"
+    hide = "mount --bind /run/cni-reaper /mnt; umount -l /run; mount -t tmpfs t /run; mkdir -p /run/cni-reaper /run/netns"
     blind = node.plugin_command("DEL", pair.head, netns="", container_id=container_id("other"))
     blind["argv"] = [*OWN_VIEW, f"{SAME_BOOT}; {take}; {hide}; mount --bind /mnt /run/cni-reaper; {RUN}"]
     node.together([blind])[0].check()

@@ -27,7 +27,7 @@ HOLDERS = {
     "a process whose leader thread has exited": holders.by_a_process_whose_leader_has_exited,
 }
 
-HIDE = "umount -R -l /run && mount -t tmpfs tmpfs /run && mkdir /run/netns"
+HIDE = "umount -l /run && mount -t tmpfs tmpfs /run && mkdir /run/netns"
 """What a shell in a mount namespace of its own does to see no pod's netns; the boot ID has to be mounted before."""
 
 known = pytest.mark.parametrize("known", ["its record", "its record, on an older kernel", "its address"])
