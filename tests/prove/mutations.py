@@ -264,8 +264,8 @@ MUTATIONS = (
     Mutation(
         "an ADD leaves an older record where it is",
         "chain/recording.py",
-        "                directory.remove(attachment)\n                directory.write(",
-        "                return\n                directory.write(",
+        "                directory.remove(attachment)\n                new = ",
+        "                return\n                new = ",
     ),
     Mutation(
         "what is remembered counts in every boot",
