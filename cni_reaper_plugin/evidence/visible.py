@@ -15,6 +15,7 @@ from cni_reaper_plugin.files import GONE_ERRNOS
 from cni_reaper_plugin.scanned import VisibleNetns
 
 _LOOKS = 6
+_ATTEMPTS = 5
 _FIRST_DYNAMIC = 0xEFFFFFF8  # numbers of namespaces begin here, include/linux/proc_ns.h
 _NS_GET_NSTYPE, _CLONE_NEWNET = 0xB703, 0x40000000  # _IO(0xb7, 3), Linux >= 4.11
 
@@ -102,7 +103,18 @@ def _near_mountinfos() -> list[tuple[str, str]]:
 
 
 def _look_at(seen: Sightings, process: str, roots: set[tuple[int, str]]) -> None:
-    """Add the netns of a process, of its threads and of its descriptors, and what is mounted in views that nobody had yet."""
+    """Add what a process shows, until it has kept its mount namespaces and roots for the time of a look. Raises OSError."""
+    for _ in range(_ATTEMPTS):
+        if _is_looked_at(seen, process, roots):
+            return
+    raise OSError(errno.EAGAIN, "%s changes its mount namespace faster than it can be read" % process)
+
+
+def _is_looked_at(seen: Sightings, process: str, roots: set[tuple[int, str]]) -> bool:
+    """Add the netns of a process, of its threads and of its descriptors, and what is mounted in views that nobody had yet.
+
+    False when one of its tasks has left such a view meanwhile: which view the mounts that were read are of is not known then.
+    """
     try:
         views: dict[int, str] = {}  # mount namespace -> the process, or the first of its threads that is in it
         leader = _namespace_of(process, "net")
@@ -118,14 +130,32 @@ def _look_at(seen: Sightings, process: str, roots: set[tuple[int, str]]) -> None
                     _sighting(seen, net).others.append(task + "/ns/net")
         for task in list(views.values())[:1]:  # threads have one table of descriptors; a leader that has exited shows none
             _add_descriptors(seen, task + "/fd")
-        new = [(number, _target(task + "/root", "?" + task), task) for number, task in views.items() if number]
+        new = [(number, _root_of(task), task) for number, task in views.items() if number]
     except OSError as e:
         if e.errno not in GONE_ERRNOS:
             raise
-        return
+        return True
     for number, root, task in new:
-        if (number, root) not in roots and _add_mounts_of(seen, task):
+        if (number, root) not in roots:
+            _add_mounts_of(seen, task)
+            if not _is_in(task, number, root):
+                return not _namespace_of(process, "mnt")  # a process that has ended shows no more
             roots.add((number, root))
+    return True
+
+
+def _is_in(task: str, number: int, root: str) -> bool:
+    """Tell whether a task is in a mount namespace and has a root, as it was before its mounts were read. Raises OSError."""
+    try:
+        return _namespace_of(task, "mnt") == number and _root_of(task) == root
+    except OSError as e:
+        if e.errno not in GONE_ERRNOS:
+            raise
+        return False
+
+
+def _root_of(task: str) -> str:
+    return _target(task + "/root", "?" + task)
 
 
 def _target(link: str, too_long: str, dir_fd: int | None = None) -> str:
@@ -210,15 +240,13 @@ def _sighting(seen: Sightings, ino: int) -> Sighting:
     return found
 
 
-def _add_mounts_of(seen: Sightings, process: str) -> bool:
-    """Add the mounts of a process's mount namespace; False when the process is gone (EINVAL: it is exiting)."""
+def _add_mounts_of(seen: Sightings, task: str) -> None:
+    """Add the mounts of a task's mount namespace; nothing when it is gone (EINVAL: it is exiting). Raises OSError."""
     try:
-        _add_mounts(seen, process + "/mountinfo", process + "/root")
+        _add_mounts(seen, task + "/mountinfo", task + "/root")
     except OSError as e:
         if e.errno not in (*GONE_ERRNOS, errno.EINVAL):
             raise
-        return False
-    return True
 
 
 def _add_mounts(seen: Sightings, mountinfo: str, root: str) -> None:

@@ -26,6 +26,7 @@ UNIT_TESTS = (
     "tests/unit/test_named.py",
     "tests/unit/test_standing.py",
     "tests/unit/test_unclaimed.py",
+    "tests/unit/test_visible.py",
 )
 
 
@@ -296,6 +297,12 @@ MUTATIONS = (
         "judging.py",
         "            if self.surroundings.trouble:\n                raise SkippedError(self.surroundings.trouble)\n",
         '            self.surroundings.trouble = ""\n',
+    ),
+    Mutation(
+        "a mount namespace counts as read although the process has left it",
+        "evidence/visible.py",
+        "            if not _is_in(task, number, root):\n",
+        "            if not number:\n",
     ),
 )
 
