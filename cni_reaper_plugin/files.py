@@ -8,11 +8,15 @@ GONE_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)  # only these mean that
 CHUNK = 1 << 16  # below malloc's mmap threshold
 HERE = -100  # AT_FDCWD, include/uapi/linux/fcntl.h
 NOFOLLOW = 0x100  # AT_SYMLINK_NOFOLLOW
+UNASKED = 0x4000  # AT_STATX_DONT_SYNC: no server is asked, and one that hangs is not waited for
 _READ = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
 
 
 def _identity(path: str, dir_fd: int, flags: int) -> tuple[int, int, int]:
-    """Return (st_dev, st_ino, st_ctime in ns) by fstatat(2). dir_fd may be HERE, flags NOFOLLOW. Raises OSError, ValueError."""
+    """Return (st_dev, st_ino, st_ctime in ns) by fstatat(2). Raises OSError, ValueError.
+
+    dir_fd: may be HERE; flags: NOFOLLOW, UNASKED.
+    """
     about = posix.stat(path, dir_fd=None if dir_fd == HERE else dir_fd, follow_symlinks=not flags & NOFOLLOW)
     return about.st_dev, about.st_ino, about.st_ctime_ns
 
@@ -69,14 +73,15 @@ def read_small(path: str, dir_fd: int | None, limit: int) -> bytes:
 def open_on_device(path: str, device: int) -> int:
     """Open a file for reading if it is on a device, and return its descriptor, which the caller closes.
 
-    What the path leads to is looked at before it is opened: below a container's root it may be a device by now, and opening
-    one can do things. Raises OSError.
+    What the path leads to is looked at before it is opened: it may be a device by now, and opening one can do things, or of a
+    file system whose server hangs. Raises OSError.
     """
     pinned = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
     try:
-        if posix.fstat(pinned).st_dev != device:
+        here = "/proc/self/fd/%d" % pinned  # by its number fstatat(2) asks the server, whatever the flags
+        if identity(here, HERE, UNASKED)[0] != device:
             raise OSError(errno.EXDEV, "not the file it was", path)
-        return posix.open("/proc/self/fd/%d" % pinned, _READ)
+        return posix.open(here, _READ)
     finally:
         posix.close(pinned)
 

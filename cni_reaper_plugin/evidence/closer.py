@@ -108,7 +108,7 @@ def _visible(sightings: visible.Sightings, call: Call, end: float) -> dict[int, 
     with addresses.Look() as look:
         for ino, sighting in sightings.items():
             seen = found[ino] = sighting.identify()
-            seen.addresses = look.configured(ino, sighting.processes, sighting.mounts + sighting.others)
+            seen.addresses = look.configured(ino, sighting.processes, sighting.others + sighting.mounts)
             seen.host = ino in hosts
             if posix.times().elapsed > end:
                 raise TimeoutError(errno.ETIMEDOUT, "there are too many network namespaces to look into")

@@ -53,10 +53,15 @@ def identify_fully(path: str) -> Netns:
     """
     fd = files.open_on_device(path, nsfs_device())
     try:
-        found = posix.fstat(fd)
-        return Netns(found.st_dev, found.st_ino, found.st_ctime_ns, _ns_id(fd))
+        return identity_of(fd)
     finally:
         posix.close(fd)
+
+
+def identity_of(fd: int) -> Netns:
+    """Return the identity of an open namespace file, with its NS_GET_ID where the kernel knows it. Raises OSError."""
+    found = posix.fstat(fd)
+    return Netns(found.st_dev, found.st_ino, found.st_ctime_ns, _ns_id(fd))
 
 
 def _ns_id(fd: int) -> int:

@@ -102,12 +102,11 @@ class Memory:
                 if place and place not in looked_at:
                     looked_at.add(place)
                     try:
-                        there = posix.stat(place)
+                        there = files.identity(place, files.HERE, files.UNASKED)
                     except (OSError, ValueError):
                         continue  # gone, or no path at all
-                    if (there.st_dev, there.st_ino) == (dev, ino):  # perhaps another with its number: a closer look will tell
-                        same = there.st_ctime_ns == ctime
-                        found[ino] = VisibleNetns(Netns(dev, ino, there.st_ctime_ns, ns_id if same else 0))
+                    if there[:2] == (dev, ino):  # perhaps another with its number: a closer look will tell
+                        found[ino] = VisibleNetns(Netns(dev, ino, there[2], ns_id if there[2] == ctime else 0))
         return found or None
 
     def remember(self, reservations: list[Reservation], netns: list[VisibleNetns] | None) -> None:

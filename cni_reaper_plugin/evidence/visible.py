@@ -1,7 +1,7 @@
 """Every network namespace that is visible from here: mounted, lived in, or held open. Asked only before something is reaped.
 
 Only ENOENT, ENOTDIR and ESRCH mean gone. Whatever else a source answers is raised, and the caller must then take nothing
-for dead. Source: namespaces(7), proc(5).
+for dead. No file system but the kernel's nsfs and proc is asked anything: another may hang. Source: namespaces(7), proc(5).
 """
 
 import errno
@@ -9,14 +9,14 @@ import fcntl
 import posix
 
 from cni_reaper_plugin import files
-from cni_reaper_plugin.evidence import netns
+from cni_reaper_plugin.evidence import netns, owners
 from cni_reaper_plugin.facts import Netns
 from cni_reaper_plugin.files import GONE_ERRNOS
 from cni_reaper_plugin.scanned import VisibleNetns
 
 _LOOKS = 6
 _ATTEMPTS = 5
-_FIRST_DYNAMIC = 0xEFFFFFF8  # numbers of namespaces begin here, include/linux/proc_ns.h
+_FIRST_NUMBER, _LAST_NUMBER = 0xEFFFFFF8, 0xFFFFFFFF  # of namespaces, include/linux/proc_ns.h: unsigned int
 _NS_GET_NSTYPE, _CLONE_NEWNET = 0xB703, 0x40000000  # _IO(0xb7, 3), Linux >= 4.11
 
 
@@ -47,8 +47,14 @@ class Sighting:
         self.others: list[str] = []
 
     def identify(self) -> VisibleNetns:
-        """Return it with its identity and a place; ctime is 0 where no place shows the inode now (overmounted, process gone)."""
-        for path in [*self.mounts, *("/proc/%d/ns/net" % pid for pid in self.processes), *self.others]:
+        """Return it with its identity and a place; ctime is 0 where no place shows the inode now (overmounted, process gone).
+
+        What leads through another process's root comes last: on the way there may be a file system that hangs.
+        """
+        near = [path for path in self.mounts if not path.startswith("/proc/")]
+        far = [path for path in self.mounts if path.startswith("/proc/")]
+        processes = ["/proc/%d/ns/net" % pid for pid in self.processes]
+        for path in (*near, *processes, *self.others, *far):
             try:
                 found = netns.identify_fully(path)
             except OSError:
@@ -136,7 +142,7 @@ def _is_looked_at(seen: Sightings, process: str, roots: set[tuple[int, str]]) ->
             raise
         return True
     for number, root, task in new:
-        if (number, root) not in roots:
+        if (number, root) not in roots and not owners.are_mounts_foreign(task):
             _add_mounts_of(seen, task)
             if not _is_in(task, number, root):
                 return not _namespace_of(process, "mnt")  # a process that has ended shows no more
@@ -207,12 +213,16 @@ def _unmounted(path: str) -> int:
     """Return the inode number of the netns behind a descriptor that shows as `/`, 0 where there is none.
 
     One that was opened at a netns' mount point shows as that path, and as `/` once the mount is gone. So does the root of any
-    other file system that is gone, and to ask one whose server hangs is to hang: first the number, which the kernel knows
-    (fdinfo since Linux 5.14), has to be a namespace's.
+    other file system that is gone, and to ask one whose server hangs is to hang. So what the kernel knows itself (fdinfo, the
+    number since Linux 5.14) is read first: the number has to be a namespace's, and the file not opened as a directory. What is
+    left is opened without asking.
     """
     try:
-        told = files.read(path.replace("/fd/", "/fdinfo/")).partition(b"ino:\t")[2].split(b"\n", 1)[0]
-        if not told or int(told) < _FIRST_DYNAMIC:
+        about = files.read(path.replace("/fd/", "/fdinfo/"))
+        number = about.partition(b"ino:\t")[2].split(b"\n", 1)[0]
+        if not number or not _FIRST_NUMBER <= int(number) <= _LAST_NUMBER:
+            return 0
+        if int(about.partition(b"flags:\t")[2].split(b"\n", 1)[0], 8) & posix.O_DIRECTORY:
             return 0
         fd = files.open_on_device(path, netns.nsfs_device())
     except (OSError, ValueError):

@@ -36,6 +36,73 @@ signal.pause()
 """
 """A process and its child are in a mount namespace of their own; at a signal the first goes on to another one."""
 
+HANGS = """
+import ctypes, os, struct, sys, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+what, number, told, *covered = sys.argv[1:]
+def check(result):
+    if result:
+        raise OSError(ctypes.get_errno(), "system call")
+def mount(kind, place, data):
+    os.makedirs(place, exist_ok=True)
+    check(libc.mount(kind, place.encode(), kind, 0, data))
+if os.getuid():
+    ids = {"uid_map": os.getuid(), "gid_map": os.getgid()}
+    check(libc.unshare(0x10020000))  # CLONE_NEWUSER | CLONE_NEWNS
+    for name, text in (("setgroups", "deny"), *((name, f"0 {number} 1") for name, number in ids.items())):
+        open(f"/proc/self/{name}", "w").write(text)
+    check(libc.mount(b"none", b"/", None, 0x44000, None))  # MS_REC | MS_PRIVATE
+base = "/dev/shm"
+mount(b"tmpfs", base, b"")
+device = os.open("/srv/fuse", os.O_RDWR)
+mount(b"fuse", base + "/hung", b"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other" % device)
+hung = threading.Event()
+def answer(unique, data=b"", error=0):
+    os.write(device, struct.pack("<IiQ", 16 + len(data), error, unique) + data)
+attributes = struct.pack("<6Q10I", int(number, 0), 0, 0, 0, 0, 0, 0, 0, 0, 0o40755, 2, 0, 0, 0, 4096, 0)
+def serve():
+    while True:
+        request = os.read(device, 1 << 20)
+        _, kind, unique, _ = struct.unpack_from("<IIQQ", request)
+        if hung.is_set():
+            continue
+        if kind == 1:  # FUSE_LOOKUP
+            node = {b"a": 2, b"b": 3}.get(request[40:].rstrip(bytes(1)))
+            answer(unique, *((struct.pack("<4QII", node, 0, 3600, 0, 0, 0) + attributes,) if node else (b"", -2)))  # ENOENT
+        elif kind == 3:  # FUSE_GETATTR
+            answer(unique, struct.pack("<QII", 0, 0, 0) + attributes)
+        elif kind == 17:  # FUSE_STATFS
+            answer(unique, struct.pack("<5Q4I", 0, 0, 0, 0, 0, 4096, 255, 4096, 0) + bytes(24))
+        elif kind == 26:  # FUSE_INIT
+            answer(unique, struct.pack("<IIIIHHII", 7, 31, 65536, 0, 12, 10, 65536, 1) + bytes(36))
+        elif kind == 27:  # FUSE_OPENDIR
+            answer(unique, struct.pack("<QII", 1, 0, 0))
+        else:
+            answer(unique, error=-38)  # ENOSYS
+threading.Thread(target=serve, daemon=True).start()
+top = base + "/hung"
+os.stat(top)
+if what == "overlay":
+    layers = f"lowerdir={top}/a:{top}/b,userxattr".encode()
+    top = covered[0] if covered else base + "/top"
+    mount(b"overlay", top, layers)
+if not covered:
+    root = os.open(top, os.O_RDONLY)
+    os.stat(root)
+    check(libc.umount2(top.encode(), 2))  # MNT_DETACH
+    assert os.readlink(f"/proc/self/fd/{root}") == "/"
+    assert f"ino:\\t{int(number, 0)}\\n" in open(f"/proc/self/fdinfo/{root}").read()
+hung.set()
+open(told, "w").close()
+time.sleep(40)
+"""
+"""A file system in user space that stops to answer: its root is held open after its mount is gone, or it covers a directory.
+
+As another user than root all of it is in a user namespace of its own, and below an overlay, by which root asks as that user.
+"""
+USER = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups")
+LIMIT_S = 20  # of an ADD that does not hang
+
 
 @pytest.fixture
 def pair(node: Node) -> Pair:
@@ -62,3 +129,50 @@ def test_a_process_that_changes_its_mount_namespace_keeps_the_pod_in_its_old_one
     stopped.go_on()
     assert address in pair.held(), node.log()
     assert leak not in pair.held(), node.log()
+
+
+def hangs(node: Node, *arguments: str, user: bool) -> int:
+    """Start a process with a file system that hangs; return its PID when it does. It ends after a while, whatever happens."""
+    node.mount("tmpfs", "/srv", "tmpfs")
+    node.run(["mknod", "--mode=666", "/srv/fuse", "c", "10", "229"]).check()  # as on a node, whatever /dev/fuse is here
+    node.write("/run/user/told", "")
+    node.path("/run/user").chmod(0o777)
+    node.path("/run/user/told").unlink()
+    what, number, *covered = arguments
+    holder = node.start([*(USER if user else ()), "python3", "-I", "-c", HANGS, what, number, "/run/user/told", *covered])
+    until(node.path("/run/user/told").exists, "the file system hangs")
+    return holder
+
+
+NUMBERS = {"of 64 bits": "0x1f0001234", "of a netns": "0xf0001234"}
+
+
+@pytest.mark.parametrize("number", NUMBERS.values(), ids=NUMBERS.keys())
+@pytest.mark.parametrize("user", [False, True], ids=["root", "another user"])
+def test_a_file_system_that_hangs_and_is_held_open_is_not_asked(pair: Pair, number: str, user: bool) -> None:
+    """B1: its root shows as `/` once the mount is gone, as a netns does, and has a number that may be a netns's."""
+    node = pair.node
+    live = pair.add(node.pod("live"))
+    pair.leak()
+    holder = hangs(node, "overlay" if user else "fuse", number, user=user)
+    own = node.pod()
+    ran = node.plugin("ADD", pair.head, netns=own, container_id=container_id(own.name), timeout=LIMIT_S)
+    node.stop(holder)
+    assert ran.rc == 0, ran
+    assert pair.held() == {live}, node.log()
+
+
+def test_a_file_system_that_hangs_over_a_pods_netns_is_not_asked(pair: Pair) -> None:
+    """B1: another user keeps a copy of the mounts in /run/netns, and has mounted a file system that hangs over them."""
+    node = pair.node
+    live = pair.add(node.pod("live"))
+    pod = node.pod()
+    address = pair.add(pod)
+    holder = hangs(node, "overlay", "1", "/run/netns", user=True)
+    node.umount(pod.path)  # a file whose removal takes the other users' mounts on it with it is left
+    own = node.pod()
+    ran = node.plugin("ADD", pair.head, netns=own, container_id=container_id(own.name), timeout=LIMIT_S)
+    node.stop(holder)
+    assert ran.rc == 0, ran
+    assert address not in pair.held(), node.log()
+    assert live in pair.held()

@@ -35,8 +35,7 @@ SEAMS = (
     "evidence.peers.addresses",
     "evidence.named.Names",
     "evidence.records.posix",
-    "evidence.standing.posix",
-    "evidence.unclaimed.posix",
+    "files.identity",
     "evidence.unclaimed.Memory._clock_s",
     "evidence.views.posix",
     "evidence.views.own_view",
@@ -317,7 +316,14 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
         before[seam] = owner, name, getattr(owner, name)
     take, snapshot, remove, cheap = (before[seam][2] for seam in SEAMS if seam.startswith(("flock", "store", "evidence.gather")))
     Names.kernel = kernel
+    posix_identity: Callable[[str, int, int], tuple[int, int, int]] = before["files.identity"][2]
     shim = _Posix(kernel)
+
+    def identity_of(path: str, dir_fd: int, flags: int) -> tuple[int, int, int]:
+        if not path.startswith("/"):
+            return posix_identity(path, dir_fd, flags)
+        about = kernel.stat(path)
+        return about.st_dev, about.st_ino, about.st_ctime_ns
 
     def everywhere(_: float) -> Sightings:
         between("before looking around")
@@ -351,6 +357,7 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
         "evidence.netns.nsfs_device": lambda: DEVICE,
         "evidence.netns._nsfs_device": DEVICE,
         "evidence.netns.identify_fully": kernel.identify_fully,
+        "files.identity": identity_of,
         "evidence.visible.everywhere": everywhere,
         "evidence.visible.sees": kernel.sees,
         "evidence.addresses.Look.configured": lambda _, ino, *__: kernel.configured(ino),

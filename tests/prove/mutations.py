@@ -299,6 +299,24 @@ MUTATIONS = (
         '            self.surroundings.trouble = ""\n',
     ),
     Mutation(
+        "mounts of the runtime's user are passed over as another's",
+        "evidence/visible.py",
+        "        if (number, root) not in roots and not owners.are_mounts_foreign(task):\n",
+        "        if (number, root) not in roots and owners.are_mounts_foreign(task):\n",
+    ),
+    Mutation(
+        "a number of 64 bits may be a netns's",
+        "evidence/visible.py",
+        "        if not number or not _FIRST_NUMBER <= int(number) <= _LAST_NUMBER:\n",
+        "        if not number or not _FIRST_NUMBER <= int(number):\n",
+    ),
+    Mutation(
+        "a file is asked by its server what it is",
+        "files.py",
+        "        if identity(here, HERE, UNASKED)[0] != device:\n",
+        "        if identity(here, HERE, 0)[0] != device:\n",
+    ),
+    Mutation(
         "a mount namespace counts as read although the process has left it",
         "evidence/visible.py",
         "            if not _is_in(task, number, root):\n",

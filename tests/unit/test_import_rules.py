@@ -44,6 +44,7 @@ COLD = (
     "evidence.addresses",
     "evidence.libcni_cache",
     "evidence.named",
+    "evidence.owners",
     "evidence.peers",
     "evidence.unclaimed",
     "evidence.visible",
@@ -198,11 +199,11 @@ def test_evidence_knows_neither_judge_nor_store() -> None:
 def test_sources_of_evidence_do_not_know_each_other() -> None:
     """One source of evidence a module; only `gather` and `closer` put them together, and only `judging` asks for closer.
 
-    One netns and all netns are one subject, in two modules since only the first is hot.
+    One netns, all netns, and whose they are: one subject, in three modules since only the first is hot.
     """
 
     def crosses(one: Import) -> bool:
-        if (one.module, one.target) == ("evidence.visible", "evidence.netns"):
+        if {one.module, one.target} <= {"evidence.visible", "evidence.owners", "evidence.netns"}:
             return False
         return one.module.startswith("evidence.") and one.module not in PUT_TOGETHER and room(one.target) == "evidence"
 

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from cni_reaper_plugin.evidence import visible
+from cni_reaper_plugin import files
+from cni_reaper_plugin.evidence import owners, visible
 
 HOST, OLD, NEW = 4026531841, 4026532100, 4026532200
+FOREIGN = {4026532300}
 MOUNTED = {HOST: 1, OLD: 4026532281, NEW: 4026532361}
 PROCESS = "/proc/7"
 
@@ -24,6 +26,7 @@ class Proc:
         monkeypatch.setattr(visible, "_namespace_of", lambda _, kind: self.now if kind == "mnt" else HOST)
         monkeypatch.setattr(visible, "_root_of", lambda _: "/")
         monkeypatch.setattr(visible, "_add_descriptors", lambda *_: None)
+        monkeypatch.setattr(owners, "are_mounts_foreign", lambda _: self.now in FOREIGN)
         monkeypatch.setattr(visible, "_add_mounts", self._add_mounts)
         monkeypatch.setattr(posix, "listdir", lambda _: ["7"])
 
@@ -65,3 +68,47 @@ def test_a_process_that_never_stays(monkeypatch: pytest.MonkeyPatch) -> None:
         proc.look()
     assert raised.value.errno == errno.EAGAIN
     assert proc.roots == set()
+
+
+def test_the_mounts_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not read, and do not count as read: a process of root in there still shows them."""
+    proc = Proc(monkeypatch, iter([4026532300]))
+    proc.look()
+    assert proc.roots == set()
+    assert list(proc.seen) == [HOST]
+
+
+ABOUT = {
+    "a number of 64 bits": "pos:\t0\nflags:\t02100000\nmnt_id:\t9\nino:\t8321503796\n",
+    "the number of a file": "pos:\t0\nflags:\t02100000\nmnt_id:\t9\nino:\t128\n",
+    "a directory": f"pos:\t0\nflags:\t{posix.O_DIRECTORY:o}\nmnt_id:\t9\nino:\t4026532281\n",
+    "a kernel that does not tell": "pos:\t0\nflags:\t02100000\nmnt_id:\t9\n",
+}
+
+
+@pytest.mark.parametrize("about", ABOUT.values(), ids=ABOUT.keys())
+def test_a_descriptor_that_is_no_netns_is_not_opened(monkeypatch: pytest.MonkeyPatch, about: str) -> None:
+    """The kernel's own word about it is enough."""
+    asked: list[str] = []
+
+    def opened(path: str, _: int) -> int:
+        asked.append(path)
+        raise OSError(errno.EXDEV, "no netns")
+
+    monkeypatch.setattr(files, "read", lambda _: about.encode())
+    monkeypatch.setattr(files, "open_on_device", opened)
+    assert visible._unmounted("/proc/7/fd/3") == 0
+    assert asked == []
+
+
+def test_what_a_file_is_on_is_found_without_asking_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AT_STATX_DONT_SYNC, on a path: on a descriptor alone the kernel forgets the flag."""
+    asked = []
+
+    def identity(path: str, _: int, flags: int) -> tuple[int, int, int]:
+        asked.append((path.rpartition("/")[0], flags))
+        return 4, 1, 1
+
+    monkeypatch.setattr(files, "identity", identity)
+    posix.close(files.open_on_device("/dev/null", 4))
+    assert asked == [("/proc/self/fd", 0x4000)]
