@@ -55,12 +55,20 @@ class Look:
         try:
             self._sightings = visible.everywhere(limit_s)
             self.surroundings.netns = _visible(self._sightings, call, self._end)
-            self.surroundings.peer_addresses = peers.addresses()
+            self.surroundings.peer_addresses = self._peer_addresses()
         except TimeoutError:
             raise
         except OSError as e:
             self._fail(e)
         self.surroundings.deep = True
+
+    def _peer_addresses(self) -> frozenset[bytes]:
+        """Return what the far ends of links show; of reservations that nothing else shows, only what lasts. Raises OSError."""
+        found = peers.addresses()
+        elsewhere = {packed for seen in self.surroundings.visible() for packed in seen.addresses or ()}
+        reserved = {addresses.pack(reservation.address) for reservation in self._reservations}
+        doubtful = (found & reserved) - elsewhere
+        return peers.lasting(found, doubtful) if doubtful else found
 
     def _fail(self, error: OSError) -> None:
         self.surroundings.trouble = "not everything can be seen: %s" % error

@@ -33,6 +33,7 @@ SEAMS = (
     "evidence.visible.sees",
     "evidence.addresses.Look.configured",
     "evidence.peers.addresses",
+    "evidence.peers._ASKED_AGAIN_AFTER_S",
     "evidence.named.Names",
     "evidence.records.posix",
     "files.identity",
@@ -107,6 +108,7 @@ class Kernel:
         self.next_pid = 100
         self.named = set()
         self.blind = False
+        self.ending: list[set[bytes]] = []
         self.host = Netns(HOST_INO, 1, 1, processes={1})
         self.host.addresses = {bytes((10, 0, 0, 1))}
 
@@ -144,6 +146,8 @@ class Kernel:
         """Let a netns that nothing holds any more end."""
         if not netns.held and self.netns.get(netns.ino) is netns:
             del self.netns[netns.ino]
+            if netns.veth:
+                self.ending.append(netns.addresses)
 
     def pid(self) -> int:
         """Return a new process ID."""
@@ -224,7 +228,9 @@ class Kernel:
 
     def peers(self) -> frozenset[bytes]:
         """Answer which addresses the far ends of our links have."""
-        return frozenset(address for netns in self.netns.values() if netns.veth and not self.blind for address in netns.addresses)
+        ending, self.ending = self.ending, []  # the far end of a link shows a netns for a moment after its end
+        shown = [netns.addresses for netns in self.netns.values() if netns.veth] + ending
+        return frozenset() if self.blind else frozenset(address for addresses in shown for address in addresses)
 
     def view(self) -> list[int]:
         """Answer which view this process has."""
@@ -362,6 +368,7 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
         "evidence.visible.sees": kernel.sees,
         "evidence.addresses.Look.configured": lambda _, ino, *__: kernel.configured(ino),
         "evidence.peers.addresses": kernel.peers,
+        "evidence.peers._ASKED_AGAIN_AFTER_S": (0, 0, 0),
         "evidence.named.Names": Names,
         "evidence.unclaimed.Memory._clock_s": lambda _: kernel.monotonic_s,
         "evidence.views.own_view": kernel.view,

@@ -322,6 +322,12 @@ MUTATIONS = (
         "            if not _is_in(task, number, root):\n",
         "            if not number:\n",
     ),
+    Mutation(
+        "what the far end of a link shows is believed not to last",
+        "evidence/peers.py",
+        "        gone = doubtful - addresses()\n",
+        "        gone = doubtful\n",
+    ),
 )
 
 

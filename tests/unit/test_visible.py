@@ -2,12 +2,13 @@
 
 import errno
 import posix
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from cni_reaper_plugin import files
-from cni_reaper_plugin.evidence import owners, visible
+from cni_reaper_plugin.evidence import owners, peers, visible
 
 HOST, OLD, NEW = 4026531841, 4026532100, 4026532200
 FOREIGN = {4026532300}
@@ -112,3 +113,21 @@ def test_what_a_file_is_on_is_found_without_asking_its_server(monkeypatch: pytes
     monkeypatch.setattr(files, "identity", identity)
     posix.close(files.open_on_device("/dev/null", 4))
     assert asked == [("/proc/self/fd", 0x4000)]
+
+
+@pytest.mark.parametrize(("ends", "asked"), [(1, 1), (2, 2), (3, 3), (9, 3)])
+def test_what_only_the_far_end_of_a_link_shows(monkeypatch: pytest.MonkeyPatch, ends: int, asked: int) -> None:
+    """It is asked for again, and believed when it is still there after all; what is not doubtful is kept in any case."""
+    answers: list[frozenset[bytes]] = []
+
+    def addresses() -> frozenset[bytes]:
+        answers.append(frozenset([b"other", b"ending"] if len(answers) + 1 < ends else [b"other"]))
+        return answers[-1]
+
+    slept: list[float] = []
+    monkeypatch.setattr(peers, "addresses", addresses)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    lasting = peers.lasting(frozenset([b"own", b"other", b"ending"]), frozenset([b"ending"]))
+    assert lasting == ({b"own", b"other", b"ending"} if ends > 3 else {b"own", b"other"})
+    assert len(answers) == len(slept) == asked
+    assert ends <= 3 or sum(slept) == pytest.approx(0.15)
