@@ -65,14 +65,17 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
     except (OSError, PoolError) as e:
         _complain(str(e))
         return TROUBLE
-    reaped, trouble = 0, call.may_reap != "all"
+    counts = {"would be freed" if dry_run else "freed": 0}
+    trouble = call.may_reap != "all"
     for target in targets:
         if target.settings.dry_run and not dry_run:
             _complain("network %s: its entry says dryRun, so nothing is freed: take that out first" % target.network)
         target.settings.dry_run |= dry_run
         log = _Told(target.settings.log_file)
         agreed = _reap(target, call, log, force=force, ask=not yes)
-        reaped, trouble = reaped + log.reaped, trouble or log.trouble
+        came = "would be freed" if target.settings.dry_run else "freed"
+        counts[came] = counts.get(came, 0) + log.reaped
+        trouble = trouble or log.trouble
         if not agreed:
             _complain(
                 "answered with no: nothing but what was stale was freed, and the networks behind %s were not looked at"
@@ -83,7 +86,7 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
             return INTERRUPTED
     if call.may_reap != "all":
         _complain(UNPROVEN)
-    _Told("").tell("%d %s" % (reaped, "would be freed" if dry_run else "freed"))
+    _Told("").tell(", ".join("%d %s" % (count, came) for came, count in counts.items()))
     return TROUBLE if trouble else SWEPT
 
 

@@ -226,6 +226,7 @@ def test_the_entrys_dry_run_holds_for_a_person_too(pair: Pair) -> None:
     ran = reap(pair.node, "--force", "--yes").check()
     assert b"would-reap" in ran.out
     assert b"its entry says dryRun" in ran.err
+    assert ran.out.endswith(b"0 freed, 2 would be freed\n")
     assert left(pair) == {"10.66.0.2", "10.66.0.7", "10.66.0.9"}
 
 
