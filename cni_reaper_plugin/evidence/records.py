@@ -46,13 +46,14 @@ class Directory:
     __slots__ = ("_fd",)
 
     def __init__(self, state_dir: str, network: str, make: bool = False) -> None:
-        """Open the directory, made with its parents (0700) if `make`. Raises OSError, FileNotFoundError among them."""
+        """Open the directory, made (0700, as state_dir is) if `make`. Raises OSError, FileNotFoundError among them."""
         path = state_dir + "/" + network
         try:
             self._fd = posix.open(path, _DIRECTORY)
         except FileNotFoundError:
             if not make:
                 raise
+            files.make_directory(state_dir, 0o700)  # before it: a parent is made for everybody to read
             files.make_directory(path, 0o700)
             self._fd = posix.open(path, _DIRECTORY)
 

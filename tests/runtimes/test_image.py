@@ -62,7 +62,7 @@ def test_install_works_and_goes(podman: Podman) -> None:
     assert owners(node) == {live.container_id}
     node.cnitool("del", NETWORK, live).check()
     said = run(podman, "uninstall", *DIRECTORIES).check()
-    assert "not to be seen from here" in said.text
+    assert "whether one can still call it is not to be seen" in said.text
     assert node.path(FILE).read_bytes() == original
     state = ("--volume=/var/lib/cni:/var/lib/cni", "--volume=/run/cni-reaper:/run/cni-reaper")
     said = run(podman, "uninstall", *DIRECTORIES, state=state).check()
