@@ -11,7 +11,7 @@ _PRIORITIES = {"error": 27, "warning": 28, "info": 30, "debug": 31}  # facility 
 _SYSLOG = "/dev/log"
 
 DEFECT = "a defect of cni-reaper, please report it; or its executable is damaged: %r"
-"""What is said of an exception that nobody has thought of. An ImportError is a file of the bundle that is not there."""
+"""What is said of an exception that nobody has thought of. An ImportError is a module that is not what it was."""
 
 
 class Log:

@@ -240,7 +240,7 @@ def _learn(families: dict[str, dict[str, float]], asked: "Callable[[], int | Non
     if time.time() - families.get(_POOL_SIZE, {}).get("learnt", 0) > LEARNT_FOR_S:
         try:
             size = asked()
-        except Exception:  # noqa: BLE001  a cache entry or a bundle that cannot be read costs no counts
+        except Exception:  # noqa: BLE001  a cache entry or a module that cannot be read costs no counts
             return
         if size is not None:
             families[_POOL_SIZE] = {"": size, "learnt": time.time()}

@@ -243,11 +243,9 @@ def _run(path: str, name: str) -> None:
 def _why_refused(path: str, error: OSError) -> str:
     """Return why the kernel does not start an executable, and what to do."""
     with suppress(OSError):
-        if error.errno == errno.ENOEXEC and elf.is_foreign(elf.architecture(path)):
-            return "it is built for %s, and this kernel runs %s; take the file for that" % (
-                elf.architecture(path),
-                os.uname().machine,
-            )
+        made_for = elf.architecture(path) if error.errno == errno.ENOEXEC else ""
+        if elf.is_foreign(made_for):
+            return "it is built for %s, and this kernel runs %s; take the file for that" % (made_for, os.uname().machine)
         if error.errno == errno.EACCES and os.statvfs(path).f_flag & os.ST_NOEXEC:
             return "its file system is mounted noexec; mount it without, or %s" % _ELSEWHERE
     if error.errno == errno.ENOEXEC:

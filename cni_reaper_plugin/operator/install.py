@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from cni_reaper_plugin import __version__, files, options
+from cni_reaper_plugin import __version__, options
 from cni_reaper_plugin.operator import (
     advice,
     conflist,
@@ -20,6 +20,7 @@ from cni_reaper_plugin.operator import (
     executable,
     installation,
     legacy_bundle,
+    mountinfo,
     replacement,
     targets,
     traces,
@@ -119,8 +120,7 @@ def apply(given: Given, wanted: Wanted, renew: bool = True) -> Outcome:
         outcome.problems.append(problem)
         outcome.fresh |= _is_fresh(problem.partition(": ")[0])
     needed = sorted(targets.bin_dirs(given, wished))
-    mountinfo = files.read("/proc/self/mountinfo").decode("utf-8", "surrogateescape")
-    if installation.is_of_container(needed, mountinfo, os.stat("/proc/self/ns/pid").st_ino):
+    if installation.is_of_container(needed, mountinfo.read(), os.stat("/proc/self/ns/pid").st_ino):
         outcome.problems.append(_OF_CONTAINER)
         outcome.is_placed = False
         return outcome

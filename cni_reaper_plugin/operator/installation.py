@@ -7,17 +7,16 @@ conflist in a directory that no runtime's configuration names. The directory is 
 are directories in it, and disturb nothing. Keys that this version does not know are kept. A file that is not valid is set aside.
 """
 
-import fcntl
 import json
 import os
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from cni_reaper_plugin import files, flock
+from cni_reaper_plugin import files
 from cni_reaper_plugin.evidence import netns
 from cni_reaper_plugin.facts import Settings
-from cni_reaper_plugin.operator import advice, conflist, legacy_bundle, replacement
+from cni_reaper_plugin.operator import advice, conflist, legacy_bundle, lock_file, mountinfo, replacement
 
 DIRECTORY = Settings().state_dir
 PATH = DIRECTORY + "/installation.json"
@@ -37,25 +36,24 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
 
 
-def is_of_container(bin_dirs: list[str], mountinfo: str, pid_namespace: int) -> bool:
+def is_of_container(bin_dirs: list[str], mounts: str, pid_namespace: int) -> bool:
     """Tell whether what is noted would be lost with a container, while a directory of plugins is the node's.
 
     So it is in a PID namespace of its own, where that directory is a mount and DIRECTORY is on the root file system.
 
     Args:
         bin_dirs: directories of plugins.
-        mountinfo: of this process, proc(5).
+        mounts: of this process, as `mountinfo` reads them.
         pid_namespace: the inode number of its PID namespace.
     """
-    points = [line.split(" ")[4] for line in mountinfo.splitlines()]
 
-    def mount_of(path: str) -> str:
-        real = os.path.realpath(path)
-        return max((one for one in points if (real + "/").startswith(one.rstrip("/") + "/")), key=len, default="/")
+    def is_mounted(path: str) -> bool:
+        line = mountinfo.line_of(os.path.realpath(path), mounts)
+        return line != "" and mountinfo.point(line) != "/"
 
-    if pid_namespace == netns.INITIAL_PID_NAMESPACE or mount_of(DIRECTORY) != "/":
+    if pid_namespace == netns.INITIAL_PID_NAMESPACE or is_mounted(DIRECTORY):
         return False
-    return any(mount_of(one) != "/" for one in bin_dirs)
+    return any(map(is_mounted, bin_dirs))
 
 
 class InstallationError(Exception):
@@ -153,7 +151,7 @@ def locked() -> "Iterator[None]":
 
 
 def _locked() -> int:
-    """Take the lock, which its last holder may have removed meanwhile, and return its descriptor.
+    """Take the lock, in a directory that its last holder may have removed, and return its descriptor.
 
     Raises OSError, InstallationError.
     """
@@ -163,21 +161,14 @@ def _locked() -> int:
         if not os.path.islink(DIRECTORY):
             os.chmod(DIRECTORY, 0o700)  # a kubelet makes it for everybody, and who can read it can lock it
         try:
-            fd = flock.open_lock(LOCK, 0o600)
+            fd = lock_file.take(LOCK, end)
         except FileNotFoundError:
             if time.monotonic() > end or os.path.islink(DIRECTORY):
                 raise
             continue  # its last holder has removed it with the directory
-        try:
-            if not flock.take(fd, fcntl.LOCK_EX, end - time.monotonic()):
-                raise InstallationError("another cni-reaper install or uninstall holds %s: wait for it, and try again." % LOCK)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(fd), os.lstat(LOCK)):
-                    return fd
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
+        if fd < 0:
+            raise InstallationError("another cni-reaper install or uninstall holds %s: wait for it, and try again." % LOCK)
+        return fd
 
 
 def _change(put: dict[str, Noted], out: "Collection[str]") -> None:

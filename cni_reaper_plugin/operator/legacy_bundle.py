@@ -6,7 +6,6 @@ the longest time of a call after the link has left it: from a container the proc
 """
 
 import errno
-import fcntl
 import json
 import os
 import posix
@@ -14,8 +13,8 @@ import shutil
 import time
 from contextlib import contextmanager, suppress
 
-from cni_reaper_plugin import files, flock
-from cni_reaper_plugin.operator import conflist, replacement
+from cni_reaper_plugin import files
+from cni_reaper_plugin.operator import conflist, lock_file, replacement
 from cni_reaper_plugin.operator.conflist import OURS
 
 NAME = ".cni-reaper"
@@ -133,23 +132,15 @@ def _locked(root: str) -> "Iterator[bool]":
 
 
 def _taken(root: str) -> int:
-    """Take the lock, which its last holder may have removed meanwhile; -1 where the directory is gone. Raises OSError."""
-    path, end = "%s/%s" % (root, _LOCK), time.monotonic() + _LOCK_WAIT_S
-    while True:
-        try:
-            fd = flock.open_lock(path, 0o600)
-        except FileNotFoundError:
-            return -1
-        try:
-            if not flock.take(fd, fcntl.LOCK_EX, end - time.monotonic()):
-                raise TimeoutError(errno.ETIMEDOUT, "a command of version 0.1.0 holds it", path)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(fd), os.lstat(path)):
-                    return fd
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
+    """Take the lock; -1 where the directory is gone. Raises OSError."""
+    path = "%s/%s" % (root, _LOCK)
+    try:
+        fd = lock_file.take(path, time.monotonic() + _LOCK_WAIT_S)
+    except FileNotFoundError:
+        return -1
+    if fd < 0:
+        raise TimeoutError(errno.ETIMEDOUT, "a command of version 0.1.0 holds it", path)
+    return fd
 
 
 def _linked(bin_dir: str) -> str:

@@ -5,6 +5,7 @@ import stat
 
 from cni_reaper_plugin import files, store
 from cni_reaper_plugin.evidence import boot, records, views
+from cni_reaper_plugin.operator import mountinfo
 from cni_reaper_plugin.operator.finding import Finding
 
 NODE = "node"
@@ -70,16 +71,10 @@ def _store(data_dir: str) -> "Iterator[Finding]":
 def file_system(path: str) -> str:
     """Return the type of the file system that a path is on, or would be; "" when that cannot be told. Source: proc(5)."""
     try:
-        lines = files.read("/proc/self/mountinfo").decode("utf-8", "surrogateescape").splitlines()
+        line = mountinfo.line_of(path, mountinfo.read())
     except OSError:
         return ""
-    best, kind = "", ""
-    for line in lines:
-        fields, _, rest = line.partition(" - ")
-        mountpoint = fields.split(" ")[4]
-        if (path == mountpoint or path.startswith(mountpoint.rstrip("/") + "/")) and len(mountpoint) >= len(best):
-            best, kind = mountpoint, rest.split(" ")[0]
-    return kind
+    return line.partition(" - ")[2].split(" ")[0]
 
 
 def _told(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
@@ -166,8 +161,7 @@ def _processes() -> "Iterator[Finding]":
 
 
 def _hides_processes() -> bool:
-    lines = files.read("/proc/self/mountinfo").decode("utf-8", "surrogateescape").splitlines()
-    of_proc = [line for line in lines if line.split(" ")[4] == "/proc" and " - proc " in line]
+    of_proc = [line for line in mountinfo.read().splitlines() if mountinfo.point(line) == "/proc" and " - proc " in line]
     values = [
         part.partition("=")[2] for line in of_proc[-1:] for part in line.rpartition(" ")[2].split(",") if "hidepid=" in part
     ]

@@ -168,10 +168,7 @@ def _settle(given: Given, outcome: Outcome) -> None:
     begun = time.monotonic()
     while True:
         found, waited = traces.look(given), time.monotonic() - begun
-        if found.paths:
-            outcome.problems.append("%s: %s" % (", ".join(found.paths), _BACK))
-            return
-        if waited > SETTLE_S and not found.copies:
+        if not _is_out(found.paths, outcome) or (waited > SETTLE_S and not found.copies):
             return
         if waited > MULTUS_S:
             outcome.problems.append("%s: %s" % (", ".join(found.copies), _COPIED))
@@ -195,7 +192,7 @@ def _remove_the_rest(found: Found, given: Given, directories: list[str], purge: 
         return
     with installation.locked():
         elsewhere = traces.anywhere(directories)
-        if not _is_out(elsewhere, found, outcome):
+        if not _is_out([path for path in elsewhere if path in found.paths], outcome):
             return
         try:
             why = _why_left(found, given, purge, bin_dirs, elsewhere)
@@ -212,9 +209,8 @@ def _remove_the_rest(found: Found, given: Given, directories: list[str], purge: 
             outcome.problems.append(executable.told(e, leftovers.CNI_DIR))
 
 
-def _is_out(elsewhere: list[str], found: Found, outcome: Outcome) -> bool:
-    """Tell whether our entry has stayed out of the files it was taken out of, and note where it has not."""
-    back = [path for path in elsewhere if path in found.paths]
+def _is_out(back: list[str], outcome: Outcome) -> bool:
+    """Tell whether our entry has stayed out, and note where it has not. back: files that have it again."""
     if back:
         outcome.problems.append("%s: %s" % (", ".join(back), _BACK))
     return not back
@@ -230,9 +226,7 @@ def _remove_records(found: Found, outcome: Outcome) -> None:
 
 def _withdraw(bin_dirs: list[str], directories: list[str], outcome: Outcome) -> None:
     """Remove the executables, unless our entry has been put back meanwhile. Raises executable.TROUBLE, InstallationError."""
-    back = traces.anywhere(directories)
-    if back:
-        outcome.problems.append("%s: %s" % (", ".join(back), _BACK))
+    if not _is_out(traces.anywhere(directories), outcome):
         return
     for bin_dir in bin_dirs:
         path = executable.path_of(bin_dir)

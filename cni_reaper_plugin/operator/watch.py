@@ -11,8 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
-from cni_reaper_plugin import files
-from cni_reaper_plugin.operator import install, targets
+from cni_reaper_plugin.operator import install, mountinfo, targets
 from cni_reaper_plugin.operator.changes import Changes, directories
 from cni_reaper_plugin.operator.install import Wanted
 from cni_reaper_plugin.operator.targets import Given
@@ -201,5 +200,4 @@ class _Fight:
 
 def _mounted() -> dict[str, str]:
     """Return the directory that is mounted, by mount point. proc(5), mountinfo: one that was unlinked is marked as such."""
-    lines = files.read("/proc/self/mountinfo").decode("utf-8", "surrogateescape").splitlines()
-    return {fields[4]: " ".join(fields[2:4]) for fields in (line.split(" ") for line in lines)}
+    return {mountinfo.point(line): " ".join(line.split(" ")[2:4]) for line in mountinfo.read().splitlines()}
