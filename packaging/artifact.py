@@ -1,11 +1,9 @@
-"""What all that is made of an executable needs to know: its architecture, its version, the time of files; and sums of files."""
+"""What all that is made of an executable needs to know: its architecture and its version; and sums of files."""
 
 import hashlib
-import os
 import sys
 from pathlib import Path
 
-import freeze
 from build_root import ROOT, BuildError
 
 MACHINES = {62: "amd64", 183: "arm64"}
@@ -28,11 +26,6 @@ def version() -> str:
     from cni_reaper_plugin import __version__
 
     return __version__
-
-
-def made_s() -> int:
-    """Return the time of the files that are made: SOURCE_DATE_EPOCH, by default when the commit was made."""
-    return int(os.environ.get("SOURCE_DATE_EPOCH") or freeze.committed_s())
 
 
 def write_sums(file: Path) -> None:

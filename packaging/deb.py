@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from artifact import made_s
 from build_root import HERE, ROOT, BuildError, run
+from freeze import made_s
 
 COMMAND = "usr/sbin/cni-reaper"
 UNITS = "usr/lib/systemd/system"

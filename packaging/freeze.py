@@ -30,33 +30,31 @@ PACKAGES = {"glibc": "libc6-dev", "gcc": "gcc", "rust": "rustc"}
 SECTION = "pydata"  # PyInstaller's
 
 
+def git(*arguments: str) -> bytes:
+    """Return what git says of this tree, whoever owns it. Raises OSError, CalledProcessError."""
+    command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
 def commit() -> str:
     """Return the commit that is frozen, with `-dirty` when the tree has other changes; `unknown` outside a clone."""
-    git = (
-        "git",
-        "-c",
-        f"safe.directory={ROOT}",
-        "-C",
-        str(ROOT),
-        "describe",
-        "--always",
-        "--abbrev=40",
-        "--dirty",
-        "--exclude=*",
-    )
     try:
-        return subprocess.run(git, capture_output=True, check=True, text=True).stdout.strip()
+        return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*").decode().strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
 def committed_s() -> int:
     """Return when the commit was made, in seconds since the epoch; 0 outside a clone."""
-    git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), "show", "-s", "--format=%ct", "HEAD"]
     try:
-        return int(subprocess.run(git, capture_output=True, check=True, text=True).stdout)
+        return int(git("show", "-s", "--format=%ct", "HEAD"))
     except (OSError, subprocess.CalledProcessError):
         return 0
+
+
+def made_s() -> int:
+    """Return the time of all that is made: SOURCE_DATE_EPOCH, by default when the commit was made."""
+    return int(os.environ.get("SOURCE_DATE_EPOCH") or committed_s())
 
 
 def python_packages(root: Path) -> dict[str, str]:
@@ -106,7 +104,7 @@ def frozen(root: Path, work: Path) -> None:
     told = {
         "PYTHONPATH": "/build/site",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH") or str(committed_s()),
+        "SOURCE_DATE_EPOCH": str(made_s()),
         "CNI_REAPER_BOOTLOADER": f"{WORK}/bootloader",
         "CNI_REAPER_PACKED": f"{WORK}/packed.py",
         "PYINSTALLER_CONFIG_DIR": f"{WORK}/pyinstaller",

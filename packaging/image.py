@@ -16,8 +16,9 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from artifact import arch_of, made_s, version
+from artifact import arch_of, version
 from build_root import BuildError
+from freeze import made_s
 
 TYPE = "application/vnd.oci.image"
 LABELS = {

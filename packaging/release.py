@@ -18,16 +18,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import freeze
 from artifact import write_sums
-from build_root import ROOT, TRIPLETS, BuildError, step
+from build_root import TRIPLETS, BuildError, step
 
 
 def git(*arguments: str) -> bytes:
     """Return what git says of this tree. Raises BuildError."""
     try:
-        return subprocess.run(
-            ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *arguments], capture_output=True, check=True
-        ).stdout
+        return freeze.git(*arguments)
     except (OSError, subprocess.CalledProcessError) as e:
         raise BuildError(f"git {arguments[0]} failed ({e}): a release is made of a commit, in a clone.") from None
 

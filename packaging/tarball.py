@@ -24,8 +24,9 @@ from pathlib import Path
 import build_root
 import parts
 import sbom
-from artifact import arch_of, made_s, write_sums
+from artifact import arch_of, write_sums
 from build_root import HERE, ROOT, BuildError
+from freeze import made_s
 
 COMPLETIONS = {"bash": "cni-reaper.bash", "zsh": "_cni-reaper", "fish": "cni-reaper.fish"}
 
