@@ -27,6 +27,14 @@ LEFT_BY_DEL = "left by DEL"
 FORCED = "forced"  # by a person, over UNKNOWN
 NETNS_THERE = "netns there"  # the one reason to keep an address that can be noted for the next ADD
 
+# Why an address is kept that the first look takes for stale: what a full scan has found, and evidence.proof finds again.
+ADDRESS_IN_USE = "address in use"
+NAMED = "named by the runtime"
+NOT_LOOKED_INTO = "netns cannot be looked into"
+SIBLING_ADDRESS_IN_USE = "sibling's address in use"
+SIBLING_HAS_NETNS = "sibling has a netns"
+VISIBLE_ELSEWHERE = "netns visible elsewhere"
+
 OWNED = "owned"  # content is `id` or `id\r\nifname`
 BLANK = "blank"  # content is empty, or only NUL and white space: host-local died between creating and writing it
 ODD = "odd"  # anything else
@@ -252,6 +260,11 @@ class Call:
         self.older: Mapping | None = None
         self.standing: set[tuple[str, int, int]] = set()
 
+    @property
+    def tells_of_its_own(self) -> bool:
+        """Whether this call says something of some owner that no other call's sweep knows: row 1, GC's list, a person."""
+        return self.verb not in ("ADD", "DEL", "STATUS") or bool(self.standing) or (self.verb == "DEL" and self.at_head)
+
     def lists(self, reservation: Reservation) -> bool:
         """Tell whether GC's list names the owner; an older reservation holds the ID alone."""
         if self.valid is None or reservation.kind != OWNED:
@@ -272,7 +285,8 @@ class Evidence:
 
     mapping: see Mapping, None when unmapped; siblings: mappings of the same container ID under another ifname or network;
     sibling_addresses: packed addresses reserved for those; packed: the reservation's own address, b"" until looked;
-    record: the bytes of the owner's own record, b"" without one; named: the runtime names the owner; unclaimed: what is
+    record: the bytes of the owner's own record, b"" without one; named: the path at which a runtime names the owner, "" where
+    none does; unclaimed: what is
     remembered of it, None when nothing is; suspect: the kernel alone does not settle it; trouble: why a source about this
     owner could not be read; call, surroundings: the sweep's.
     """
@@ -299,7 +313,7 @@ class Evidence:
         self.sibling_addresses: set[bytes] = set()
         self.packed = b""
         self.record = b""
-        self.named = False
+        self.named = ""
         self.unclaimed: Unclaimed | None = None
         self.suspect = False
         self.trouble = ""

@@ -57,7 +57,9 @@ def candidate(
         for reservation, evidence in zip(part, gathered, strict=True):
             verdict, reason = judge(reservation, evidence)
             if verdict == STALE:
-                return reservation.address, None
+                if memory is None or not _is_kept(reservation, evidence, call, settings, memory):
+                    return reservation.address, None
+                continue
             if (verdict, reason) == (LIVE, NETNS_THERE):
                 noted.add(reservation, evidence)
             if verdict != LIVE or evidence.unclaimed is not None or call.valid is not None:
@@ -76,6 +78,17 @@ def candidate(
         memory.save(log)
     noted.save(boot_id, log)
     return None, reservations
+
+
+def _is_kept(reservation: Reservation, evidence: Evidence, call: Call, settings: Settings, memory: "Memory") -> bool:
+    """Tell whether a full scan has found a moment ago that this very reservation stays, by something that stands still.
+
+    Not asked of this call's own attachment: what the call says of it is news.
+    """
+    own = call.attachment
+    if own is not None and own.owns(reservation.network, reservation.container_id, reservation.ifname):
+        return False
+    return memory.keeps(reservation, evidence.record, settings.dry_run)
 
 
 class _Noted:

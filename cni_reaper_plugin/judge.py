@@ -9,21 +9,27 @@ on all of them.
 
 from cni_reaper_plugin.facts import (
     ADDED_AGAIN,
+    ADDRESS_IN_USE,
     BLANK,
     EMPTY,
     FORCED,
     LEFT_BY_DEL,
     LIVE,
+    NAMED,
     NETNS_GONE,
     NETNS_THERE,
     NO_NETNS_LEFT,
     NOT_LISTED,
+    NOT_LOOKED_INTO,
     OWNED,
     REBOOTED,
+    SIBLING_ADDRESS_IN_USE,
+    SIBLING_HAS_NETNS,
     STALE,
     UNCLAIMED,
     UNKNOWN,
     UNREADABLE,
+    VISIBLE_ELSEWHERE,
     Call,
     Evidence,
     Mapping,
@@ -109,7 +115,7 @@ def _other_boot(_: Reservation, evidence: Evidence) -> Answer | None:
         return None
     recorded = mapping.recorded
     if any(seen.netns.is_proven(recorded, same_boot=False) for seen in evidence.surroundings.visible()):
-        return LIVE, "netns visible elsewhere"
+        return LIVE, VISIBLE_ELSEWHERE
     return (STALE, REBOOTED) if mapping.can_prove_death else None
 
 
@@ -160,13 +166,13 @@ def _inode_elsewhere(reservation: Reservation, evidence: Evidence) -> Answer | N
     if seen is None:
         return None
     if seen.netns.is_proven(mapping.recorded, mapping.boot_id == evidence.surroundings.boot_id):
-        return LIVE, "netns visible elsewhere"
+        return LIVE, VISIBLE_ELSEWHERE
     if not evidence.surroundings.deep:
         return (STALE, NETNS_GONE) if evidence.unclaimed is None else None
     if seen.addresses is None:
-        return LIVE, "netns cannot be looked into"
+        return LIVE, NOT_LOOKED_INTO
     if evidence.packed in seen.addresses:
-        return LIVE, "address in use"
+        return LIVE, ADDRESS_IN_USE
     if not mapping.can_prove_death:
         return None
     return (STALE, NETNS_GONE) if seen.is_accounted(reservation.container_id) else None
@@ -203,10 +209,10 @@ def _sibling(reservation: Reservation, evidence: Evidence) -> Answer | None:
             alive = sibling.stands(evidence.surroundings.boot_id)
             alive = alive or (seen is not None and seen.netns.is_proven(sibling.recorded, same_boot))
         if alive:
-            return LIVE, "sibling has a netns"
+            return LIVE, SIBLING_HAS_NETNS
     for seen in evidence.surroundings.visible():
         if seen.addresses is not None and not evidence.sibling_addresses.isdisjoint(seen.addresses):
-            return LIVE, "sibling's address in use"
+            return LIVE, SIBLING_ADDRESS_IN_USE
     return None
 
 
@@ -283,15 +289,15 @@ def _guarded(answer: Answer, row: int, reservation: Reservation, evidence: Evide
     if not evidence.packed:
         return UNKNOWN, "name is no address"
     if evidence.packed in surroundings.peer_addresses:
-        return LIVE, "address in use"
+        return LIVE, ADDRESS_IN_USE
     for seen in surroundings.visible():
         if seen.addresses is not None:
             if evidence.packed in seen.addresses:
-                return LIVE, "address in use"
+                return LIVE, ADDRESS_IN_USE
         elif row in NAMED_ROWS and not seen.is_accounted(reservation.container_id):
-            return LIVE, "netns cannot be looked into"
+            return LIVE, NOT_LOOKED_INTO
     if row in NAMED_ROWS and evidence.named:
-        return LIVE, "named by the runtime"
+        return LIVE, NAMED
     return answer
 
 

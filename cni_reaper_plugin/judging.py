@@ -9,14 +9,15 @@ from cni_reaper_plugin import files, store
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.evidence import boot, closer, views
 from cni_reaper_plugin.evidence.unclaimed import Memory
-from cni_reaper_plugin.facts import LIVE, Call, Evidence, Reservation, Settings, SkippedError, Surroundings
+from cni_reaper_plugin.facts import LIVE, UNKNOWN, Call, Evidence, Reservation, Settings, SkippedError, Surroundings
 from cni_reaper_plugin.first_look import SLICE
 from cni_reaper_plugin.judge import judge
 
 TOLERABLE_LOOK_S = 2.0  # CPU time of a look around the node: that of half a million open files
-LONG_LOOK_S = 20.0  # of DEL and GC, which are to end something
 PUT_OFF_S = 600
 _PUT_OFF = "put-off"  # in RUN_DIR: seconds since boot
+_ARRIVE_S = 0.03  # a few ADDs write their records in that time
+_IDLE = 5  # so many times without anybody: on a node with many busy processes a call takes a while
 AUDIT = "AUDIT"  # the verb of a person's look, which leaves nothing behind
 
 Judged = tuple[Reservation, Evidence, str, str]
@@ -57,9 +58,8 @@ class Judging:
             return directory.snapshot(untaken) + _neighbours(directory.name, settings)
 
         began = posix.times()
-        limit_s = budget.wall_left_s() if call.verb == "ADD" else LONG_LOOK_S
         try:
-            self._look = closer.Look(directory.name, reservations, settings, call, memory, neighbours, limit_s)
+            self._look = closer.Look(directory.name, reservations, settings, call, memory, neighbours, budget.wall_left_s())
         finally:
             now = posix.times()  # CPU time: on a machine that is merely busy the next look may be quicker
             if call.verb != AUDIT and now.user + now.system - began.user - began.system > TOLERABLE_LOOK_S:
@@ -82,12 +82,35 @@ class Judging:
     def all(self) -> list[Judged]:
         """Judge them all, and for GC once more, if its list names everybody who is LIVE. Raises as `parts`."""
         judged = [one for part in self.parts() for one in part]
+        if self._call.verb == "ADD":
+            judged = self._with_who_arrives(judged)
         if self._call.valid is None or not self._complete or len(judged) < len(self._reservations):
             return judged
         self.surroundings.list_complete = not any(
             verdict == LIVE and self._call.misses(reservation) for reservation, _, verdict, _ in judged
         )
         return _judge([(reservation, evidence) for reservation, evidence, _, _ in judged])
+
+    def _with_who_arrives(self, judged: list[Judged]) -> list[Judged]:
+        """Judge again while the netns that keep somebody become others', one after the other; return what is known then.
+
+        In a storm a hundred pods have a netns already while their ADDs are on the way here, and each keeps every leak that no
+        record maps. They need not be waited for where nothing gets on.
+        """
+        if not any(verdict == UNKNOWN and evidence.suspect for _, evidence, verdict, _ in judged):
+            return judged
+        import time
+
+        idle = 0
+        while idle < _IDLE and not self._budget.spent(share=0.9):
+            time.sleep(_ARRIVE_S)
+            arrived = self._look.account_again()
+            idle = 0 if arrived else idle + 1
+            if arrived:
+                judged = _judge([(reservation, evidence) for reservation, evidence, _, _ in judged])
+                if not any(verdict == UNKNOWN and evidence.suspect for _, evidence, verdict, _ in judged):
+                    break
+        return judged
 
 
 def _judge(pairs: list[tuple[Reservation, Evidence]]) -> list[Judged]:
@@ -106,11 +129,15 @@ def is_put_off(call: Call) -> bool:
 
 
 def _put_off_looks() -> None:
-    fd = posix.open(views.RUN_DIR, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    """Note it; where /run cannot be written the next ADD looks again."""
     try:
-        files.replace(_PUT_OFF, b"%d" % boot.boottime_s(), fd)
-    finally:
-        posix.close(fd)
+        fd = posix.open(views.RUN_DIR, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        try:
+            files.replace(_PUT_OFF, b"%d" % boot.boottime_s(), fd)
+        finally:
+            posix.close(fd)
+    except OSError:
+        return
 
 
 def _neighbours(network: str, settings: Settings) -> list[Reservation]:

@@ -7,9 +7,9 @@ not, under host-local's lock, still exactly what was judged.
 from cni_reaper_plugin import report, store
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import boot, records, views
+from cni_reaper_plugin.evidence import boot, proof, records, views
 from cni_reaper_plugin.evidence.unclaimed import Memory
-from cni_reaper_plugin.facts import FORCED, LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, SkippedError
+from cni_reaper_plugin.facts import FORCED, LIVE, NETNS_THERE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, SkippedError
 from cni_reaper_plugin.first_look import SLICE, from_cursor
 from cni_reaper_plugin.judge import is_defenceless
 from cni_reaper_plugin.judging import Judged, Judging
@@ -21,10 +21,11 @@ SUSPICIOUS = 3  # so many recorded attachments, all stale at once, are rather a 
 
 def reap(
     directory: store.Network, candidate: str, call: Call, settings: Settings, budget: Budget, log: Log
-) -> list[Reservation] | None:
-    """From a new snapshot: gather everything, judge, remove, report, and remember who is waited for.
+) -> tuple[list[Reservation] | None, bool]:
+    """From a new snapshot: gather everything, judge, remove, report, and remember who is waited for and who is kept.
 
-    Returns the snapshot, None if it is not of the whole network.
+    Returns the snapshot, None if it is not of the whole network; and whether all of the network was judged in a view in which
+    all may be reaped.
     """
     memory = Memory(views.RUN_DIR, directory.name, boot.boot_id(), call.view)
     addresses = _beginning_with(candidate, directory.addresses())
@@ -40,6 +41,7 @@ def reap(
     _refuse_a_wrong_view(judged, call)
     if call.may_reap == "all":
         _remember(judged, addresses, following, memory)
+        _remember_kept(judged, settings, memory)
         memory.save(log, closely=True)
     for start in range(0, len(stale), BATCH):
         batch = stale[start : start + BATCH]
@@ -55,7 +57,7 @@ def reap(
             report.unlisted(reservation, evidence, reason, log)
     if following:
         log.info("sweep-cut", network=directory.name, reason="budgetMs is used up; the next call goes on from there")
-    return reservations if taken >= len(addresses) else None
+    return reservations if taken >= len(addresses) else None, not following and call.may_reap == "all"
 
 
 def force(directory: store.Network, asked: list[Reservation], call: Call, settings: Settings, budget: Budget, log: Log) -> None:
@@ -111,6 +113,18 @@ def _remember(judged: list[Judged], addresses: list[str], following: str, memory
             memory.remember(theirs, surroundings.unaccounted(owner))
     memory.looked(set(addresses))
     memory.begin_at(following)
+
+
+def _remember_kept(judged: list[Judged], settings: Settings, memory: Memory) -> None:
+    """Note who is kept by something that the first look does not see, and where that stands: it need not be found again."""
+    memory.keep_none()
+    for reservation, evidence, verdict, reason in judged:
+        if verdict == LIVE and reason != NETNS_THERE:
+            place = proof.of(evidence, reservation, reason)
+            if place is not None:
+                memory.keep(reservation, evidence.record, place)
+        elif verdict == STALE and settings.dry_run:
+            memory.keep(reservation, evidence.record, None)
 
 
 def _remove(directory: store.Network, batch: list[Judged], settings: Settings, budget: Budget, log: Log) -> None:

@@ -2,6 +2,9 @@
 
 from cni_reaper_plugin.facts import Netns
 
+Place = tuple[str, int, int, int]
+"""Where something stands: path, device, inode, ctime in ns. It is 0 for `/proc/<pid>/ns/net`: nothing pins the inode there."""
+
 
 class VisibleNetns:
     """A netns that somebody on this node has open, mounted or lives in.

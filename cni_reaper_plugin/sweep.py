@@ -3,17 +3,14 @@
 A first look, which every ADD takes, finds whether there is anything to reap; `reap` does it, and is not even loaded before.
 """
 
-import fcntl
-import posix
-
-from cni_reaper_plugin import expiry, files, first_look, flock, store
+from cni_reaper_plugin import expiry, first_look, store
 from cni_reaper_plugin.clock import Budget, ticks
 from cni_reaper_plugin.events import DEFECT, Log
 from cni_reaper_plugin.evidence import views
 from cni_reaper_plugin.facts import Call, Settings, SkippedError, StrandedError
 
 PERSON = "REAP"  # the verb of a sweep that a person asks for
-WALL_LIMIT_S = 5.0  # for all networks of a call and every wait in it
+WALL_LIMIT_S = 20.0  # for all networks of a call and every wait in it; a kubelet gives a sandbox two minutes
 UNSEEN = (
     "this process cannot be sure to see the pods' network namespaces: it runs in a daemon's mount namespace, "
     "or could not read them (event=blind)"
@@ -24,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cni_reaper_plugin.facts import Reservation
     from cni_reaper_plugin.metrics import PoolSize, Tally
 
     Allow = Callable[[], None]
@@ -123,33 +121,40 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
             if not call.may_reap:
                 raise SkippedError(UNSEEN)
             from cni_reaper_plugin.judging import is_put_off
-            from cni_reaper_plugin.reap import reap
 
             if is_put_off(call):
                 raise SkippedError(PUT_OFF)
-            gate = _one_at_a_time(network, budget)
-            try:
-                reservations = reap(directory, candidate, call, settings, budget, log)
-            finally:
-                posix.close(gate)
+            reservations = _reap_alone(directory, candidate, call, settings, budget, log)
     if reservations is not None and call.may_reap == "all" and not settings.dry_run and call.verb != PERSON:
         expiry.drop_records(network, reservations, settings)
     return directory.listed
 
 
-def _one_at_a_time(network: str, budget: Budget) -> int:
-    """Wait until no other process sweeps this network; return the gate's descriptor, which the caller closes.
+def _reap_alone(
+    directory: store.Network, candidate: str, call: Call, settings: Settings, budget: Budget, log: Log
+) -> "list[Reservation] | None":
+    """Reap while no other process reaps this network; return the snapshot, None where there is none of the whole network.
 
-    Waiting, never skipping: whoever skips finds a full pool. Without the gate 110 ADDs at once gather the same evidence.
+    Waiting, never skipping: whoever skips finds a full pool. Who waited while another judged all has nothing left to do, unless
+    this very call tells something of its own. Raises OSError and SkippedError.
     """
+    from cni_reaper_plugin.gate import Gate
+    from cni_reaper_plugin.reap import reap
+
+    gate = Gate(views.RUN_DIR, directory.name)
     try:
-        files.make_directory(views.RUN_DIR, 0o700)
-        gate = flock.open_lock("%s/%s.sweep" % (views.RUN_DIR, network), 0o600)
-    except OSError as e:
-        msg = "the lock of sweeps cannot be opened: %s" % e
-        raise SkippedError(msg) from e
-    if not flock.take(gate, fcntl.LOCK_EX, budget.wall_left_s()):
-        posix.close(gate)
-        msg = "other sweeps of this network took all the time there was"
-        raise SkippedError(msg)
-    return gate
+        if not gate.is_there:
+            log.debug("no-gate", network=directory.name, reason="%s cannot be written: several may scan at once" % views.RUN_DIR)
+        if not gate.take(budget.wall_left_s()):
+            msg = "other sweeps of this network took all the time there was"
+            raise SkippedError(msg)
+        if gate.was_passed() and not call.tells_of_its_own:
+            log.debug("sweep-shared", network=directory.name, reason="another sweep has judged all while this one waited")
+            return None
+        gate.begin()
+        reservations, is_whole = reap(directory, candidate, call, settings, budget, log)
+        if is_whole:
+            gate.complete()
+    finally:
+        gate.close()
+    return reservations

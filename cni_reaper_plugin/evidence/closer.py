@@ -92,21 +92,40 @@ class Look:
             self._fail(e)
         return gathered
 
+    def account_again(self) -> int:
+        """Read the records again; return how many of the netns that were nobody's are known to be somebody's now.
+
+        A pod that is started at the same time has a netns before its ADD has come here. Raises OSError.
+        """
+        before = _nobodys(self.surroundings)
+        if before and self._kin is not None:
+            self._find_kin()
+        return before - _nobodys(self.surroundings)
+
+    def _find_kin(self) -> "_Kin":
+        kin = _Kin(self._reservations + self._neighbours(), self._settings, self.surroundings.boot_id, self._end)
+        kin.account(self.surroundings)
+        self._kin = kin
+        return kin
+
     def _complete(self, suspects: "Pairs") -> None:
         """Find what the kernel alone does not tell of these owners: siblings, and whether a runtime names them."""
         if not suspects:
             return
-        if self._kin is None or self._names is None:
-            self._kin = _Kin(self._reservations + self._neighbours(), self._settings, self.surroundings.boot_id, self._end)
-            self._kin.account(self.surroundings)
-            self._names = named.Names()
+        kin = self._kin or self._find_kin()
+        self._names = self._names or named.Names()
         _map_cnitool(suspects, self._sightings)
         for reservation, evidence in suspects:
             try:
-                self._kin.add_siblings(reservation, evidence)
+                kin.add_siblings(reservation, evidence)
             except OSError as e:
                 evidence.trouble = "evidence of its container cannot be read: %s" % e
-            evidence.named = self._names.have(reservation.container_id)
+            evidence.named = self._names.where(reservation.container_id)
+
+
+def _nobodys(surroundings: Surroundings) -> int:
+    """Return how many visible netns are known to be nobody's."""
+    return sum(not seen.host and not seen.names for seen in surroundings.visible())
 
 
 def _visible(sightings: visible.Sightings, call: Call, end: float) -> dict[int, VisibleNetns]:

@@ -20,10 +20,17 @@ class Names:
         """Read them. Raises OSError."""
         self._cgroups = _cgroups()
         self._entries = _entries()
+        self._all_cgroups = b"".join(self._cgroups.values())
 
-    def have(self, owner: str) -> bool:
-        """Tell whether a container ID is among them, whole or bare."""
-        return owner in self._entries or bare(owner) in self._entries or bare(owner).encode() in self._cgroups
+    def where(self, owner: str) -> str:
+        """Return the path of what names a container ID, whole or bare: a task directory, or a process; "" where nothing does."""
+        for name in (owner, bare(owner)):
+            if name in self._entries:
+                return self._entries[name]
+        within = bare(owner).encode()
+        if within not in self._all_cgroups:
+            return ""
+        return next((process for process, cgroups in self._cgroups.items() if within in cgroups), "/proc")
 
 
 def bare(owner: str) -> str:
@@ -34,28 +41,24 @@ def bare(owner: str) -> str:
     return owner
 
 
-def _cgroups() -> bytes:
-    """Return the cgroup files of all processes in one piece."""
-    found = []
+def _cgroups() -> dict[str, bytes]:
+    """Return the cgroup files of all processes, by the process's directory."""
+    found = {}
     for name in posix.listdir("/proc"):
         if name.isdecimal():
+            process = "/proc/" + name
             try:
-                found.append(files.read("/proc/" + name + "/cgroup"))
+                found[process] = files.read(process + "/cgroup")
             except OSError as e:
                 if e.errno not in GONE_ERRNOS:
                     raise
-    return b"".join(found)
-
-
-def _entries() -> set[str]:
-    """Return the names in the task directories of containerd, k3s (one level of namespaces) and Podman."""
-    found: set[str] = set()
-    for tasks in TASKS:
-        for namespace in _listed(tasks):
-            found.update(_listed(tasks + "/" + namespace))
-    for containers in PODMAN:
-        found.update(_listed(containers))
     return found
+
+
+def _entries() -> dict[str, str]:
+    """Return the names in the task directories of containerd, k3s (one level of namespaces) and Podman, with their paths."""
+    directories = [*PODMAN, *("%s/%s" % (tasks, namespace) for tasks in TASKS for namespace in _listed(tasks))]
+    return {name: "%s/%s" % (directory, name) for directory in directories for name in _listed(directory)}
 
 
 def _listed(path: str) -> list[str]:

@@ -1,15 +1,21 @@
-"""What is remembered from one sweep to the next: owners without a netns of their own, and where a sweep was cut off.
+"""What is remembered from one sweep to the next: owners without a netns of their own, what stays for a reason that only a full
+scan sees, and where a sweep was cut off.
 
 `/run/cni-reaper/<network>.json`, written by temporary file and rename:
 
     {bootID: str, view: [PID namespace, start of its PID 1], cursor: address or "", looked: s of the last closer look,
      netns: [[dev, ino, ctime, nsID, place], ...]    every netns that the looks name; place: a path that led to it
      looks: [[first seen, CLOCK_MONOTONIC s, [index of a netns, ...] or null where nobody looked for them], ...]
-     seen: {address: [ino, ctime of the reservation's file, index of a look]}}
+     seen: {address: [ino, ctime of the reservation's file, index of a look]},
+     kept: {address: [ino, ctime of the reservation's file, record, CLOCK_MONOTONIC s, place or null]}}
 
 A netns exists before its reservation does, so those that were visible and nobody else's when a reservation was first seen are
-the only ones that can be its owner's. Another boot's file, another PID namespace's, or one that is not what we write counts for
-nothing. Two processes that write at once lose what one of them has learnt; the next look learns it again.
+the only ones that can be its owner's. `kept` is what a full scan has found LIVE by something that stands at a place
+(evidence.proof), or with dryRun STALE (null): for 10 s, and while that stands, no full scan is made for it. The file and the
+owner's record must be the same.
+
+Another boot's file, another PID namespace's, or one that is not what we write counts for nothing. Two processes that write at
+once lose what one of them has learnt; the next look learns it again.
 """
 
 import posix
@@ -19,15 +25,16 @@ import orjson
 from cni_reaper_plugin import files
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.facts import Netns, Reservation
-from cni_reaper_plugin.scanned import Unclaimed, VisibleNetns
+from cni_reaper_plugin.scanned import Place, Unclaimed, VisibleNetns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    Kept = tuple[int, int, str, float, Place | None]  # inode, ctime, record, when, where that stands which keeps it
     Look = tuple[float, list[tuple[int, int, int, int, str]] | None]  # when, and (dev, ino, ctime, nsID, place) of each netns
 
-LOOK_AGAIN_S = 10  # a netns that still stands can have become known as somebody else's
+LOOK_AGAIN_S = 10  # a netns that still stands can have become known as somebody else's, or have lost the address it showed
 _LIMIT = 1 << 26
 _MALFORMED = (AttributeError, KeyError, IndexError, OverflowError, TypeError, ValueError)
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
@@ -40,7 +47,19 @@ class Memory:
     another PID namespace, and only a closer look in a proven view may write over it.
     """
 
-    __slots__ = ("_changed", "_file", "_looked_s", "_now_s", "_run_dir", "_seen", "_view", "boot_id", "cursor", "is_foreign")
+    __slots__ = (
+        "_changed",
+        "_file",
+        "_kept",
+        "_looked_s",
+        "_now_s",
+        "_run_dir",
+        "_seen",
+        "_view",
+        "boot_id",
+        "cursor",
+        "is_foreign",
+    )
 
     def __init__(self, run_dir: str, network: str, boot_id: str, view: list[int]) -> None:
         """Read it. view: see evidence.views.own_view, of which the PID namespace and the start of its PID 1 count."""
@@ -51,12 +70,13 @@ class Memory:
         self._now_s = self._looked_s = 0.0
         self._changed = False
         self._seen: dict[str, tuple[int, int, Look]] = {}
+        self._kept: dict[str, Kept] = {}
         self.cursor = ""
         self.is_foreign = False
         try:
             self._read(files.read(run_dir + "/" + self._file, limit=_LIMIT, flags=posix.O_NOFOLLOW))
         except (OSError, *_MALFORMED):
-            self._seen = {}
+            self._seen, self._kept = {}, {}
 
     def _read(self, raw: bytes) -> None:
         noted = orjson.loads(raw)
@@ -70,6 +90,8 @@ class Memory:
             (float(when), None if indexes is None else [netns[index] for index in indexes]) for when, indexes in noted["looks"]
         ]
         self._seen = {str(address): (int(ino), int(ctime), looks[look]) for address, (ino, ctime, look) in noted["seen"].items()}
+        for address, (ino, ctime, record, when, place) in noted.get("kept", {}).items():
+            self._kept[str(address)] = (int(ino), int(ctime), str(record), float(when), _place(place))
         self.cursor, self._looked_s = str(noted["cursor"]), float(noted["looked"])
 
     def _clock_s(self) -> float:
@@ -121,6 +143,27 @@ class Memory:
         """Forget a reservation whose owner has a netns after all."""
         self._changed = self._seen.pop(reservation.address, None) is not None or self._changed
 
+    def keep_none(self) -> None:
+        """Forget what was kept: a new full scan has found it all again, or not."""
+        self._changed = self._changed or bool(self._kept)
+        self._kept = {}
+
+    def keep(self, reservation: Reservation, record: bytes, place: Place | None) -> None:
+        """Note a reservation that a full scan has just found to stay. record: the owner's; place: None for dryRun's sake."""
+        if place is None or place[0].isprintable():  # JSON takes no byte that is not UTF-8
+            self._changed = True
+            self._kept[reservation.address] = (reservation.ino, reservation.ctime, record.decode(), self._clock_s(), place)
+
+    def keeps(self, reservation: Reservation, record: bytes, dry_run: bool) -> bool:
+        """Tell whether a full scan found, LOOK_AGAIN_S ago at most, that this reservation stays, and its proof still stands."""
+        kept = self._kept.get(reservation.address)
+        if kept is None or kept[:3] != (reservation.ino, reservation.ctime, record.decode()):
+            return False
+        _, _, _, when_s, place = kept
+        if not 0 <= self._clock_s() - when_s <= LOOK_AGAIN_S:
+            return False
+        return _stands(place) if place is not None else dry_run
+
     def looked(self, addresses: "Collection[str]") -> None:
         """Note a closer look, and forget the reservations that are gone: all whose address is not among these."""
         for address in [address for address in self._seen if address not in addresses]:
@@ -161,8 +204,26 @@ class Memory:
                 indexes = None if look[1] is None else [netns.setdefault(one, len(netns)) for one in look[1]]
                 written.append((look[0], indexes))
             seen[address] = (ino, ctime, looks[id(look)])
-        noted = {"bootID": self.boot_id, "view": self._view, "cursor": self.cursor, "looked": self._looked_s}
+        noted = {"bootID": self.boot_id, "view": self._view, "cursor": self.cursor, "looked": self._looked_s, "kept": self._kept}
         return orjson.dumps({**noted, "netns": list(netns), "looks": written, "seen": seen})
+
+
+def _stands(place: Place) -> bool:
+    """Tell whether what was at a place still is. Nothing but the kernel is asked."""
+    path, *was = place
+    try:
+        now = files.identity(path, files.HERE, files.UNASKED)
+    except (OSError, ValueError):
+        return False
+    return list(now) == was if was[2] else list(now[:2]) == was[:2]
+
+
+def _place(noted: "list[object] | None") -> Place | None:
+    """Read a place. Raises as what is no place does."""
+    if noted is None:
+        return None
+    path, dev, ino, ctime = noted
+    return str(path), int(str(dev)), int(str(ino)), int(str(ctime))
 
 
 def _noted(seen: VisibleNetns) -> tuple[int, int, int, int, str]:

@@ -86,13 +86,22 @@ def failing(call: SystemCall, fault: str, trace: str) -> list[str]:
 
 
 def sleeping(trace: str) -> list[str]:
-    """Return a command prefix that writes the calls by which a command sleeps to a file, and nothing else; see `sleeps`."""
-    return [*_STRACE, trace, "--seccomp-bpf", "-e", "trace=clock_nanosleep,nanosleep"]
+    """Return a command prefix that writes the calls by which a command waits to a file, and nothing else; see `sleeps_s`."""
+    return [*_STRACE, trace, "--seccomp-bpf", "-e", "trace=clock_nanosleep,nanosleep,setitimer"]
 
 
-def sleeps(trace: str) -> int:
-    """Return how often a command has slept, by what `sleeping` has written."""
-    return len([line for line in trace.splitlines() if "nanosleep(" in line])
+def sleeps_s(trace: str) -> list[float]:
+    """Return for how long at most a command has waited each time, in seconds, by what `sleeping` has written.
+
+    A lock is waited for until a timer's signal comes.
+    """
+    calls = [line for line in trace.splitlines() if "nanosleep(" in line or "it_value={" in line]
+    waits = [re.findall(r"tv_(?:u|n)?sec=(\d+)", line.partition("it_value=")[2] or line)[:2] for line in calls]
+    return [
+        int(s) + int(part) / (1e6 if "setitimer" in line else 1e9)
+        for line, (s, part) in zip(calls, waits, strict=True)
+        if s + part != "00"
+    ]
 
 
 def slow(names: str, delay_us: int) -> list[str]:

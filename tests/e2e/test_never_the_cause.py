@@ -112,12 +112,8 @@ TROUBLES = {
     "network directory cannot be read": Trouble(closed(STORE), "Permission denied", tuple(NO_OVERRIDE)),
     "network directory is a symlink": Trouble(replace_by_link(STORE), "Not a directory"),
     "lock is a symlink": Trouble(replace_by_link(f"{STORE}/lock"), "symbolic links"),
-    "/run/cni-reaper is read-only": Trouble(
-        mounted("/run/cni-reaper", "", MS_RDONLY), "lock of sweeps cannot be opened", del_says="cannot be sure to see"
-    ),
-    "/run/cni-reaper is a file": Trouble(
-        replace_by_file("/run/cni-reaper"), "lock of sweeps cannot be opened", del_says="cannot be sure to see"
-    ),
+    "/run/cni-reaper is read-only": Trouble(mounted("/run/cni-reaper", "", MS_RDONLY), "", del_says="cannot be sure to see"),
+    "/run/cni-reaper is a file": Trouble(replace_by_file("/run/cni-reaper"), "", del_says="cannot be sure to see"),
     "records cannot be read": Trouble(closed(STATE_DIR), "Permission denied", tuple(NO_OVERRIDE)),
     "records' directory is a file": Trouble(replace_by_file(RECORDS), "evidence cannot be read"),
     "records' directory is a symlink": Trouble(replace_by_link(RECORDS), "evidence cannot be read"),
@@ -160,7 +156,7 @@ def assert_at_once(pair: Pair, verb: str, pod: Pod | str, prefix: tuple[str, ...
     is_traced = prefix[:1] == ("strace",)  # a process has one tracer
     command["argv"] = [*([] if is_traced else strace.sleeping(SLEPT)), *prefix, *command["argv"]]
     assert_good(node.together([command])[0], verb)
-    assert is_traced or strace.sleeps(node.read(SLEPT)) == 0
+    assert is_traced or strace.sleeps_s(node.read(SLEPT)) == []
 
 
 def leaked(pair: Pair) -> bool:

@@ -181,7 +181,9 @@ def test_a_view_that_has_the_numbers_of_a_proven_one(pair: Pair) -> None:
     sighted["argv"] = [*OWN_VIEW, f"rm /run/cni-reaper/views; {SAME_BOOT}; {RUN}"]
     node.together([sighted])[0].check()
     noted = json.loads(node.path("/run/cni-reaper/views").read_bytes())["views"][-1][-1]  # in ticks: two starts can share one
-    until(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK") > noted + 1, "the next container starts later")
+    until(
+        lambda: time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK") > noted + 1, "the next container starts later"
+    )
     own = "$(stat -L -c %i /proc/self/ns/pid),$(stat -L -c %i /proc/self/ns/mnt)"
     take = f'sed -i "s/\\[\\[[0-9]*,[0-9]*/[[{own}/" /run/cni-reaper/views && touch /run/cni-reaper/taken'
     hide = "mount --bind /run/cni-reaper /mnt; umount -l /run; mount -t tmpfs t /run; mkdir -p /run/cni-reaper /run/netns"

@@ -281,9 +281,9 @@ class Names:
 
     kernel: "Kernel"
 
-    def have(self, owner: str) -> bool:
-        """Tell whether a container is named."""
-        return owner in self.kernel.named
+    def where(self, owner: str) -> str:
+        """Answer at which path a container is named."""
+        return f"/named/{owner}" if owner in self.kernel.named else ""
 
 
 class _Posix:

@@ -26,6 +26,7 @@ UNIT_TESTS = (
     "tests/unit/test_named.py",
     "tests/unit/test_standing.py",
     "tests/unit/test_unclaimed.py",
+    "tests/unit/test_gate.py",
     "tests/unit/test_visible.py",
 )
 
@@ -285,6 +286,30 @@ MUTATIONS = (
         "first_look.py",
         "                memory.remember([reservation], None)",
         "                memory.remember([reservation], [])",
+    ),
+    Mutation(
+        "what stays is remembered for another file",
+        "evidence/unclaimed.py",
+        "        if kept is None or kept[:3] != (reservation.ino, reservation.ctime, record.decode()):\n",
+        "        if kept is None:\n",
+    ),
+    Mutation(
+        "what stays is remembered wherever its proof has gone",
+        "evidence/unclaimed.py",
+        "        return _stands(place) if place is not None else dry_run\n",
+        "        return True\n",
+    ),
+    Mutation(
+        "a scan that was begun before the first look counts as one after it",
+        "gate.py",
+        "        return self._read(1) > self._begun\n",
+        "        return self._read(1) > 0\n",
+    ),
+    Mutation(
+        "a scan that was cut off counts as a whole one",
+        "reap.py",
+        'None, not following and call.may_reap == "all"\n',
+        "None, True\n",
     ),
     Mutation(
         "a noted owner is LIVE whatever stands at its path",

@@ -137,7 +137,7 @@ class Facts:
         evidence.mapping, evidence.siblings, evidence.named, evidence.trouble = (
             self.mapping,
             self.siblings,
-            self.named,
+            "/run/task" if self.named else "",
             self.trouble,
         )
         evidence.unclaimed = self.unclaimed
