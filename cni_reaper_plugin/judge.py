@@ -211,7 +211,7 @@ def _sibling(reservation: Reservation, evidence: Evidence) -> Answer | None:
         if alive:
             return LIVE, SIBLING_HAS_NETNS
     for seen in evidence.surroundings.visible():
-        if seen.addresses is not None and not evidence.sibling_addresses.isdisjoint(seen.addresses):
+        if not seen.foreign and seen.addresses is not None and not evidence.sibling_addresses.isdisjoint(seen.addresses):
             return LIVE, SIBLING_ADDRESS_IN_USE
     return None
 
@@ -291,6 +291,8 @@ def _guarded(answer: Answer, row: int, reservation: Reservation, evidence: Evide
     if evidence.packed in surroundings.peer_addresses:
         return LIVE, ADDRESS_IN_USE
     for seen in surroundings.visible():
+        if seen.foreign:
+            continue  # its user gives himself any address, and no pod is in there
         if seen.addresses is not None:
             if evidence.packed in seen.addresses:
                 return LIVE, ADDRESS_IN_USE

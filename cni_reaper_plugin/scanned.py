@@ -11,10 +11,10 @@ class VisibleNetns:
 
     addresses: packed addresses configured in it, None where it could not be looked into; host: ours or PID 1's; names:
     container IDs for which it is known to be: this ADD's, or one whose record or address says so; place: a path that led to
-    it, "" where none does now.
+    it, "" where none does now; foreign: it is another user's, in whose netns a runtime that is root has no pod.
     """
 
-    __slots__ = ("addresses", "host", "names", "netns", "place")
+    __slots__ = ("addresses", "foreign", "host", "names", "netns", "place")
 
     def __init__(
         self,
@@ -27,12 +27,13 @@ class VisibleNetns:
         self.place = place
         self.addresses = addresses
         self.host = host
+        self.foreign = False
         self.names: set[str] = set()
 
     def is_accounted(self, owner: str) -> bool:
         """Tell whether this netns is known to be somebody's other than the owner's (an ID)."""
         names = self.names  # asked for every netns beside every owner: no generator
-        return self.host or len(names) > (owner in names)
+        return self.host or self.foreign or len(names) > (owner in names)
 
 
 class Unclaimed:

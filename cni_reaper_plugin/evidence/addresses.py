@@ -10,7 +10,7 @@ import posix
 
 from cni_reaper_plugin import files
 from cni_reaper_plugin.facts import StrandedError
-from cni_reaper_plugin.rtnetlink import Rtnetlink
+from cni_reaper_plugin.rtnetlink import Rtnetlink, UnsteadyError
 
 _CLONE_NEWNET = 0x40000000
 _TABLE_LIMIT = 1 << 18  # some 2,500 routes
@@ -36,6 +36,21 @@ def pack(address: str) -> bytes:
             continue
         return packed if _socket.inet_ntop(family, packed) == address else b""
     return b""
+
+
+def of_processes(ino: int, processes: list[int]) -> frozenset[bytes] | None:
+    """Return the packed addresses of the netns with this inode number, as /proc shows them of the processes that live in it.
+
+    None where it does not, or not as a whole.
+    """
+    for pid in processes:
+        try:
+            found = _of_process(ino, pid)
+        except _UnsuitableError:
+            return None
+        if found is not None:
+            return found
+    return None
 
 
 class Look:
@@ -69,18 +84,16 @@ class Look:
 
         processes: IDs of processes that were seen in it; paths: others that lead to it.
         """
-        for pid in processes:
-            try:
-                found = _of_process(ino, pid)
-            except _UnsuitableError:
-                break
-            if found is not None:
-                return found
+        found = of_processes(ino, processes)
+        if found is not None:
+            return found
         for path in [*paths, *("/proc/%d/ns/net" % pid for pid in processes[:_PROCESSES_ENTERED])]:
             try:
                 if self._enter(ino, path):
                     with Rtnetlink() as netlink:
                         return frozenset(netlink.addresses())
+            except UnsteadyError:
+                return None  # from another place it is the same
             except OSError:
                 continue
         return None

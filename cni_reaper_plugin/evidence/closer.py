@@ -64,11 +64,12 @@ class Look:
 
     def _peer_addresses(self) -> frozenset[bytes]:
         """Return what the far ends of links show; of reservations that nothing else shows, only what lasts. Raises OSError."""
-        found = peers.addresses()
-        elsewhere = {packed for seen in self.surroundings.visible() for packed in seen.addresses or ()}
+        visible = list(self.surroundings.visible())
+        found = peers.addresses(visible)
+        elsewhere = {packed for seen in visible for packed in seen.addresses or ()}
         reserved = {addresses.pack(reservation.address) for reservation in self._reservations}
         doubtful = (found & reserved) - elsewhere
-        return peers.lasting(found, doubtful) if doubtful else found
+        return peers.lasting(found, doubtful, visible) if doubtful else found
 
     def _fail(self, error: OSError) -> None:
         self.surroundings.trouble = "not everything can be seen: %s" % error
@@ -78,6 +79,7 @@ class Look:
         gathered = gather.cheap(self._network, part, self._settings, self._call, self.surroundings, self._memory)
         if self.surroundings.trouble:
             return gathered
+        self._look_into_mapped(gathered)
         pairs = list(zip(part, gathered, strict=True))
         for reservation, evidence in pairs:
             evidence.packed = addresses.pack(reservation.address)
@@ -108,6 +110,18 @@ class Look:
         self._kin = kin
         return kin
 
+    def _look_into_mapped(self, gathered: list[Evidence]) -> None:
+        """Look into those netns of other users to which an owner is mapped: a root that gives them one has a record of it.
+
+        No others: they may be many, and long, and whatever they show proves nothing.
+        """
+        for evidence in gathered:
+            mapping = evidence.mapping
+            for one in (mapping.recorded, mapping.now) if mapping is not None else ():
+                seen = self.surroundings.with_inode_of(one) if one is not None else None
+                if seen is not None and seen.foreign and seen.addresses is None:
+                    seen.addresses = addresses.of_processes(seen.netns.ino, self._sightings[seen.netns.ino].processes)
+
     def _complete(self, suspects: "Pairs") -> None:
         """Find what the kernel alone does not tell of these owners: siblings, and whether a runtime names them."""
         if not suspects:
@@ -135,7 +149,8 @@ def _visible(sightings: visible.Sightings, call: Call, end: float) -> dict[int, 
     with addresses.Look() as look:
         for ino, sighting in sightings.items():
             seen = found[ino] = sighting.identify()
-            seen.addresses = look.configured(ino, sighting.processes, sighting.others + sighting.mounts)
+            if not seen.foreign:
+                seen.addresses = look.configured(ino, sighting.processes, sighting.others + sighting.mounts)
             seen.host = ino in hosts
             if posix.times().elapsed > end:
                 raise TimeoutError(errno.ETIMEDOUT, "there are too many network namespaces to look into")

@@ -1,17 +1,21 @@
 """Whose is a namespace? The user namespace that owns it, and the user who made that one. Asked only before something is reaped.
 
 A runtime makes the namespaces of its pods as root, also the user namespace of a pod that has its own. What belongs to another
-user's user namespace is not a runtime's. Source: ioctl_ns(2), user_namespaces(7).
+user's user namespace is not a runtime's. It is the owner of a namespace that counts, never who lives in it or holds it open.
+Source: ioctl_ns(2), user_namespaces(7).
 """
 
 import fcntl
 import posix
 
 from cni_reaper_plugin import files
+from cni_reaper_plugin.evidence import netns
 from cni_reaper_plugin.files import GONE_ERRNOS
 
 _NS_GET_USERNS, _NS_GET_OWNER_UID = 0xB701, 0xB704  # _IO(0xb7, 1), Linux >= 4.9; _IO(0xb7, 4), Linux >= 4.11
 _OWN = "/proc/self/ns/user"
+_INITIAL = 0xEFFFFFFD  # PROC_USER_INIT_INO, include/linux/proc_ns.h
+_OVERFLOW_UID = 65534  # of whoever has no number in our user namespace; in the initial one everybody has
 
 
 def are_mounts_foreign(task: str) -> bool:
@@ -31,6 +35,37 @@ def are_mounts_foreign(task: str) -> bool:
     finally:
         posix.close(fd)
     return maker is not None and (maker not in _ours() or is_process_foreign(task))
+
+
+def is_netns_foreign(ino: int, path: str) -> bool | None:
+    """Tell whether the netns with an inode number, to which a path leads, is another user's: None where it leads there no more.
+
+    Only its own owner counts. A user namespace that root made below another user's is root's.
+    """
+    try:
+        fd = files.open_on_device(path, netns.nsfs_device())
+    except OSError:
+        return None
+    try:
+        return _maker(fd) not in _ours() if posix.fstat(fd).st_ino == ino else None
+    finally:
+        posix.close(fd)
+
+
+def is_process_powerless(task: str) -> bool:
+    """Tell whether a task is another user's and has no capability in our user namespace, or is in one below. Raises OSError.
+
+    Of a runtime's netns it can have a descriptor only of the one in which it was begun. False where it is gone.
+    """
+    if not is_process_foreign(task):
+        return False
+    try:
+        permitted = files.read(task + "/status").partition(b"\nCapPrm:\t")[2].partition(b"\n")[0]
+        return permitted.strip(b"0") == b"" or posix.stat(task + "/ns/user").st_ino != posix.stat(_OWN).st_ino
+    except OSError as e:
+        if e.errno not in GONE_ERRNOS:
+            raise
+        return False
 
 
 def is_process_foreign(task: str) -> bool:
@@ -55,16 +90,18 @@ def _ours() -> tuple[int | None, ...]:
 def _maker(fd: int) -> int | None:
     """Return the user who made the user namespace that owns a namespace; None for our own, and where that is not to be known.
 
-    EPERM: it is above ours.
+    EPERM: it is above ours. A user without a number in ours may be the root of one above.
     """
     try:
         owner = fcntl.ioctl(fd, _NS_GET_USERNS)
     except OSError:
         return None
     try:
-        if posix.fstat(owner).st_ino == posix.stat(_OWN).st_ino:
+        own = posix.stat(_OWN).st_ino
+        if posix.fstat(owner).st_ino == own:
             return None
-        return int.from_bytes(fcntl.ioctl(owner, _NS_GET_OWNER_UID, b"\0" * 4), "little")
+        maker = int.from_bytes(fcntl.ioctl(owner, _NS_GET_OWNER_UID, b"\0" * 4), "little")
+        return None if maker == _OVERFLOW_UID and own != _INITIAL else maker
     except OSError:
         return None
     finally:

@@ -3,26 +3,68 @@
 A netns that only a socket keeps alive is in no mountinfo and in no process's /proc; its veth still ends here.
 """
 
-from cni_reaper_plugin.rtnetlink import Rtnetlink
+import errno
+import posix
+
+from cni_reaper_plugin import files
+from cni_reaper_plugin.rtnetlink import Rtnetlink, UnsteadyError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from cni_reaper_plugin.scanned import VisibleNetns
 
 _ASKED_AGAIN_AFTER_S = (0.01, 0.04, 0.1)  # in all twice as long as the kernel was ever seen to take under load
 
 
-def addresses() -> frozenset[bytes]:
-    """Return the packed addresses configured in every netns that has an nsid in ours. Raises OSError.
+def addresses(visible: "Collection[VisibleNetns]") -> frozenset[bytes]:
+    """Return the packed addresses configured in every netns that has an nsid in ours, but in another user's. Raises OSError.
 
-    One that cannot be listed counts for nothing: the far end of a node's own uplink may be another host's.
+    visible: what was seen of the node. One that cannot be listed counts for nothing: the far end of a node's own uplink may be
+    another host's. One whose addresses change too fast to be listed counts for those that it showed, and has to be one of the
+    visible ones, which count as what they are when they cannot be looked into.
     """
+    found: set[bytes] = set()
+    unsteady: set[bytes] = set()
     with Rtnetlink() as netlink:
-        return frozenset(netlink.addresses_by_nsid())
+        nsids = netlink.nsids()
+        passed_over = _nsids(netlink, [seen for seen in visible if seen.foreign]) if nsids else set()
+        for nsid in nsids - passed_over:
+            try:
+                found |= netlink.addresses_of(nsid)
+            except UnsteadyError as e:
+                found |= e.found
+                unsteady.add(nsid)
+        if unsteady and not unsteady <= _nsids(netlink, visible):
+            raise OSError(errno.EAGAIN, "addresses at the far end of a link change faster than they can be listed")
+    return frozenset(found)
 
 
-def lasting(found: frozenset[bytes], doubtful: frozenset[bytes]) -> frozenset[bytes]:
+def _nsids(netlink: Rtnetlink, visible: "Collection[VisibleNetns]") -> set[bytes]:
+    """Return the nsids that visible netns have in ours; of one that is at its place no more there is none."""
+    found = set()
+    for seen in visible:
+        try:
+            fd = files.open_on_device(seen.place, seen.netns.dev)
+        except OSError:
+            continue
+        try:
+            if posix.fstat(fd).st_ino == seen.netns.ino:
+                found.add(netlink.nsid_of(fd))
+        except OSError:
+            continue
+        finally:
+            posix.close(fd)
+    return found
+
+
+def lasting(found: frozenset[bytes], doubtful: frozenset[bytes], visible: "Collection[VisibleNetns]") -> frozenset[bytes]:
     """Return the addresses without those that soon show no more. Raises OSError.
 
-    found: what `addresses` has returned; doubtful: those of them that are asked for again, until 150 ms have passed. A netlink
-    socket that was closed in a netns lets go of it only after an RCU grace period: so long the far end of a veth still shows the
-    addresses of a netns that has ended.
+    found: what `addresses` has returned for `visible`; doubtful: those of them that are asked for again, until 150 ms have
+    passed. A netlink socket that was closed in a netns lets go of it only after an RCU grace period: so long the far end of a
+    veth still shows the addresses of a netns that has ended.
     """
     import time
 
@@ -30,6 +72,6 @@ def lasting(found: frozenset[bytes], doubtful: frozenset[bytes]) -> frozenset[by
         if not doubtful:
             break
         time.sleep(pause_s)
-        gone = doubtful - addresses()
+        gone = doubtful - addresses(visible)
         found, doubtful = found - gone, doubtful - gone
     return found

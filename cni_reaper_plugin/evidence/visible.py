@@ -16,6 +16,9 @@ from cni_reaper_plugin.scanned import VisibleNetns
 
 _LOOKS = 6
 _ATTEMPTS = 5
+_FEW = 64  # descriptors cost no more than the look at their process
+_POWERLESS_DESCRIPTORS = 1 << 14  # of all processes of other users together: less than a tenth of a second
+_PLACES = 16  # of one netns that are descriptors: any will do
 _FIRST_NUMBER, _LAST_NUMBER = 0xEFFFFFF8, 0xFFFFFFFF  # of namespaces, include/linux/proc_ns.h: unsigned int
 _NS_GET_NSTYPE, _CLONE_NEWNET = 0xB703, 0x40000000  # _IO(0xb7, 3), Linux >= 4.11
 
@@ -35,22 +38,35 @@ class Sighting:
     """A visible netns and the places from which it can be entered or read.
 
     ino: of the nsfs; mounts: absolute paths, also below /proc/<pid>/root; processes: process IDs; others: paths of threads
-    that live elsewhere than their leader, and of open descriptors.
+    that live elsewhere than their leader, and of open descriptors; owned_by_other: it is another user's, None where that could
+    not be asked. Asked when it is first seen, since a user's process may be gone in the next moment: another netns that has
+    its number later in the same look is younger than every reservation that is judged.
     """
 
-    __slots__ = ("ino", "mounts", "others", "processes")
+    __slots__ = ("ino", "mounts", "others", "owned_by_other", "processes")
 
     def __init__(self, ino: int) -> None:
         self.ino = ino
         self.mounts: list[str] = []
         self.processes: list[int] = []
         self.others: list[str] = []
+        self.owned_by_other: bool | None = None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is another user's, and root has mounted it nowhere: then no runtime of root has a pod in it."""
+        return bool(self.owned_by_other) and not self.mounts
 
     def identify(self) -> VisibleNetns:
         """Return it with its identity and a place; ctime is 0 where no place shows the inode now (overmounted, process gone).
 
         What leads through another process's root comes last: on the way there may be a file system that hangs.
         """
+        found = self._find()
+        found.foreign = self.foreign
+        return found
+
+    def _find(self) -> VisibleNetns:
         near = [path for path in self.mounts if not path.startswith("/proc/")]
         far = [path for path in self.mounts if path.startswith("/proc/")]
         processes = ["/proc/%d/ns/net" % pid for pid in self.processes]
@@ -79,6 +95,7 @@ def everywhere(limit_s: float) -> Sightings:
     seen = mounted()
     roots = {(_link_number("/proc/self/ns/mnt"), posix.readlink("/proc/self/root"))}
     looked_at: set[str] = set()
+    descriptors = _Descriptors(seen)
     end = posix.times().elapsed + limit_s
     for _ in range(_LOOKS):
         new = [name for name in posix.listdir("/proc") if name.isdecimal() and name not in looked_at]
@@ -86,7 +103,7 @@ def everywhere(limit_s: float) -> Sightings:
             break
         for name in new:
             looked_at.add(name)
-            _look_at(seen, "/proc/" + name, roots)
+            _look_at(seen, "/proc/" + name, roots, descriptors)
             if posix.times().elapsed > end:
                 raise TimeoutError(errno.ETIMEDOUT, "there are too many processes and open files to look at")
     return seen
@@ -108,15 +125,15 @@ def _near_mountinfos() -> list[tuple[str, str]]:
     return near
 
 
-def _look_at(seen: Sightings, process: str, roots: set[tuple[int, str]]) -> None:
+def _look_at(seen: Sightings, process: str, roots: set[tuple[int, str]], descriptors: "_Descriptors") -> None:
     """Add what a process shows, until it has kept its mount namespaces and roots for the time of a look. Raises OSError."""
     for _ in range(_ATTEMPTS):
-        if _is_looked_at(seen, process, roots):
+        if _is_looked_at(seen, process, roots, descriptors):
             return
     raise OSError(errno.EAGAIN, "%s changes its mount namespace faster than it can be read" % process)
 
 
-def _is_looked_at(seen: Sightings, process: str, roots: set[tuple[int, str]]) -> bool:
+def _is_looked_at(seen: Sightings, process: str, roots: set[tuple[int, str]], descriptors: "_Descriptors") -> bool:
     """Add the netns of a process, of its threads and of its descriptors, and what is mounted in views that nobody had yet.
 
     False when one of its tasks has left such a view meanwhile: which view the mounts that were read are of is not known then.
@@ -125,7 +142,7 @@ def _is_looked_at(seen: Sightings, process: str, roots: set[tuple[int, str]]) ->
         views: dict[int, str] = {}  # mount namespace -> the process, or the first of its threads that is in it
         leader = _namespace_of(process, "net")
         if leader:
-            _sighting(seen, leader).processes.append(int(process[6:]))
+            _sighting(seen, leader, process + "/ns/net").processes.append(int(process[6:]))
             views[_namespace_of(process, "mnt")] = process
         for thread in posix.listdir(process + "/task"):
             task = "%s/task/%s" % (process, thread)
@@ -133,9 +150,9 @@ def _is_looked_at(seen: Sightings, process: str, roots: set[tuple[int, str]]) ->
             if net:
                 views.setdefault(_namespace_of(task, "mnt"), task)
                 if net != leader:
-                    _sighting(seen, net).others.append(task + "/ns/net")
+                    _sighting(seen, net, task + "/ns/net").others.append(task + "/ns/net")
         for task in list(views.values())[:1]:  # threads have one table of descriptors; a leader that has exited shows none
-            _add_descriptors(seen, task + "/fd")
+            descriptors.add(task)
         new = [(number, _root_of(task), task) for number, task in views.items() if number]
     except OSError as e:
         if e.errno not in GONE_ERRNOS:
@@ -190,23 +207,52 @@ def _namespace_of(task: str, kind: str) -> int:
         return 0
 
 
-def _add_descriptors(seen: Sightings, directory: str) -> None:
-    """Add the netns that a process holds by an open descriptor; of a bound socket's netns nothing shows, see `peers`."""
-    fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    try:
-        for name in posix.listdir(fd):
-            try:
-                link = _target(name, "/", fd)  # what is behind is asked then
-            except OSError as e:
-                if e.errno not in GONE_ERRNOS:
-                    raise
-                continue
-            path = "%s/%s" % (directory, name)
-            ino = int(link[5:-1]) if link.startswith("net:[") else _unmounted(path) if link == "/" else 0
-            if ino:
-                _sighting(seen, ino).others.append(path)
-    finally:
-        posix.close(fd)
+class _Descriptors:
+    """Adds the netns that processes hold by an open descriptor; of a bound socket's netns nothing shows, see `peers`.
+
+    Another user's process without a power over netns can hold, of a runtime's, only the one in which it was begun, and may have
+    any number of descriptors. All such processes that have more than a few are looked at up to _POWERLESS_DESCRIPTORS in all;
+    one that has more than are left of these is passed over.
+    """
+
+    __slots__ = ("_left", "_seen")
+
+    def __init__(self, seen: Sightings) -> None:
+        self._seen = seen
+        self._left = _POWERLESS_DESCRIPTORS
+
+    def add(self, task: str) -> None:
+        """Add those of a task's table. Raises OSError."""
+        directory = task + "/fd"
+        fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        try:
+            number = posix.fstat(fd).st_size  # of descriptors, since Linux 6.2: a million are not even listed
+            names = [] if number else posix.listdir(fd)
+            number = number or len(names)
+            if number > _FEW and owners.is_process_powerless(task):
+                if number > self._left:
+                    return
+                self._left -= number
+            for name in names or posix.listdir(fd):
+                self._add_one(fd, name, directory)
+        finally:
+            posix.close(fd)
+
+    def _add_one(self, fd: int, name: str, directory: str) -> None:
+        try:
+            link = _target(name, "/", fd)  # what is behind is asked then
+        except OSError as e:
+            if e.errno not in GONE_ERRNOS:
+                raise
+            return
+        if not link.startswith("net:[") and link != "/":
+            return
+        path = "%s/%s" % (directory, name)
+        ino = int(link[5:-1]) if link != "/" else _unmounted(path)
+        if ino:
+            others = _sighting(self._seen, ino, path).others
+            if len(others) < _PLACES:
+                others.append(path)
 
 
 def _unmounted(path: str) -> int:
@@ -243,10 +289,13 @@ def _link_number(path: str) -> int:
     return int(link[link.index("[") + 1 : -1])
 
 
-def _sighting(seen: Sightings, ino: int) -> Sighting:
+def _sighting(seen: Sightings, ino: int, path: str = "") -> Sighting:
+    """Return what is known of a netns so far; path: where it is seen now, but for a mount, which tells enough."""
     found = seen.get(ino)
     if found is None:
         found = seen[ino] = Sighting(ino)
+    if path and found.owned_by_other is None and not found.mounts:
+        found.owned_by_other = owners.is_netns_foreign(ino, path)
     return found
 
 

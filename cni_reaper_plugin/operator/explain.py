@@ -124,12 +124,11 @@ def _others(row: Row) -> "Lines":
     surroundings = evidence.surroundings
     visible = list(surroundings.visible())
     holders = [seen for seen in visible if evidence.packed and seen.addresses is not None and evidence.packed in seen.addresses]
-    blind = sum(seen.addresses is None for seen in visible)
+    foreign = sum(seen.foreign for seen in visible)
+    blind = sum(seen.addresses is None and not seen.foreign for seen in visible)
+    told = (", %d cannot be looked into" % blind if blind else "") + (", %d of other users" % foreign if foreign else "")
     lines = [
-        (
-            "visible",
-            "%d network namespaces on this node%s" % (len(visible), ", %d cannot be looked into" % blind if blind else ""),
-        ),
+        ("visible", "%d network namespaces on this node%s" % (len(visible), told)),
         ("address in", ", ".join(seen.place or "a netns" for seen in holders) or "none of them"),
     ]
     if row.verdict != LIVE:

@@ -154,7 +154,9 @@ def _once(
             msg = "only %d of %d reservations could be judged in %d s" % (len(found.rows), len(reservations), LIMIT_S)
             raise SkippedError(msg)
         visible = list(judging.surroundings.visible())
-        found.nobodys = sorted(seen.place or "one without a path" for seen in visible if not seen.host and not seen.names)
+        found.nobodys = sorted(
+            seen.place or "one without a path" for seen in visible if not (seen.host or seen.foreign or seen.names)
+        )
         _find_holders(found, visible, stores)
     found.rows.sort(key=lambda row: (len(row.evidence.packed), row.evidence.packed, row.reservation.address))
     if pool is not None:

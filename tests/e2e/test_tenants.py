@@ -5,12 +5,17 @@ Rows B1, B5 and B8 of the facts about other nodes; docs/evidence.md has the rule
 
 import signal
 import sys
+from functools import partial
 
 import pytest
 
+from tests.conftest import MakeNode
+from tests.e2e import holders
 from tests.e2e.halt import halted
 from tests.e2e.pair import Pair, container_id, until
-from tests.node import Node
+from tests.e2e.tenant import OTHER, POD, POD_OTHER, ROOT, started
+from tests.inside import MS_BIND
+from tests.node import NETNS_DIR, Node, Pod
 
 MOVES = """
 import ctypes, os, signal, sys
@@ -176,3 +181,225 @@ def test_a_file_system_that_hangs_over_a_pods_netns_is_not_asked(pair: Pair) -> 
     assert ran.rc == 0, ran
     assert address not in pair.held(), node.log()
     assert live in pair.held()
+
+
+FIRST, POOL = "10.66.0.1", 254
+"""All addresses of the network."""
+MANY = 4000
+"""Addresses of one netns: more than are listed at once."""
+LIST_LIMIT = 1 << 26
+"""Bytes of a list of mounts that is read no further."""
+UNPRIVILEGED = [OTHER, POD_OTHER]
+
+
+def old_leak(pair: Pair) -> str:
+    """Leave a reservation of a container that is gone, made before cni-reaper was in the chain; return the address."""
+    pod = pair.node.pod()
+    address = pair.take(pod, container_id(pod.name))
+    pod.delete()
+    return address
+
+
+def of(node: Node, tenant: int) -> Pod:
+    """Return the netns that only a tenant's process shows, as a pod."""
+    return Pod(node, f"of-{tenant}", f"/proc/{tenant}/ns/net")
+
+
+def mounted(node: Node, tenant: int) -> Pod:
+    """Mount a tenant's netns, as a runtime does with its pods'; return it as a pod."""
+    pod = Pod(node, f"of-{tenant}", f"{NETNS_DIR}/cni-3f2b8c1e-9d47-4a6b-8e06-{tenant:012x}")
+    node.write(pod.path, "")
+    node.mount(of(node, tenant).path, pod.path, flags=MS_BIND)
+    return pod
+
+
+def linked(node: Node, pod: Pod) -> None:
+    """Give a netns a link whose far end is the node's."""
+    node.add_link("near", "veth", peer="far")
+    node.change_link("far", net_ns_fd=pod.path)
+
+
+def _sleeps(node: Node, process: int) -> bool:
+    return "sleep" in node.path(f"/proc/{process}/comm").read_text()
+
+
+class TestWhoseNetns:
+    """A netns that may be the owner's keeps who has no record. Another user's is none of a runtime's, whoever is in it."""
+
+    @pytest.mark.parametrize("who", [ROOT, POD])
+    def test_root_has_made_it(self, pair: Pair, who: str) -> None:
+        """Also for a user namespace that root has made: a pod with `hostUsers: false` before its network is set up."""
+        started(pair.node, who, "live")
+        address = old_leak(pair)
+        pair.reap()
+        assert address in pair.held()
+        assert "1 netns unaccounted for" in str(pair.node.log("kept"))
+
+    def test_another_user_is_in_it(self, pair: Pair) -> None:
+        """Who lives in a netns that root has made does not count, nor who holds it open."""
+        node = pair.node
+        pod = node.pod()
+        address = pair.take(pod, container_id(pod.name))
+        process = node.start([*USER, "sleep", "infinity"], netns=pod)
+        until(partial(_sleeps, node, process), "another user is in the netns")
+        holders.unpin(pod)
+        pair.reap()
+        assert address in pair.held(), node.log()
+
+    def test_another_user_holds_it_open(self, pair: Pair) -> None:
+        """By a descriptor that root has left to it."""
+        node = pair.node
+        pod = node.pod()
+        address = pair.add(pod)
+        process = node.start(["sh", "-c", f"exec {' '.join(USER)} sleep infinity 9<{pod.path}"])
+        until(partial(_sleeps, node, process), "the descriptor is open")
+        holders.unpin(pod)
+        pair.reap()
+        assert address in pair.held(), node.log()
+
+    def test_root_has_mounted_it(self, pair: Pair) -> None:
+        """What is mounted where root mounts may be a pod's, whoever has made it."""
+        mounted(pair.node, started(pair.node, OTHER, "live"))
+        address = old_leak(pair)
+        pair.reap()
+        assert address in pair.held(), pair.node.log()
+
+    def test_a_rootless_node(self, make_node: MakeNode) -> None:
+        """Where the runtime is in a user namespace, that is ours, and what is made in there is its own."""
+        pair = Pair(make_node(rootless=True))
+        node = pair.node
+        pod = node.pod()
+        address = pair.take(pod, container_id(pod.name))
+        process = pod.live()
+        nested = node.start(["unshare", "--user", "--map-root-user", "--net", "sleep", "infinity"])
+        for one in (process, nested):
+            until(partial(_sleeps, node, one), "the process runs")
+        holders.unpin(pod)
+        pair.reap()
+        assert address in pair.held(), node.log()
+        node.stop(process)
+        pair.reap()
+        assert address in pair.held(), node.log()  # for the user namespace below, which the node's root has made
+
+    @pytest.mark.parametrize("who", UNPRIVILEGED)
+    def test_another_user_has_made_it(self, pair: Pair, who: str) -> None:
+        """B5: a full node from before cni-reaper came, and a sandbox: the first ADD frees all leaks, and nothing else."""
+        node = pair.node
+        kept = {pair.add(node.pod("live"))}
+        if who == POD_OTHER:
+            kept.add(pair.add(mounted(node, started(node, POD, "live"))))
+        leaks = {old_leak(pair) for _ in range(4)}
+        started(node, who, "live")
+        if who == POD_OTHER:  # its pod is in this test no container of a runtime
+            pair.add(mounted(node, started(node, POD, "live")))
+        pair.reap()
+        assert not leaks & pair.held(), node.log()
+        assert kept <= pair.held()
+
+
+class TestAddresses:
+    """What a netns of root shows is in use. Another user can show any address."""
+
+    @pytest.mark.parametrize("who", [ROOT, POD])
+    def test_root_shows_them(self, pair: Pair, who: str) -> None:
+        """A guard of its own: the owner's record says that its netns is gone."""
+        leak = pair.leak()
+        started(pair.node, who, "hold", FIRST, POOL)
+        pair.reap()
+        assert leak in pair.held(), pair.node.log()
+
+    @pytest.mark.parametrize("who", UNPRIVILEGED)
+    def test_another_user_shows_them(self, pair: Pair, who: str) -> None:
+        """B5: `unshare -Urn` with all addresses of the pool keeps none."""
+        leak = pair.leak()
+        started(pair.node, who, "hold", FIRST, POOL)
+        pair.reap()
+        assert leak not in pair.held(), pair.node.log()
+
+    @pytest.mark.parametrize("who", [ROOT, OTHER])
+    def test_at_the_far_end_of_a_link(self, pair: Pair, who: str) -> None:
+        """A link into another user's netns, as lxc-user-nic makes it, does not make its addresses count."""
+        leak = pair.leak()
+        linked(pair.node, of(pair.node, started(pair.node, who, "hold", FIRST, POOL)))
+        pair.reap()
+        assert (leak in pair.held()) == (who == ROOT), pair.node.log()
+
+
+class TestChanges:
+    """Addresses that change all the time: a list of them is never whole."""
+
+    def test_roots(self, pair: Pair) -> None:
+        """A netns of nobody that cannot be looked into may have every address."""
+        started(pair.node, ROOT, "change", "10.77.0.1", MANY)
+        address = old_leak(pair)
+        pair.reap()
+        assert address in pair.held(), pair.node.log()
+
+    def test_another_users(self, pair: Pair) -> None:
+        """B5: they are not even looked at."""
+        started(pair.node, OTHER, "change", "10.77.0.1", MANY)
+        address = old_leak(pair)
+        pair.reap()
+        assert address not in pair.held(), pair.node.log()
+
+    def test_a_pods(self, pair: Pair) -> None:
+        """A pod with NET_ADMIN in its own user namespace: its netns cannot be looked into, and stops nothing."""
+        node = pair.node
+        pod = mounted(node, started(node, POD, "change", "10.77.0.1", MANY))
+        linked(node, pod)
+        live, recorded, old = pair.add(pod), pair.leak(), old_leak(pair)
+        pair.reap()
+        assert live in pair.held(), node.log()
+        assert not {recorded, old} & pair.held(), node.log()
+
+
+class TestManyMounts:
+    """A list of mounts that is too long to be read."""
+
+    def test_roots(self, pair: Pair) -> None:
+        """What it would have shown is not known, so nothing is freed."""
+        leak = pair.leak()
+        started(pair.node, ROOT, "mounts", LIST_LIMIT)
+        pair.reap()
+        assert leak in pair.held()
+        assert "mountinfo" in pair.node.log("sweep-skipped")[-1]["reason"]
+
+    @pytest.mark.parametrize("who", [OTHER, POD])
+    def test_another_users(self, pair: Pair, who: str) -> None:
+        """B5: a user, or a pod with SYS_ADMIN in its own user namespace; it is not read."""
+        live, leak = pair.add(pair.node.pod("live")), pair.leak()
+        started(pair.node, who, "mounts", LIST_LIMIT)
+        pair.reap()
+        assert leak not in pair.held(), pair.node.log()
+        assert live in pair.held()
+
+
+class TestManyDescriptors:
+    """Open files without number; the last of them is a netns that nobody lives in, and that is mounted nowhere any more."""
+
+    def test_roots(self, pair: Pair) -> None:
+        """All are looked at: a live netns is found."""
+        node = pair.node
+        pod = node.pod()
+        address = pair.add(pod)
+        many(node, ROOT, pod)
+        pair.reap()
+        assert address in pair.held(), node.log()
+
+    @pytest.mark.parametrize("who", [OTHER, POD])
+    def test_another_users(self, pair: Pair, who: str) -> None:
+        """B5: a user, or a pod in its own user namespace. Above a number in all they are not looked at, and keep nothing."""
+        node = pair.node
+        live = pair.add(node.pod("live"))
+        many(node, who, node.pod())
+        leak = old_leak(pair)
+        pair.reap()
+        assert leak not in pair.held(), node.log()
+        assert live in pair.held()
+
+
+def many(node: Node, who: str, pod: Pod) -> None:
+    """Have more descriptors than are looked at of other users', in a few processes; the last holds a netns, alone."""
+    for last in ((), (), (), (pod.path,)):
+        started(node, who, "descriptors", *last)
+    holders.unpin(pod)

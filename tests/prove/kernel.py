@@ -367,7 +367,7 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
         "evidence.visible.everywhere": everywhere,
         "evidence.visible.sees": kernel.sees,
         "evidence.addresses.Look.configured": lambda _, ino, *__: kernel.configured(ino),
-        "evidence.peers.addresses": kernel.peers,
+        "evidence.peers.addresses": lambda _: kernel.peers(),
         "evidence.peers._ASKED_AGAIN_AFTER_S": (0, 0, 0),
         "evidence.named.Names": Names,
         "evidence.unclaimed.Memory._clock_s": lambda _: kernel.monotonic_s,

@@ -350,7 +350,7 @@ MUTATIONS = (
     Mutation(
         "what the far end of a link shows is believed not to last",
         "evidence/peers.py",
-        "        gone = doubtful - addresses()\n",
+        "        gone = doubtful - addresses(visible)\n",
         "        gone = doubtful\n",
     ),
 )

@@ -26,7 +26,8 @@ class Proc:
         self.seen: visible.Sightings = {}
         monkeypatch.setattr(visible, "_namespace_of", lambda _, kind: self.now if kind == "mnt" else HOST)
         monkeypatch.setattr(visible, "_root_of", lambda _: "/")
-        monkeypatch.setattr(visible, "_add_descriptors", lambda *_: None)
+        monkeypatch.setattr(visible._Descriptors, "add", lambda *_: None)
+        monkeypatch.setattr(owners, "is_netns_foreign", lambda *_: False)
         monkeypatch.setattr(owners, "are_mounts_foreign", lambda _: self.now in FOREIGN)
         monkeypatch.setattr(visible, "_add_mounts", self._add_mounts)
         monkeypatch.setattr(posix, "listdir", lambda _: ["7"])
@@ -38,7 +39,7 @@ class Proc:
 
     def look(self) -> None:
         """Look at the process."""
-        visible._look_at(self.seen, PROCESS, self.roots)
+        visible._look_at(self.seen, PROCESS, self.roots, visible._Descriptors(self.seen))
 
 
 def test_a_process_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,14 +121,14 @@ def test_what_only_the_far_end_of_a_link_shows(monkeypatch: pytest.MonkeyPatch, 
     """It is asked for again, and believed when it is still there after all; what is not doubtful is kept in any case."""
     answers: list[frozenset[bytes]] = []
 
-    def addresses() -> frozenset[bytes]:
+    def addresses(_: object) -> frozenset[bytes]:
         answers.append(frozenset([b"other", b"ending"] if len(answers) + 1 < ends else [b"other"]))
         return answers[-1]
 
     slept: list[float] = []
     monkeypatch.setattr(peers, "addresses", addresses)
     monkeypatch.setattr(time, "sleep", slept.append)
-    lasting = peers.lasting(frozenset([b"own", b"other", b"ending"]), frozenset([b"ending"]))
+    lasting = peers.lasting(frozenset([b"own", b"other", b"ending"]), frozenset([b"ending"]), [])
     assert lasting == ({b"own", b"other", b"ending"} if ends > 3 else {b"own", b"other"})
     assert len(answers) == len(slept) == asked
     assert ends <= 3 or sum(slept) == pytest.approx(0.15)
