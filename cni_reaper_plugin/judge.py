@@ -292,7 +292,7 @@ def _guarded(answer: Answer, row: int, reservation: Reservation, evidence: Evide
         return LIVE, ADDRESS_IN_USE
     for seen in surroundings.visible():
         if seen.foreign:
-            continue  # its user gives himself any address, and no pod is in there
+            continue  # its user can configure any address, and no pod is in it
         if seen.addresses is not None:
             if evidence.packed in seen.addresses:
                 return LIVE, ADDRESS_IN_USE

@@ -11,7 +11,7 @@ class VisibleNetns:
 
     addresses: packed addresses configured in it, None where it could not be looked into; host: ours or PID 1's; names:
     container IDs for which it is known to be: this ADD's, or one whose record or address says so; place: a path that led to
-    it, "" where none does now; foreign: it is another user's, in whose netns a runtime that is root has no pod.
+    it, "" where none does now; foreign: another user owns it, so it is no pod's of a root runtime.
     """
 
     __slots__ = ("addresses", "foreign", "host", "names", "netns", "place")

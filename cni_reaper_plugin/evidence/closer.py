@@ -111,9 +111,9 @@ class Look:
         return kin
 
     def _look_into_mapped(self, gathered: list[Evidence]) -> None:
-        """Look into those netns of other users to which an owner is mapped: a root that gives them one has a record of it.
+        """Read the addresses of other users' netns that an owner's record or cache entry leads to.
 
-        No others: they may be many, and long, and whatever they show proves nothing.
+        Root may have attached such a netns to a network. Other netns of users prove nothing, and reading them has no bound.
         """
         for evidence in gathered:
             mapping = evidence.mapping

@@ -1,7 +1,7 @@
 """Whose is a namespace? The user namespace that owns it, and the user who made that one. Asked only before something is reaped.
 
 A runtime makes the namespaces of its pods as root, also the user namespace of a pod that has its own. What belongs to another
-user's user namespace is not a runtime's. It is the owner of a namespace that counts, never who lives in it or holds it open.
+user's user namespace is not a runtime's. The owner of a namespace counts; the processes in it and its open descriptors do not.
 Source: ioctl_ns(2), user_namespaces(7).
 """
 
@@ -38,9 +38,9 @@ def are_mounts_foreign(task: str) -> bool:
 
 
 def is_netns_foreign(ino: int, path: str) -> bool | None:
-    """Tell whether the netns with an inode number, to which a path leads, is another user's: None where it leads there no more.
+    """Tell whether another user owns the netns with an inode number; None where the path no longer leads to it.
 
-    Only its own owner counts. A user namespace that root made below another user's is root's.
+    A user namespace that root has made below another user's is root's.
     """
     try:
         fd = files.open_on_device(path, netns.nsfs_device())
@@ -53,9 +53,9 @@ def is_netns_foreign(ino: int, path: str) -> bool | None:
 
 
 def is_process_powerless(task: str) -> bool:
-    """Tell whether a task is another user's and has no capability in our user namespace, or is in one below. Raises OSError.
+    """Tell whether a task of another user has no capability in our user namespace, or is in one below. Raises OSError.
 
-    Of a runtime's netns it can have a descriptor only of the one in which it was begun. False where it is gone.
+    It cannot enter a runtime's netns, so it can hold only the one that it was started in. False where it is gone.
     """
     if not is_process_foreign(task):
         return False
@@ -90,7 +90,7 @@ def _ours() -> tuple[int | None, ...]:
 def _maker(fd: int) -> int | None:
     """Return the user who made the user namespace that owns a namespace; None for our own, and where that is not to be known.
 
-    EPERM: it is above ours. A user without a number in ours may be the root of one above.
+    EPERM: it is above ours. A user who is not mapped in ours may be root above it.
     """
     try:
         owner = fcntl.ioctl(fd, _NS_GET_USERNS)

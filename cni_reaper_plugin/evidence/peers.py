@@ -21,9 +21,9 @@ _ASKED_AGAIN_AFTER_S = (0.01, 0.04, 0.1)  # in all twice as long as the kernel w
 def addresses(visible: "Collection[VisibleNetns]") -> frozenset[bytes]:
     """Return the packed addresses configured in every netns that has an nsid in ours, but in another user's. Raises OSError.
 
-    visible: what was seen of the node. One that cannot be listed counts for nothing: the far end of a node's own uplink may be
-    another host's. One whose addresses change too fast to be listed counts for those that it showed, and has to be one of the
-    visible ones, which count as what they are when they cannot be looked into.
+    visible: the netns that were seen on the node. A netns that cannot be listed counts for nothing: the far end of a node's own
+    uplink may be another host's. Where a list changes each time it is read, the addresses that it showed count, and the netns has
+    to be a visible one: that counts as a netns that cannot be looked into.
     """
     found: set[bytes] = set()
     unsteady: set[bytes] = set()
@@ -42,7 +42,7 @@ def addresses(visible: "Collection[VisibleNetns]") -> frozenset[bytes]:
 
 
 def _nsids(netlink: Rtnetlink, visible: "Collection[VisibleNetns]") -> set[bytes]:
-    """Return the nsids that visible netns have in ours; of one that is at its place no more there is none."""
+    """Return the nsids that visible netns have in ours, without those that are no longer at their place."""
     found = set()
     for seen in visible:
         try:

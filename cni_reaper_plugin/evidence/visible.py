@@ -38,9 +38,9 @@ class Sighting:
     """A visible netns and the places from which it can be entered or read.
 
     ino: of the nsfs; mounts: absolute paths, also below /proc/<pid>/root; processes: process IDs; others: paths of threads
-    that live elsewhere than their leader, and of open descriptors; owned_by_other: it is another user's, None where that could
-    not be asked. Asked when it is first seen, since a user's process may be gone in the next moment: another netns that has
-    its number later in the same look is younger than every reservation that is judged.
+    that live elsewhere than their leader, and of open descriptors; owned_by_other: another user owns it, None where that could
+    not be read. It is read when the netns is first seen, since a user's process can end at any time. A netns that gets the
+    same number later in this look is younger than every reservation that is judged.
     """
 
     __slots__ = ("ino", "mounts", "others", "owned_by_other", "processes")
@@ -54,7 +54,7 @@ class Sighting:
 
     @property
     def foreign(self) -> bool:
-        """Whether it is another user's, and root has mounted it nowhere: then no runtime of root has a pod in it."""
+        """Whether another user owns it and root has not mounted it: a root runtime has no pod in it."""
         return bool(self.owned_by_other) and not self.mounts
 
     def identify(self) -> VisibleNetns:
@@ -210,9 +210,9 @@ def _namespace_of(task: str, kind: str) -> int:
 class _Descriptors:
     """Adds the netns that processes hold by an open descriptor; of a bound socket's netns nothing shows, see `peers`.
 
-    Another user's process without a power over netns can hold, of a runtime's, only the one in which it was begun, and may have
-    any number of descriptors. All such processes that have more than a few are looked at up to _POWERLESS_DESCRIPTORS in all;
-    one that has more than are left of these is passed over.
+    A process that cannot enter a runtime's netns (owners.is_process_powerless) can hold only the one that it was started in, and
+    can have any number of descriptors. Such processes are searched up to _POWERLESS_DESCRIPTORS in all, without those that have
+    only a few; a process with more than the rest is skipped.
     """
 
     __slots__ = ("_left", "_seen")
@@ -290,7 +290,7 @@ def _link_number(path: str) -> int:
 
 
 def _sighting(seen: Sightings, ino: int, path: str = "") -> Sighting:
-    """Return what is known of a netns so far; path: where it is seen now, but for a mount, which tells enough."""
+    """Return what is known of a netns so far; path: what leads to it now, "" for a mount, which needs no owner."""
     found = seen.get(ino)
     if found is None:
         found = seen[ino] = Sighting(ino)

@@ -28,6 +28,7 @@ UNIT_TESTS = (
     "tests/unit/test_unclaimed.py",
     "tests/unit/test_gate.py",
     "tests/unit/test_visible.py",
+    "tests/unit/test_rtnetlink.py",
 )
 
 
@@ -352,6 +353,69 @@ MUTATIONS = (
         "evidence/peers.py",
         "        gone = doubtful - addresses(visible)\n",
         "        gone = doubtful\n",
+    ),
+    Mutation(
+        "another user's addresses count",
+        "judge.py",
+        "        if seen.foreign:\n            continue  # its user can configure any address, and no pod is in it\n",
+        "",
+    ),
+    Mutation(
+        "another user's netns is nobody's", "scanned.py", "self.host or self.foreign or len(names)", "self.host or len(names)"
+    ),
+    Mutation(
+        "another user's addresses count for a sibling",
+        "judge.py",
+        "        if not seen.foreign and seen.addresses is not None and not evidence.sibling",
+        "        if seen.addresses is not None and not evidence.sibling",
+    ),
+    Mutation(
+        "what another user has made is his, wherever root has mounted it",
+        "evidence/visible.py",
+        "bool(self.owned_by_other) and not self.mounts",
+        "bool(self.owned_by_other)",
+    ),
+    Mutation(
+        "a netns is another user's where its owner is not known",
+        "evidence/visible.py",
+        "bool(self.owned_by_other) and not self.mounts",
+        "self.owned_by_other is not False and not self.mounts",
+    ),
+    Mutation(
+        "descriptors of root's processes are passed over",
+        "evidence/visible.py",
+        "            if number > _FEW and owners.is_process_powerless(task):\n",
+        "            if number > _FEW:\n",
+    ),
+    Mutation(
+        "descriptors of other users are all looked at",
+        "evidence/visible.py",
+        "                if number > self._left:\n                    return\n",
+        "",
+    ),
+    Mutation(
+        "a list that changed is taken for a whole one",
+        "rtnetlink.py",
+        "            if consistent:\n                return found\n",
+        "            return found\n",
+    ),
+    Mutation(
+        "a far end that is not seen may change",
+        "evidence/peers.py",
+        "        if unsteady and not unsteady <= _nsids(netlink, visible):\n",
+        "        if not unsteady <= unsteady:\n",
+    ),
+    Mutation(
+        "what a changing far end showed is not in use",
+        "evidence/peers.py",
+        "                found |= e.found\n",
+        "",
+    ),
+    Mutation(
+        "the far end of another user's netns counts",
+        "evidence/peers.py",
+        "        for nsid in nsids - passed_over:\n",
+        "        for nsid in nsids | passed_over:\n",
     ),
 )
 

@@ -87,10 +87,14 @@ def cache(now: Netns | None = None, path: str = "/run/netns/pod", of_host: bool 
     return mapping
 
 
-def visible(netns: Netns, *addresses: str, names: str = "", unseen: bool = False) -> VisibleNetns:
-    """Return a visible netns. names: the container ID it is known to be of; unseen: it cannot be looked into."""
+def visible(netns: Netns, *addresses: str, names: str = "", unseen: bool = False, foreign: bool = False) -> VisibleNetns:
+    """Return a visible netns.
+
+    names: the container ID it is known to be of; unseen: it cannot be looked into; foreign: it is another user's.
+    """
     seen = VisibleNetns(netns, "", None if unseen else frozenset(pack(one) for one in addresses))
     seen.names = {names} if names else set()
+    seen.foreign = foreign
     return seen
 
 
@@ -738,6 +742,34 @@ KEEPS = [
     Case("11", "a name that is no address", lambda: Facts(owned(address="1.2.3")), UNKNOWN, "name is no address"),
     Case("11", "an address in another spelling", lambda: Facts(owned(address="fd00:0::7")), UNKNOWN, "name is no address"),
     Case("11", "an IPv4 address with a zero in front", lambda: Facts(owned(address="10.9.0.07")), UNKNOWN, "name is no address"),
+    Case(
+        "5",
+        "the netns is another user's, and the one that was recorded",
+        lambda: Facts(netns=[visible(RECORDED, unseen=True, foreign=True)]),
+        LIVE,
+        "netns visible elsewhere",
+    ),
+    Case(
+        "5",
+        "another user's netns has the number and the address",
+        lambda: Facts(netns=[visible(REUSED, ADDRESS, foreign=True)]),
+        LIVE,
+        "address in use",
+    ),
+    Case(
+        "9",
+        "beside another user's netns there is one of root's",
+        lambda: Facts(mapping=None, netns=[visible(OF_THIRD, foreign=True), visible(OF_POD)]),
+        UNKNOWN,
+        "1 netns unaccounted for",
+    ),
+    Case(
+        "9",
+        "another user's netns and one of root's show the address",
+        lambda: Facts(mapping=None, netns=[visible(OF_THIRD, ADDRESS, foreign=True), visible(OF_POD, ADDRESS, names=THIRD)]),
+        LIVE,
+        "address in use",
+    ),
 ]
 
 REAPS = [
@@ -1037,6 +1069,35 @@ REAPS = [
         NOT_LISTED,
     ),
     Case("8", "cnitool's ID", lambda: Facts(owned("cnitool-20c433bb2b1d6ede56d6"), None), STALE, NO_NETNS_LEFT),
+    Case(
+        "4",
+        "only another user shows the address",
+        lambda: Facts(netns=[visible(OF_POD, ADDRESS, foreign=True)]),
+        STALE,
+        NETNS_GONE,
+    ),
+    Case("5", "another user's netns has the number", lambda: Facts(netns=[visible(REUSED, foreign=True)]), STALE, NETNS_GONE),
+    Case(
+        "8",
+        "another user's netns cannot be looked into",
+        lambda: Facts(mapping=None, netns=[visible(OF_POD, unseen=True, foreign=True)]),
+        STALE,
+        NO_NETNS_LEFT,
+    ),
+    Case(
+        "8",
+        "only another user shows the address of a sibling",
+        lambda: Facts(mapping=None, netns=[visible(OF_POD, "10.9.0.8", foreign=True)], sibling_addresses=("10.9.0.8",)),
+        STALE,
+        NO_NETNS_LEFT,
+    ),
+    Case(
+        "9",
+        "the netns of then is another user's by now",
+        lambda: Facts(mapping=None, netns=[visible(OF_THIRD, foreign=True), visible(OF_POD)], unclaimed=waited(1, OF_THIRD)),
+        STALE,
+        UNCLAIMED,
+    ),
 ]
 
 

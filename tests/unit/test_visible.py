@@ -132,3 +132,47 @@ def test_what_only_the_far_end_of_a_link_shows(monkeypatch: pytest.MonkeyPatch, 
     assert lasting == ({b"own", b"other", b"ending"} if ends > 3 else {b"own", b"other"})
     assert len(answers) == len(slept) == asked
     assert ends <= 3 or sum(slept) == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["a kernel that counts them", "one that does not"])
+@pytest.mark.parametrize(("powerless", "number", "looked_at"), [(True, 1000, 16_000), (True, 50, 20_000), (False, 1000, 20_000)])
+def test_descriptors_of_another_user(
+    monkeypatch: pytest.MonkeyPatch, powerless: bool, number: int, looked_at: int, counted: bool
+) -> None:
+    """They are looked at up to a number in all, whole processes; of those that have few, and of root's, all are."""
+    looks: list[str] = []
+    monkeypatch.setattr(posix, "open", lambda *_, **__: 99)
+    monkeypatch.setattr(posix, "close", lambda _: None)
+    monkeypatch.setattr(posix, "fstat", lambda _: type("Stat", (), {"st_size": number if counted else 0}))
+    monkeypatch.setattr(posix, "listdir", lambda _: [str(one) for one in range(number)])
+
+    def look(name: str, **_: object) -> str:
+        looks.append(name)
+        return "socket:[1]"
+
+    monkeypatch.setattr(posix, "readlink", look)
+    monkeypatch.setattr(owners, "is_process_powerless", lambda _: powerless)
+    descriptors = visible._Descriptors({})
+    for process in range(20_000 // number):
+        descriptors.add(f"/proc/{process}")
+    assert len(looks) == looked_at
+
+
+@pytest.mark.parametrize(
+    ("by_another", "mounts", "foreign"), [(True, [], True), (True, ["/run/netns/a"], False), (None, [], False)]
+)
+def test_a_netns_of_another_user(by_another: bool | None, mounts: list[str], foreign: bool) -> None:
+    """Where root has mounted it, or its owner could not be asked, it may be a pod's."""
+    sighting = visible.Sighting(OLD)
+    sighting.owned_by_other, sighting.mounts = by_another, mounts
+    assert sighting.foreign is foreign
+
+
+def test_the_owner_of_a_netns_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And again as long as nobody has known: a process may end in between."""
+    answers = iter([None, True])
+    monkeypatch.setattr(owners, "is_netns_foreign", lambda *_: next(answers))
+    seen: visible.Sightings = {}
+    for _ in range(3):
+        visible._sighting(seen, OLD, PROCESS)
+    assert seen[OLD].foreign
