@@ -290,8 +290,6 @@ class TestWhoseNetns:
             kept.add(pair.add(mounted(node, started(node, POD, "live"))))
         leaks = {old_leak(pair) for _ in range(4)}
         started(node, who, "live")
-        if who == POD_OTHER:  # its pod is in this test no container of a runtime
-            pair.add(mounted(node, started(node, POD, "live")))
         pair.reap()
         assert not leaks & pair.held(), node.log()
         assert kept <= pair.held()
