@@ -34,7 +34,7 @@ def _provers(evidence: Evidence, reservation: Reservation, reason: str) -> list[
     if reason == VISIBLE_ELSEWHERE:
         return [own] if own is not None else []
     if reason == ADDRESS_IN_USE:
-        return [seen for seen in surroundings.visible() if evidence.packed in (seen.addresses or ())]
+        return [seen for seen in surroundings.visible() if not seen.foreign and evidence.packed in (seen.addresses or ())]
     if reason == SIBLING_ADDRESS_IN_USE:
         return [seen for seen in surroundings.visible() if not evidence.sibling_addresses.isdisjoint(seen.addresses or ())]
     if reason == NOT_LOOKED_INTO:
