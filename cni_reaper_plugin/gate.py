@@ -51,6 +51,15 @@ class Gate:
         """Tell whether somebody has begun a scan after this gate was opened, and has judged all; asked by the holder."""
         return self._read(1) > self._begun
 
+    def is_waited_for(self) -> bool:
+        """Tell whether somebody waits for the holder, by proc(5), /proc/locks; False where that cannot be told."""
+        try:
+            needle = b":%d 0 EOF" % posix.fstat(self._fd).st_ino
+            locks = files.read("/proc/locks").split(b"\n")
+        except OSError:
+            return False
+        return any(b" -> FLOCK " in line and line.endswith(needle) for line in locks)
+
     def begin(self) -> None:
         """Note that a full scan begins; what is reserved from now on may not be in it."""
         self._number = self._read(0) + 1

@@ -24,7 +24,7 @@ Judged = tuple[Reservation, Evidence, str, str]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Judging:
@@ -79,11 +79,14 @@ class Judging:
             if self._budget.spent(share=0.9):
                 return
 
-    def all(self) -> list[Judged]:
-        """Judge them all, and for GC once more, if its list names everybody who is LIVE. Raises as `parts`."""
+    def all(self, others_wait: "Callable[[], bool]" = lambda: False) -> list[Judged]:
+        """Judge them all, and for GC once more, if its list names everybody who is LIVE. Raises as `parts`.
+
+        others_wait: tells whether other calls wait for this one; then pods may be starting that each keep somebody.
+        """
         judged = [one for part in self.parts() for one in part]
-        if self._call.verb == "ADD":
-            judged = self._with_who_arrives(judged)
+        if others_wait():
+            judged = self._with_who_arrives(judged, others_wait)
         if self._call.valid is None or not self._complete or len(judged) < len(self._reservations):
             return judged
         self.surroundings.list_complete = not any(
@@ -91,7 +94,7 @@ class Judging:
         )
         return _judge([(reservation, evidence) for reservation, evidence, _, _ in judged])
 
-    def _with_who_arrives(self, judged: list[Judged]) -> list[Judged]:
+    def _with_who_arrives(self, judged: list[Judged], others_wait: "Callable[[], bool]") -> list[Judged]:
         """Judge again while the netns that keep somebody become others', one after the other; return what is known then.
 
         In a storm a hundred pods have a netns already while their ADDs are on the way here, and each keeps every leak that no
@@ -102,7 +105,7 @@ class Judging:
         import time
 
         idle = 0
-        while idle < _IDLE and not self._budget.spent(share=0.9):
+        while idle < _IDLE and others_wait() and not self._budget.spent(share=0.9):
             time.sleep(_ARRIVE_S)
             arrived = self._look.account_again()
             idle = 0 if arrived else idle + 1

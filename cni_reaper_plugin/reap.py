@@ -14,18 +14,28 @@ from cni_reaper_plugin.first_look import SLICE, from_cursor
 from cni_reaper_plugin.judge import is_defenceless
 from cni_reaper_plugin.judging import Judged, Judging
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 BATCH = 256  # reservations removed before host-local has its lock back: all of a /24 at once
 YOUNG_S = 120  # an address that was given just now is configured by the plugin behind host-local, and by nobody before
 SUSPICIOUS = 3  # so many recorded attachments, all stale at once, are rather a wrong view
 
 
 def reap(
-    directory: store.Network, candidate: str, call: Call, settings: Settings, budget: Budget, log: Log
+    directory: store.Network,
+    candidate: str,
+    call: Call,
+    settings: Settings,
+    budget: Budget,
+    log: Log,
+    others_wait: "Callable[[], bool]",
 ) -> tuple[list[Reservation] | None, bool]:
     """From a new snapshot: gather everything, judge, remove, report, and remember who is waited for and who is kept.
 
-    Returns the snapshot, None if it is not of the whole network; and whether all of the network was judged in a view in which
-    all may be reaped.
+    others_wait: tells whether other calls wait for this one. Returns the snapshot, None if it is not of the whole network; and
+    whether all of the network was judged in a view in which all may be reaped.
     """
     memory = Memory(views.RUN_DIR, directory.name, boot.boot_id(), call.view)
     addresses = _beginning_with(candidate, directory.addresses())
@@ -34,7 +44,7 @@ def reap(
     while taken < len(addresses) and not (taken and budget.spent(share=0.6)):
         reservations += directory.snapshot(addresses[taken : taken + SLICE])
         taken += SLICE
-    judged = Judging(directory, reservations, addresses[taken:], call, settings, budget, memory).all()
+    judged = Judging(directory, reservations, addresses[taken:], call, settings, budget, memory).all(others_wait)
     following = reservations[len(judged)].address if len(judged) < len(reservations) else "".join(addresses[taken : taken + 1])
     stale = [one for one in judged if one[2] == STALE and call.may_reap in ("all", one[3])]
     stale.sort(key=lambda one: one[1].packed)

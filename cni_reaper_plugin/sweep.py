@@ -152,7 +152,7 @@ def _reap_alone(
             log.debug("sweep-shared", network=directory.name, reason="another sweep has judged all while this one waited")
             return None
         gate.begin()
-        reservations, is_whole = reap(directory, candidate, call, settings, budget, log)
+        reservations, is_whole = reap(directory, candidate, call, settings, budget, log, gate.is_waited_for)
         if is_whole:
             gate.complete()
     finally:

@@ -170,7 +170,7 @@ MUTATIONS = (
         "    while taken < len(addresses) and not (taken and budget.spent(share=0.6)):\n"
         "        reservations += directory.snapshot(addresses[taken : taken + SLICE])\n"
         "        taken += SLICE\n"
-        "    judged = Judging(directory, reservations, addresses[taken:], call, settings, budget, memory).all()\n",
+        "    judged = Judging(directory, reservations, addresses[taken:], call, settings, budget, memory).all(others_wait)\n",
         "    from cni_reaper_plugin.evidence import visible\n"
         "    early, late = visible.everywhere(8.0), visible.everywhere\n"
         "    addresses = _beginning_with(candidate, directory.addresses())\n"
@@ -181,7 +181,7 @@ MUTATIONS = (
         "        taken += SLICE\n"
         "    visible.everywhere = lambda _: early\n"
         "    try:\n"
-        "        judged = Judging(directory, reservations, addresses[taken:], call, settings, budget, memory).all()\n"
+        "        judged = Judging(directory, reservations, addresses[taken:], call, settings, budget, memory).all(others_wait)\n"
         "    finally:\n"
         "        visible.everywhere = late\n",
     ),
