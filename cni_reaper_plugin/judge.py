@@ -304,5 +304,13 @@ def _guarded(answer: Answer, row: int, reservation: Reservation, evidence: Evide
 
 
 def _has_owner(reservation: Reservation, evidence: Evidence) -> bool:
-    """Tell whether an attachment made this, no operator's own note (`echo reserved > 10.0.0.9`): mapped, or a runtime's ID."""
-    return reservation.kind == OWNED and (evidence.mapping is not None or reservation.has_runtime_id)
+    """Tell whether an attachment made this reservation, and not an operator by hand (`echo reserved > 10.0.0.9`).
+
+    An attachment made it if its netns is known, if its ID looks like a runtime's, or if the content is what host-local writes:
+    an ID and an ifname, without a newline at the end. An editor and `echo` end a file with one.
+    """
+    if reservation.kind != OWNED:
+        return False
+    if evidence.mapping is not None or reservation.has_runtime_id:
+        return True
+    return bool(reservation.ifname) and not reservation.content[-1:].isspace()

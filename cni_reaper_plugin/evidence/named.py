@@ -23,10 +23,16 @@ class Names:
         self._all_cgroups = b"".join(self._cgroups.values())
 
     def where(self, owner: str) -> str:
-        """Return the path of what names a container ID, whole or bare: a task directory, or a process; "" where nothing does."""
+        """Return the path of what names a container ID: a task directory, or a process; "" where nothing does.
+
+        It may be named whole, bare, or as a function of faasd.
+        """
         for name in (owner, bare(owner)):
             if name in self._entries:
                 return self._entries[name]
+        function = _running_function(owner)
+        if function in self._entries:
+            return self._entries[function]
         within = bare(owner).encode()
         if within not in self._all_cgroups:
             return ""
@@ -39,6 +45,15 @@ def bare(owner: str) -> str:
     if dash and prefix and len(last) >= 12 and not last.strip("0123456789abcdef"):
         return last
     return owner
+
+
+def _running_function(owner: str) -> str:
+    """Return the task of an ID that is faasd's `<task>-<PID>`, "" where it is none or there is no such process.
+
+    Source: openfaas/faasd pkg/cninetwork/cni_network.go, netID (0.16).
+    """
+    task, _, pid = owner.rpartition("-")
+    return task if pid.isdecimal() and posix.access("/proc/" + pid, posix.F_OK) else ""
 
 
 def _cgroups() -> dict[str, bytes]:
@@ -56,9 +71,16 @@ def _cgroups() -> dict[str, bytes]:
 
 
 def _entries() -> dict[str, str]:
-    """Return the names in the task directories of containerd, k3s (one level of namespaces) and Podman, with their paths."""
-    directories = [*PODMAN, *("%s/%s" % (tasks, namespace) for tasks in TASKS for namespace in _listed(tasks))]
-    return {name: "%s/%s" % (directory, name) for directory in directories for name in _listed(directory)}
+    """Return the names in the task directories of containerd, k3s (one level of namespaces) and Podman, with their paths.
+
+    ctr calls a task `<id>` and its attachment `<namespace>-<id>` (containerd cmd/ctr/commands/tasks, FullID): both are named.
+    """
+    found = {name: "%s/%s" % (containers, name) for containers in PODMAN for name in _listed(containers)}
+    for tasks in TASKS:
+        for namespace in _listed(tasks):
+            for name in _listed("%s/%s" % (tasks, namespace)):
+                found[name] = found["%s-%s" % (namespace, name)] = "%s/%s/%s" % (tasks, namespace, name)
+    return found
 
 
 def _listed(path: str) -> list[str]:

@@ -72,7 +72,7 @@ def test_a_healthy_node(pair: Pair) -> None:
 def test_leaks_and_what_nobody_knows(pair: Pair) -> None:
     """A leak is STALE and makes the exit code 1; a person's note is UNKNOWN and does not; nothing is written anywhere."""
     node = pair.node
-    node.reserve("net", "10.66.0.9", "reserved")
+    node.reserve("net", "10.66.0.9", "reserved", ifname="")
     assert found(node, rc=0)["unknown"] == 1
     node.reserve("net", "10.66.0.7", DEAD)
     gone = node.pod()
@@ -120,7 +120,7 @@ def test_the_pool(pair: Pair) -> None:
     """With the range known: its use, and a picture that has a letter for each address."""
     node = pair.node
     node.reserve("net", "10.66.0.7", DEAD)
-    node.reserve("net", "10.66.0.9", "reserved")
+    node.reserve("net", "10.66.0.9", "reserved", ifname="")
     network = found(node, "--subnet", "10.66.0.0/24", rc=1)
     assert network["pool"] == [{"size": 253, "used": 3}]
     lines = audit(node, "--map", "--subnet", "10.66.0.0/24").out.decode().splitlines()

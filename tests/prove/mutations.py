@@ -152,8 +152,14 @@ MUTATIONS = (
     Mutation(
         "an operator's notes are owners",
         "judge.py",
-        "(evidence.mapping is not None or reservation.has_runtime_id)",
-        "bool(reservation.container_id)",
+        "    return bool(reservation.ifname) and not reservation.content[-1:].isspace()\n",
+        "    return True\n",
+    ),
+    Mutation(
+        "an operator's note of two lines is an owner",
+        "judge.py",
+        "    return bool(reservation.ifname) and not reservation.content[-1:].isspace()\n",
+        "    return bool(reservation.ifname)\n",
     ),
     Mutation(
         "an equal inode number proves the same netns",

@@ -719,8 +719,15 @@ KEEPS = [
     ),
     Case(
         "11",
-        "an ID of a runtime that has 11 hex digits",
-        lambda: Facts(reservation=owned("x" + "a" * 11 + "x" + "b" * 11), mapping=None),
+        "an operator's note of two lines, ended by an editor",
+        lambda: Facts(reservation=content(b"printer\r\nlab2\r\n"), mapping=None),
+        UNKNOWN,
+        "no runtime's ID",
+    ),
+    Case(
+        "11",
+        "an ID without an ifname that has 11 hex digits",
+        lambda: Facts(reservation=owned("x" + "a" * 11 + "x" + "b" * 11, ""), mapping=None),
         UNKNOWN,
     ),
     Case(
@@ -1068,6 +1075,8 @@ REAPS = [
         STALE,
         NOT_LISTED,
     ),
+    Case("8", "ctr's ID", lambda: Facts(owned("default-web"), None), STALE, NO_NETNS_LEFT),
+    Case("9", "a script's ID", lambda: Facts(owned("web"), None, [visible(OF_POD)], unclaimed=waited(9999)), STALE, UNCLAIMED),
     Case("8", "cnitool's ID", lambda: Facts(owned("cnitool-20c433bb2b1d6ede56d6"), None), STALE, NO_NETNS_LEFT),
     Case(
         "4",

@@ -1,0 +1,102 @@
+"""Stores as they really are: owners of every runtime, links, two of one name, shared ones. The frozen executable, as root.
+
+In every test that keeps something a leak is freed beside it, unless the test says why not.
+"""
+
+import pytest
+
+from tests.e2e.pair import NETWORK, Pair, container_id
+from tests.node import DATA_DIR, Node
+
+OWNERS = {
+    "ctr": "default-web",
+    "buildkit": "o1zy5hs6dxkpr0cqmjgw7uv4n",
+    "buildah": "buildah-buildah3178290",
+    "faasd": "nodeinfo-4194303",
+    "a script": "web_1",
+}
+"""IDs that have fewer than 12 hex digits in a row, as these give them (sources in docs/evidence.md)."""
+
+
+@pytest.fixture
+def pair(node: Node) -> Pair:
+    """A network of cni-reaper and host-local."""
+    return Pair(node)
+
+
+def put(pair: Pair, address: str, content: bytes) -> str:
+    """Write a file into the network's directory as it is; return the address."""
+    pair.node.reserve(NETWORK, address, "")
+    pair.node.path(f"{DATA_DIR}/{NETWORK}/{address}").write_bytes(content)
+    return address
+
+
+def test_notes_of_people_stay(pair: Pair) -> None:
+    """B17: a file without an ifname is a person's, and so is one of two lines that an editor has ended with a newline."""
+    notes = {
+        put(pair, "10.66.0.90", b"web_1"),
+        put(pair, "10.66.0.91", b"reserved\r\n"),
+        put(pair, "10.66.0.92", b"printer\r\nlab2\r\n"),
+        put(pair, "10.66.0.93", b"printer\r\nlab2\n"),
+    }
+    leak = pair.leak()
+    pair.reap()
+    later = pair.node.pod()
+    pair.node.plugin("ADD", pair.head, netns=later, container_id=container_id("later"), waited=100_000).check()
+    assert leak not in pair.held()
+    assert pair.held() == notes, pair.node.log()
+
+
+@pytest.mark.parametrize("owner", OWNERS.values(), ids=OWNERS)
+def test_an_owner_that_lives_keeps_its_address_whatever_its_id(pair: Pair, owner: str) -> None:
+    """B17: its netns is there, and nothing maps it: known by its address, and in the middle of its ADD waited for."""
+    pod, begun = pair.node.pod(), pair.node.pod()
+    address = pair.take(pod, owner)
+    pair.node.add_address("lo", f"{address}/32", pod.path)
+    in_flight = pair.take(begun, f"{owner}x")
+    leak = pair.leak()
+    pair.reap()
+    assert leak not in pair.held()
+    assert pair.held() == {address, in_flight}, pair.node.log()
+
+
+def test_a_task_that_hides_its_address_keeps_it(pair: Pair) -> None:
+    """B17: containerd has a task of ctr's, faasd a function and its process; their netns shows nothing and no source maps it."""
+    node = pair.node
+    tasks = "/run/containerd/io.containerd.runtime.v2.task"
+    node.path(f"{tasks}/default/web").mkdir(parents=True)
+    node.path(f"{tasks}/openfaas-fn/nodeinfo").mkdir(parents=True)
+    pid = node.start(["sleep", "infinity"])
+    for owner in ("default-web", f"nodeinfo-{pid}"):
+        pair.take(node.pod("hidden"), owner)
+        node.delete_netns("/run/netns/hidden")
+    named = pair.held()
+    for owner in ("other-web", "nodeinfo-4194303", f"figlet-{pid}"):
+        pair.take(node.pod("gone"), owner)
+        node.delete_netns("/run/netns/gone")
+    pair.reap()
+    assert pair.held() == named, node.log()
+
+
+@pytest.mark.parametrize("owner", OWNERS.values(), ids=OWNERS)
+def test_an_owner_of_any_id_that_is_dead_is_freed(pair: Pair, owner: str) -> None:
+    """B17: a leak from before the installation, by an ID that has few hex digits in a row, is an attachment's."""
+    live = pair.add(pair.node.pod())
+    pod = pair.node.pod()
+    pair.take(pod, owner)
+    pod.delete()
+    pair.reap()
+    assert pair.held() == {live}, pair.node.log()
+
+
+def test_an_owner_of_any_id_is_waited_for(pair: Pair) -> None:
+    """B17: beside a netns of nobody it is freed once graceSeconds have passed, as any other owner is."""
+    pair.node.pod("blue")
+    pod = pair.node.pod()
+    address = pair.take(pod, "default-web")
+    pod.delete()
+    pair.reap()
+    assert pair.held() == {address}
+    own = pair.node.pod("later")
+    pair.node.plugin("ADD", pair.head, netns=own, container_id=container_id("later"), waited=1600).check()
+    assert pair.held() == set(), pair.node.log()
