@@ -5,7 +5,8 @@ r"""host-local's store: what can delete a reservation, and nothing else does.
     <dataDir>/<network>/lock                 flock(2) LOCK_EX, as host-local takes it
 
 Only regular files directly in a network's directory whose names look like addresses are read, and only those are unlinked.
-Symlinks are never followed, nothing is put into the directory but `lock`: host-local reads every file it finds.
+The directory itself may be a symlink, which host-local follows. No symlink in it is followed, and nothing is put into it but
+`lock`: host-local reads every file it finds.
 Source: containernetworking/plugins plugins/ipam/host-local/backend/disk (3d27709).
 """
 
@@ -22,7 +23,7 @@ LOCK_MODE = 0o750  # as host-local makes it
 LOCK_WAIT_S = 2.0  # host-local's own queue after a reboot is that long
 HOLD_LIMIT_S = 2.0  # host-local waits for as long as we hold its lock; on a store that is slow the rest waits for the next call
 CONTENT_LIMIT = 1024  # an ID and an ifname are far shorter; more is not host-local's
-_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _FILE = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
 _ADDRESS_CHARS = frozenset("0123456789abcdefABCDEF.:")
 
@@ -36,7 +37,15 @@ if TYPE_CHECKING:
 def networks(data_dir: str) -> list[str]:
     """Return the networks that have a directory in a store, sorted. Raises OSError."""
     with posix.scandir(data_dir) as entries:
-        return sorted(entry.name for entry in entries if valid_name(entry.name) and entry.is_dir(follow_symlinks=False))
+        return sorted(entry.name for entry in entries if valid_name(entry.name) and _is_directory(entry))
+
+
+def _is_directory(entry: "posix.DirEntry[str]") -> bool:
+    """Tell whether an entry of a store is a directory or leads to one; a link to nowhere or in a circle does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def is_address_like(name: str) -> bool:
@@ -51,7 +60,7 @@ def _is_reservation(entry: "posix.DirEntry[str]") -> bool:
 def usable(data_dir: str, must_exist: bool = False) -> None:
     """Check that a store can be listed; one that is not there yet is fine, unless it must exist. Raises OSError."""
     try:
-        posix.close(posix.open(data_dir, _DIRECTORY & ~posix.O_NOFOLLOW))
+        posix.close(posix.open(data_dir, _DIRECTORY))
     except FileNotFoundError:
         if must_exist:
             raise
@@ -63,7 +72,7 @@ class Network:
     __slots__ = ("_fd", "listed", "name")
 
     def __init__(self, data_dir: str, name: str) -> None:
-        """Open the directory; `name` is a valid network name. Raises OSError: ENOTDIR or ELOOP for a symlink."""
+        """Open the directory; `name` is a valid network name. Raises OSError."""
         self.name = name
         self.listed = 0
         self._fd = posix.open(data_dir + "/" + name, _DIRECTORY)

@@ -135,7 +135,7 @@ def _has_record_of(boot_id: str, entries: "list[tuple[str, Settings]]") -> bool:
     """Tell whether an attachment was recorded in this boot."""
     for state_dir in dict.fromkeys(settings.state_dir for _, settings in entries):
         try:
-            for network in store.networks(state_dir):
+            for network in records.networks(state_dir):
                 with records.Directory(state_dir, network) as directory:
                     for name in directory.names()[:_MOST_RECORDS]:
                         record = directory.read(*name)

@@ -239,13 +239,15 @@ def test_owners_that_are_paths(pair: Pair) -> None:
 
 
 def test_networks_that_lead_elsewhere(pair: Pair) -> None:
-    """With networks ["*"]: a symlink to a directory, a name with a newline or not in UTF-8, a file: none is swept."""
+    """With networks ["*"]: a link to a file or to nowhere, a name with a newline or not in UTF-8, a file: none is swept."""
     node = pair.node
     outside = node.path(OUTSIDE)
     outside.mkdir()
     (outside / "10.66.0.100").write_bytes(dead_owner())
     data_dir = node.path(DATA_DIR)
-    (data_dir / "linked").symlink_to(OUTSIDE)
+    (data_dir / "linked").symlink_to(f"{OUTSIDE}/10.66.0.100")
+    (data_dir / "dangling").symlink_to("/nowhere")
+    (data_dir / "circle").symlink_to("circle")
     (data_dir / "file").write_bytes(dead_owner())
     for raw in (b"new\nline", b"\xff\xfe", b".hidden", b"-rf", b"a b"):
         directory = Path(os.fsdecode(os.fsencode(data_dir) + b"/" + raw))
@@ -254,6 +256,7 @@ def test_networks_that_lead_elsewhere(pair: Pair) -> None:
     before = state_of(node, OUTSIDE)
     reap(pair, networks=["*"])
     assert listed(node) == {LIVE.encode()}
+    assert {line["network"] for line in node.log()} == {NETWORK}
     assert state_of(node, OUTSIDE) == before
     for raw in (b"new\nline", b"\xff\xfe", b".hidden", b"-rf", b"a b"):
         assert os.listdir(os.fsencode(data_dir) + b"/" + raw) == [b"10.66.0.100"]

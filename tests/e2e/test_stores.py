@@ -3,10 +3,15 @@
 In every test that keeps something a leak is freed beside it, unless the test says why not.
 """
 
+import os
+
 import pytest
 
+from tests import inside
 from tests.e2e.pair import NETWORK, Pair, container_id
-from tests.node import DATA_DIR, Node
+from tests.node import BIN, DATA_DIR, Node
+
+ON_PATH = {"PATH": f"{BIN}:/usr/bin:/bin"}
 
 OWNERS = {
     "ctr": "default-web",
@@ -100,3 +105,67 @@ def test_an_owner_of_any_id_is_waited_for(pair: Pair) -> None:
     own = pair.node.pod("later")
     pair.node.plugin("ADD", pair.head, netns=own, container_id=container_id("later"), waited=1600).check()
     assert pair.held() == set(), pair.node.log()
+
+
+STORE = f"{DATA_DIR}/{NETWORK}"
+
+
+def moved(node: Node, how: str) -> None:
+    """Have the network's directory lie elsewhere, as people do to have it in memory."""
+    elsewhere = "/run/elsewhere"
+    node.path(elsewhere).mkdir()
+    node.path(DATA_DIR).mkdir(parents=True, exist_ok=True)
+    if how != "a link":
+        node.path(STORE).mkdir()
+    if how == "a link":
+        node.path(STORE).symlink_to("../../../../run/elsewhere")  # relative, so that the tests can follow it
+    elif how == "a bind mount":
+        node.mount(elsewhere, STORE, flags=inside.MS_BIND)
+    else:
+        node.mount("tmpfs", STORE, "tmpfs")
+
+
+def listed(node: Node) -> set[str]:
+    """Return the names in the network's directory, but for what host-local keeps there; no link is followed."""
+    return {name for name in os.listdir(node.path(STORE)) if name != "lock" and not name.startswith("last_reserved")}
+
+
+@pytest.mark.parametrize("how", ["a link", "a bind mount", "a tmpfs"])
+def test_a_network_that_lies_elsewhere(pair: Pair, how: str) -> None:
+    """B10: host-local goes on working, so does every verb and command; what a link in it leads to is not touched."""
+    node = pair.node
+    moved(node, how)
+    live = node.pod()
+    kept = pair.add(live)
+    node.write("/run/bait", f"{container_id('bait')}\r\neth0")
+    node.path(f"{STORE}/10.66.0.99").symlink_to("/run/bait")
+    leak = pair.leak()
+    assert node.run(["cni-reaper", "audit"], env=ON_PATH).rc == 1
+    assert f"{STORE}/{leak}" in node.run(["cni-reaper", "explain", leak], env=ON_PATH).text
+    pair.reap("ADD", networks=["*"])
+    assert listed(node) == {kept, "10.66.0.99"}, node.log()
+    pair.leak()
+    node.run(["cni-reaper", "reap"], env=ON_PATH).check()
+    assert listed(node) == {kept, "10.66.0.99"}, node.log()
+    assert node.log("sweep-skipped") == []
+    answer = {"cniVersion": "1.0.0", "ips": [{"address": f"{kept}/24"}]}
+    for owner, rc in ((container_id(live.name), 0), (container_id("other"), 1)):
+        assert node.plugin("CHECK", {**pair.head, "prevResult": answer}, netns=live, container_id=owner).rc == rc
+    assert node.read("/run/bait")
+
+
+def test_a_link_to_another_network_of_the_store(pair: Pair) -> None:
+    """B10: two names for one directory. The pods of one are not unknown to the other: their records are, and prove life."""
+    node = pair.node
+    node.path(DATA_DIR).mkdir(parents=True)
+    node.path(f"{DATA_DIR}/alias").symlink_to(NETWORK)
+    live = pair.add(node.pod())
+    begun = node.pod()
+    in_flight = pair.add(begun)
+    leak = pair.leak()
+    alias = Pair(node, network="alias")
+    other = alias.add(node.pod())
+    assert leak not in pair.held()
+    alias.reap()
+    pair.reap("ADD", networks=["*"])
+    assert pair.held() == {live, in_flight, other}, node.log()

@@ -83,11 +83,17 @@ def test_keeps_what_is_too_long(net: Path) -> None:
     assert [one.kind for one in snapshot(net)] == ["owned", "odd", "owned"]
 
 
-def test_refuses_a_network_that_is_a_symlink(net: Path) -> None:
-    """The network's own directory is not reached through a link."""
+def test_networks_are_directories_and_links_to_them(net: Path) -> None:
+    """B10: host-local follows a link to a directory. A link to a file, to nowhere or to itself is no network."""
     (net.parent / "link").symlink_to(net)
+    (net.parent / "file").symlink_to(net / "lock")
+    (net.parent / "nowhere").symlink_to("/nowhere")
+    (net.parent / "circle").symlink_to("circle")
+    assert store.networks(str(net.parent)) == ["link", "net"]
+    with store.Network(str(net.parent), "link") as directory:
+        assert [one.network for one in directory.snapshot(directory.addresses())] == ["link", "link"]
     with pytest.raises(NotADirectoryError):
-        store.Network(str(net.parent), "link")
+        store.Network(str(net.parent), "file")
 
 
 def rewritten(path: Path) -> None:
@@ -158,11 +164,10 @@ def test_makes_the_lock_as_host_local_does(net: Path) -> None:
 
 
 def test_networks(net: Path) -> None:
-    """Directories with a valid name are networks; files, links and hidden ones are not."""
+    """Directories with a valid name are networks; files and hidden ones are not."""
     data_dir = net.parent
     (data_dir / "cni0").mkdir()
     (data_dir / ".hidden").mkdir()
     (data_dir / "a b").mkdir()
     (data_dir / "file").touch()
-    (data_dir / "link").symlink_to(net)
     assert store.networks(str(data_dir)) == ["cni0", "net"]
