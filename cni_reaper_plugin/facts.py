@@ -41,6 +41,7 @@ ODD = "odd"  # anything else
 
 
 HEX_RUN = 12
+DATA_DIR = "/var/lib/cni/networks"  # host-local's own default
 
 
 class SkippedError(Exception):
@@ -337,7 +338,7 @@ class Settings:
     )
 
     def __init__(self) -> None:
-        self.data_dir = "/var/lib/cni/networks"
+        self.data_dir = DATA_DIR
         self.networks: list[str] = []
         self.state_dir = "/var/lib/cni/reaper"
         self.cache_dirs = ["/var/lib/cni", "/var/lib/cni/multus", "/var/lib/cni/cache"]

@@ -41,7 +41,7 @@ def candidate(
     Raises OSError, and SkippedError when evidence cannot be read or the budget is used up.
     """
     network, boot_id = directory.name, boot.boot_id()
-    memory = _remembered(network, call)
+    memory = _remembered(directory.key, call)
     surroundings = Surroundings(boot_id, settings.grace_s)
     surroundings.netns = memory.standing() if memory is not None else None
     noted = _Noted(directory, call)
@@ -65,10 +65,10 @@ def candidate(
             if verdict != LIVE or evidence.unclaimed is not None or call.valid is not None:
                 odd.append((reservation, evidence, verdict, reason))
         if odd:
-            memory = memory or _memory(network, call)
+            memory = memory or _memory(directory.key, call)
             _report(odd, call, memory, log)
         if budget.spent(share=0.5) and start + SLICE < len(addresses):
-            memory = memory or _memory(network, call)
+            memory = memory or _memory(directory.key, call)
             memory.begin_at(addresses[start + SLICE])
             memory.save(log)
             msg = "half of budgetMs went into a first look; the next call goes on from there"
@@ -106,7 +106,7 @@ class _Noted:
         self._used = call.verb == "ADD" and not call.standing
         self.live: standing.Standing = {}
         if self._used:
-            self.live = standing.still(views.RUN_DIR, directory.name, boot.boot_id(), directory.identity)
+            self.live = standing.still(views.RUN_DIR, directory.key, boot.boot_id(), directory.identity)
         self._known = len(self.live)
 
     def add(self, reservation: Reservation, evidence: Evidence) -> None:
@@ -120,7 +120,7 @@ class _Noted:
         if len(self.live) < self._known + standing.MORE or self._directory.listed > MOST_NOTED:
             return
         try:
-            standing.note(views.RUN_DIR, self._network, boot_id, self.live)
+            standing.note(views.RUN_DIR, self._directory.key, boot_id, self.live)
         except (OSError, TypeError) as e:
             log.debug("not-noted", network=self._network, reason=str(e))
 
@@ -149,12 +149,12 @@ def from_cursor(cursor: str, addresses: list[str]) -> list[str]:
     return addresses[turn:] + addresses[:turn]
 
 
-def _remembered(network: str, call: Call) -> "Memory | None":
+def _remembered(key: str, call: Call) -> "Memory | None":
     """Return what earlier sweeps of this network have left, None where they left nothing, as on a healthy node."""
-    return _memory(network, call) if posix.access("%s/%s.json" % (views.RUN_DIR, network), posix.F_OK) else None
+    return _memory(key, call) if posix.access("%s/%s.json" % (views.RUN_DIR, key), posix.F_OK) else None
 
 
-def _memory(network: str, call: Call) -> "Memory":
+def _memory(key: str, call: Call) -> "Memory":
     from cni_reaper_plugin.evidence import unclaimed
 
-    return unclaimed.Memory(views.RUN_DIR, network, boot.boot_id(), call.view)
+    return unclaimed.Memory(views.RUN_DIR, key, boot.boot_id(), call.view)

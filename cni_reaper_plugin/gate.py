@@ -1,6 +1,6 @@
 """The gate of a network: one full scan at a time, and whoever waited learns of the scan that was made meanwhile.
 
-`/run/cni-reaper/<network>.sweep` is the lock, flock(2), and holds two numbers of 8 bytes, little-endian: of the last full scan
+`/run/cni-reaper/<key>.sweep` (store.Network.key) is the lock, flock(2), and holds two numbers of 8 bytes, little-endian: of the last full scan
 that was begun, and of the last one that has judged the whole network. Both are written by who holds the lock. Numbers and not
 times: two processes may have two clocks (time_namespaces(7)).
 """
@@ -25,11 +25,11 @@ class Gate:
 
     __slots__ = ("_begun", "_fd", "_nice", "_number", "is_there")
 
-    def __init__(self, run_dir: str, network: str) -> None:
+    def __init__(self, run_dir: str, key: str) -> None:
         """Open it, and note how many scans have begun. Raises nothing."""
         self._number = 0
         self._nice: int | None = None
-        self._fd = _opened(run_dir, network)
+        self._fd = _opened(run_dir, key)
         self.is_there = self._fd >= 0
         self._begun = self._read(0)
 
@@ -95,9 +95,9 @@ class Gate:
                 return
 
 
-def _opened(run_dir: str, network: str) -> int:
+def _opened(run_dir: str, key: str) -> int:
     """Return the descriptor of a gate, for reading alone where it cannot be written, -1 where it cannot be had."""
-    path = "%s/%s.sweep" % (run_dir, network)
+    path = "%s/%s.sweep" % (run_dir, key)
     try:
         files.make_directory(run_dir, _DIRECTORY_MODE)
         return flock.open_lock(path, _MODE, writable=True)

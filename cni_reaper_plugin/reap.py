@@ -37,7 +37,7 @@ def reap(
     others_wait: tells whether other calls wait for this one. Returns the snapshot, None if it is not of the whole network; and
     whether all of the network was judged in a view in which all may be reaped.
     """
-    memory = Memory(views.RUN_DIR, directory.name, boot.boot_id(), call.view)
+    memory = Memory(views.RUN_DIR, directory.key, boot.boot_id(), call.view)
     addresses = _beginning_with(candidate, directory.addresses())
     reservations: list[Reservation] = []
     taken = 0
@@ -75,7 +75,7 @@ def force(directory: store.Network, asked: list[Reservation], call: Call, settin
 
     asked: as they were read when the person was asked. Raises OSError and SkippedError.
     """
-    memory = Memory(views.RUN_DIR, directory.name, boot.boot_id(), call.view)
+    memory = Memory(views.RUN_DIR, directory.key, boot.boot_id(), call.view)
     reservations = directory.snapshot(directory.addresses())
     judged = Judging(directory, reservations, [], call, settings, budget, memory).all()
     wanted = {(one.address, one.ino, one.ctime) for one in asked}

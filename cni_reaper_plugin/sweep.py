@@ -141,7 +141,7 @@ def _reap_alone(
     from cni_reaper_plugin.gate import Gate
     from cni_reaper_plugin.reap import reap
 
-    gate = Gate(views.RUN_DIR, directory.name)
+    gate = Gate(views.RUN_DIR, directory.key)
     try:
         if not gate.is_there:
             log.debug("no-gate", network=directory.name, reason="%s cannot be written: several may scan at once" % views.RUN_DIR)

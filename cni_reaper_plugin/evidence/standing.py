@@ -1,8 +1,8 @@
 """Owners that an earlier ADD found LIVE: each costs one look at the path of its netns, not the reading of two files.
 
-`/run/cni-reaper/<network>.live` is JSON {bootID: str, live: {address: [ino, ctime, path, dev, ino, ctime]}}: of the reservation's
-file, and of the netns at a path. While both are there as they were, the owner is LIVE, as by row 3. This can only keep an
-address: whatever has changed, or was never noted, is judged as ever.
+`/run/cni-reaper/<key>.live` (see store.key) is JSON {bootID: str, live: {address: [ino, ctime, path, dev, ino, ctime]}}: of the
+reservation's file, and of the netns at a path. While both are there as they were, the owner is LIVE, as by row 3. This can
+only keep an address: whatever has changed, or was never noted, is judged as ever.
 """
 
 import posix
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
 
 
-def still(run_dir: str, network: str, boot_id: str, identity: "Callable[[str], tuple[int, int]]") -> "Standing":
+def still(run_dir: str, key: str, boot_id: str, identity: "Callable[[str], tuple[int, int]]") -> "Standing":
     """Return what is noted of the reservations whose file is the same and whose netns still stands where it stood.
 
     identity: returns a reservation's (ino, ctime) now. Raises OSError when that does.
     """
     try:
-        noted = orjson.loads(files.read("%s/%s.live" % (run_dir, network), limit=1 << 26, flags=posix.O_NOFOLLOW))
+        noted = orjson.loads(files.read("%s/%s.live" % (run_dir, key), limit=1 << 26, flags=posix.O_NOFOLLOW))
         live = noted["live"].items() if noted["bootID"] == boot_id else ()
     except (OSError, orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
         return {}
@@ -52,12 +52,12 @@ def entry(reservation: Reservation, mapping: Mapping | None) -> list[object] | N
     return [reservation.ino, reservation.ctime, mapping.path, mapping.now.dev, mapping.now.ino, mapping.now.ctime]
 
 
-def note(run_dir: str, network: str, boot_id: str, standing: "Standing") -> None:
+def note(run_dir: str, key: str, boot_id: str, standing: "Standing") -> None:
     """Write the file anew. Raises OSError, and TypeError for a path that is not UTF-8."""
     data = orjson.dumps({"bootID": boot_id, "live": standing})
     files.make_directory(run_dir, 0o700)
     fd = posix.open(run_dir, _DIRECTORY)
     try:
-        files.replace(network + ".live", data, fd)
+        files.replace(key + ".live", data, fd)
     finally:
         posix.close(fd)

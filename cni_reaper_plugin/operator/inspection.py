@@ -143,7 +143,7 @@ def _once(
     found = Inspected(network, pool)
     with store.Network(settings.data_dir, network) as directory:
         reservations = directory.snapshot(directory.addresses())
-        memory = Memory(views.RUN_DIR, network, boot.boot_id(), call.view)
+        memory = Memory(views.RUN_DIR, directory.key, boot.boot_id(), call.view)
         judging = Judging(directory, reservations, [], call, settings, Budget(LIMIT_S, int(LIMIT_S * 1000)), memory)
         if judging.surroundings.trouble:
             raise SkippedError(judging.surroundings.trouble)

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from tests import inside
-from tests.e2e.pair import NETWORK, Pair, container_id
+from tests.e2e.pair import NETWORK, Pair, container_id, until
 from tests.node import BIN, DATA_DIR, Node
 
 ON_PATH = {"PATH": f"{BIN}:/usr/bin:/bin"}
@@ -169,3 +169,77 @@ def test_a_link_to_another_network_of_the_store(pair: Pair) -> None:
     alias.reap()
     pair.reap("ADD", networks=["*"])
     assert pair.held() == {live, in_flight, other}, node.log()
+
+
+OTHER = "/run/other%store"
+
+
+@pytest.fixture
+def second(pair: Pair) -> Pair:
+    """A network of the same name in another store."""
+    second = Pair(pair.node, dataDir=OTHER)
+    second.ipam["ipam"]["dataDir"] = OTHER
+    return second
+
+
+def later(pair: Pair, waited: int) -> None:
+    """Run an ADD of our plugin for a container of its own, some seconds later."""
+    own = pair.node.pod()
+    pair.node.plugin("ADD", pair.head, netns=own, container_id=container_id(own.name), waited=waited).check()
+
+
+def test_two_stores_of_one_name_keep_what_lives(pair: Pair, second: Pair) -> None:
+    """B11: in both a pod has the first address, and is waited for; what is known of one says nothing of the other."""
+    node = pair.node
+    address = pair.take(node.pod(), container_id("one"))
+    assert second.take(node.pod(), container_id("two")) == address
+    for waited in (0, 600, 1200):
+        later(pair, waited)
+        later(second, waited)
+    assert pair.held() == set(node.reservations(NETWORK, OTHER)) == {address}, node.log()
+    node.run(["sh", "-c", "rm /run/cni-reaper/*%2F*"]).check()
+    later(second, 1600)
+    assert set(node.reservations(NETWORK, OTHER)) == {address}, "its own time begins anew"
+
+
+def test_two_stores_of_one_name_remember(pair: Pair, second: Pair) -> None:
+    """B11: calls of the one store do not forget who is waited for in the other."""
+    node = pair.node
+    node.pod("stranger")
+    for one, owner in ((pair, "one"), (second, "two")):
+        for number in range(2):
+            one.take(node.pod(f"dead-{owner}-{number}"), container_id(f"{owner}{number}"))
+            node.delete_netns(f"/run/netns/dead-{owner}-{number}")
+    second.give_back(node.pod("early"), container_id("two0"))  # so that the addresses differ
+    for waited in (0, 700, 1400, 2100):
+        later(pair, waited)
+        later(second, waited)
+    assert pair.held() == set(node.reservations(NETWORK, OTHER)) == set(), node.log()
+
+
+def test_two_stores_of_one_name_do_not_wait_for_each_other(pair: Pair, second: Pair) -> None:
+    """B11: the gate of one is held for good, and a leak of the other is freed."""
+    node = pair.node
+    leaks = pair.leak(), second.leak()
+    later(pair, 0)
+    gone = second.leak()
+    node.start(["flock", f"/run/cni-reaper/{NETWORK}.sweep", "sh", "-c", "touch /run/held; exec sleep infinity"])
+    until(node.path("/run/held").exists, "the gate is held")
+    second.reap()
+    assert node.reservations(NETWORK, OTHER) == {}, (leaks, gone, node.log())
+
+
+@pytest.mark.parametrize("data_dir", ["/run/" + "long/" * 60 + "store", "/run/größe"])
+def test_a_store_with_a_long_or_odd_name(pair: Pair, data_dir: str) -> None:
+    """B11: its memory has a name all the same."""
+    node = pair.node
+    one = Pair(node, dataDir=data_dir)
+    one.ipam["ipam"]["dataDir"] = data_dir
+    node.pod("stranger")
+    pod = node.pod()
+    one.take(pod, container_id("gone"))
+    pod.delete()
+    later(one, 0)
+    later(one, 1600)
+    assert node.reservations(NETWORK, data_dir) == {}, node.log()
+    assert node.log("sweep-skipped") == []

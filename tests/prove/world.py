@@ -669,7 +669,8 @@ class World:
             shutil.rmtree(self.run)
             self.run.mkdir()
         elif self.random.random() < 0.5:
-            (self.run / "alpha.json").unlink(missing_ok=True)
+            for file in self.run.glob("alpha@*.json"):
+                file.unlink()
         for (network, address), one in list(self.ledger.items()):
             if not (self.data / network / address).exists():
                 del self.ledger[network, address]

@@ -96,6 +96,18 @@ def test_networks_are_directories_and_links_to_them(net: Path) -> None:
         store.Network(str(net.parent), "file")
 
 
+def test_keys() -> None:
+    """B11: a key is the network's name in the default store; no two stores or networks have one key, and it is a file's name."""
+    default = "/var/lib/cni/networks"
+    assert store.key(default, "net") == "net"
+    assert store.key("/run/a b", "net") == "net@%2Frun%2Fa b"
+    stores = (default, "/a/b", "/a%2Fb", "/a/b%2F", "/größe", "/" + "x" * 300, "/" + "x" * 301, "/@", "/")
+    networks = ("net", "net2", "n" * 199, "n" * 250)
+    keys = [store.key(one, network) for one in stores for network in networks]
+    assert len(set(keys)) == len(keys)
+    assert all("/" not in one and len(one.encode()) <= 200 for one in keys)
+
+
 def rewritten(path: Path) -> None:
     """Write the same content into the same file: the same ID back with the same address."""
     path.write_bytes(OWNED)
