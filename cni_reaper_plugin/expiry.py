@@ -25,10 +25,12 @@ def drop_records(network: str, reservations: list[Reservation], settings: Settin
         if not idle and not directory.has_temporary():
             return
         turn = ticks() % len(idle) if len(idle) > MOST else 0
-        boot_id, now_s = boot.boot_id(), boot.boottime_s()
+        boot_id, now_s, ours = boot.boot_id(), boot.boottime_s(), boot.node()
 
         def is_done(record: records.Record, container_id: str, ifname: str) -> bool:
             """Tell whether nothing is left of the attachment; asked again under the records' lock."""
+            if record.mapping.node != ours and _is_for_another_node(record, boot_id, ours, settings.state_dir):
+                return False
             return (container_id, ifname) not in standing and _is_over(record, boot_id, now_s, settings.grace_s)
 
         done = []
@@ -48,3 +50,12 @@ def _is_over(record: records.Record, boot_id: str, now_s: float, grace_s: int) -
     if mapping.now is not None and (mapping.recorded is None or mapping.stands(boot_id)):
         return False
     return mapping.boot_id != boot_id or now_s - record.boottime_s > grace_s
+
+
+def _is_for_another_node(record: records.Record, boot_id: str, ours: tuple[str, str], state_dir: str) -> bool:
+    """Tell whether a record is another node's, which lives: one of this kernel, or one with the same stateDir. Raises OSError."""
+    from cni_reaper_plugin import network_file_system, other_nodes
+
+    if not other_nodes.is_another(record.mapping.node, ours):
+        return False
+    return record.mapping.boot_id == boot_id or network_file_system.name(state_dir) != ""

@@ -42,6 +42,7 @@ ODD = "odd"  # anything else
 
 HEX_RUN = 12
 DATA_DIR = "/var/lib/cni/networks"  # host-local's own default
+LONGEST_KEY = 200  # of a store's network in /run/cni-reaper; a file name has 255 bytes at most, and an ending comes to it
 
 
 class SkippedError(Exception):
@@ -133,13 +134,15 @@ class Netns:
 class Surroundings:
     """What one sweep saw of the node.
 
-    boot_id: str; netns: every visible netns by inode number, before the closer look only those remembered of an earlier one
-    and seen again, None where none was; deep: all sources were read, addresses too; trouble: why something may be missing,
-    empty when every source was read; peer_addresses: packed addresses in netns that the far end of a link shows; grace_s: how
-    long an unmapped owner is waited for; list_complete: GC's list lacks no owner of its network that is LIVE.
+    boot_id: str; node: its machine ID and host name, see evidence.boot.node; netns: every visible netns by inode number, before
+    the closer look only those remembered of an earlier one and seen again, None where none was; deep: all sources were read,
+    addresses too; trouble: why something may be missing, empty when every source was read; peer_addresses: packed addresses in
+    netns that the far end of a link shows; grace_s: how long an unmapped owner is waited for; list_complete: GC's list lacks no
+    owner of its network that is LIVE; shared: why other nodes may have reservations in this store, "" where nothing says so, None
+    before it was asked.
     """
 
-    __slots__ = ("boot_id", "deep", "grace_s", "list_complete", "netns", "peer_addresses", "trouble")
+    __slots__ = ("boot_id", "deep", "grace_s", "list_complete", "netns", "node", "peer_addresses", "shared", "trouble")
 
     def __init__(self, boot_id: str, grace_s: int = 1500) -> None:
         self.boot_id = boot_id
@@ -149,6 +152,8 @@ class Surroundings:
         self.deep = False
         self.trouble = ""
         self.list_complete = False
+        self.node = ("", "")
+        self.shared: str | None = None
 
     def visible(self) -> "Iterable[VisibleNetns]":
         """Return every netns that was seen, none before somebody has looked."""
@@ -164,6 +169,8 @@ class Surroundings:
         return seen if seen is not None and seen.netns.same_inode(netns) else None
 
 
+_NO_NODE = (None, None)
+
 GONE = "gone"
 NETNS = "netns"
 UNREADABLE = "unreadable"
@@ -176,10 +183,24 @@ class Mapping:
     boot_id: the record's; pod: the record's {namespace, name, uid}; state: GONE, NETNS or UNREADABLE of the path now;
     now: its identity when NETNS; of_host: it is the host's own; head: the record was written before the reservation; deleted:
     the attachment's DEL has been here since;
-    pid_ns: inode of the PID namespace in which a process's path was recorded, 0 where nobody said.
+    pid_ns: inode of the PID namespace in which a process's path was recorded, 0 where nobody said; node: what the record says of
+    its node (machine ID, host name), None where it says nothing, see other_nodes.
     """
 
-    __slots__ = ("boot_id", "deleted", "head", "now", "of_host", "path", "pid_ns", "pod", "recorded", "source", "state")
+    __slots__ = (
+        "boot_id",
+        "deleted",
+        "head",
+        "node",
+        "now",
+        "of_host",
+        "path",
+        "pid_ns",
+        "pod",
+        "recorded",
+        "source",
+        "state",
+    )
 
     def __init__(self, source: str, path: str) -> None:
         self.source = source
@@ -193,6 +214,7 @@ class Mapping:
         self.head = False
         self.deleted = False
         self.pid_ns = 0
+        self.node: tuple[object, object] = _NO_NODE
 
     @property
     def of_process(self) -> bool:

@@ -43,6 +43,7 @@ def candidate(
     network, boot_id = directory.name, boot.boot_id()
     memory = _remembered(directory.key, call)
     surroundings = Surroundings(boot_id, settings.grace_s)
+    surroundings.node = boot.node()
     surroundings.netns = memory.standing() if memory is not None else None
     noted = _Noted(directory, call)
     addresses = from_cursor(memory.cursor if memory is not None else "", directory.addresses(noted.live))
@@ -56,6 +57,11 @@ def candidate(
         odd: list[Judged] = []
         for reservation, evidence in zip(part, gathered, strict=True):
             verdict, reason = judge(reservation, evidence)
+            if verdict == STALE and surroundings.shared is None:
+                from cni_reaper_plugin import shared_store
+
+                surroundings.shared = shared_store.kind(directory, settings, boot_id, log)
+                verdict, reason = judge(reservation, evidence)
             if verdict == STALE:
                 if memory is None or not _is_kept(reservation, evidence, call, settings, memory):
                     return reservation.address, None

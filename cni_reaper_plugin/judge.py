@@ -277,6 +277,7 @@ ROWS = (
     (11, _kept),
 )
 NAMED_ROWS = (5, 8, 9, 10)  # the rows that the kernel alone cannot prove
+RECORDED_ROWS = (1, 2, 4, 5)  # the rows that a record proves
 
 
 def _guarded(answer: Answer, row: int, reservation: Reservation, evidence: Evidence) -> Answer:
@@ -284,6 +285,11 @@ def _guarded(answer: Answer, row: int, reservation: Reservation, evidence: Evide
     surroundings = evidence.surroundings
     if surroundings.trouble:
         return UNKNOWN, surroundings.trouble
+    from cni_reaper_plugin import other_nodes
+
+    others = other_nodes.may_own(evidence, answer[1], row in RECORDED_ROWS)
+    if others:
+        return UNKNOWN, others
     if not surroundings.deep:
         return answer
     if not evidence.packed:

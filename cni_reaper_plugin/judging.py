@@ -5,7 +5,7 @@ The reservations are read before the look. Whoever frees what is STALE here asks
 
 import posix
 
-from cni_reaper_plugin import files, store
+from cni_reaper_plugin import files, network_file_system, store
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.evidence import boot, closer, views
 from cni_reaper_plugin.evidence.unclaimed import Memory
@@ -65,6 +65,8 @@ class Judging:
             if call.verb != AUDIT and now.user + now.system - began.user - began.system > TOLERABLE_LOOK_S:
                 _put_off_looks()
         self.surroundings: Surroundings = self._look.surroundings
+        self.surroundings.node = boot.node()
+        self.surroundings.shared = network_file_system.name("%s/%s" % (settings.data_dir, directory.name))
 
     def parts(self) -> "Iterator[list[Judged]]":
         """Judge slice by slice, in the snapshot's order. Raises OSError, and SkippedError when something cannot be seen."""

@@ -16,7 +16,7 @@ import posix
 
 from cni_reaper_plugin import files, flock
 from cni_reaper_plugin.attachment import valid_name
-from cni_reaper_plugin.facts import BLANK, DATA_DIR, Reservation, SkippedError
+from cni_reaper_plugin.facts import BLANK, DATA_DIR, LONGEST_KEY, Reservation, SkippedError
 
 LOCK = "lock"
 LOCK_MODE = 0o750  # as host-local makes it
@@ -25,7 +25,6 @@ HOLD_LIMIT_S = 2.0  # host-local waits for as long as we hold its lock; on a sto
 CONTENT_LIMIT = 1024  # an ID and an ifname are far shorter; more is not host-local's
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _FILE = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
-_LONGEST_KEY = 200  # a file name has 255 bytes at most, and an ending comes to it
 _ADDRESS_CHARS = frozenset("0123456789abcdefABCDEF.:")
 
 TYPE_CHECKING = False
@@ -67,26 +66,16 @@ def usable(data_dir: str, must_exist: bool = False) -> None:
             raise
 
 
-def key(data_dir: str, network: str) -> str:
-    """Return what a network of a store is called in /run/cni-reaper: two stores may have networks of one name.
+def _key(data_dir: str, network: str) -> str:
+    from cni_reaper_plugin import store_key
 
-    In host-local's default store it is the network's name. Elsewhere the dataDir follows an `@`, which no network has in its
-    name: `net@%2Frun%2Fstore`. What would be too long for a file's name is a SHA-256 there.
-    """
-    if data_dir == DATA_DIR and len(network) <= _LONGEST_KEY:
-        return network
-    place = data_dir.replace("%", "%25").replace("/", "%2F")
-    if place.isascii() and len(network) + len(place) < _LONGEST_KEY:
-        return network + "@" + place
-    import hashlib
-
-    return "@" + hashlib.sha256(("%s/%s" % (data_dir, network)).encode("utf-8", "surrogatepass")).hexdigest()
+    return store_key.key(data_dir, network)
 
 
 class Network:
     """The directory of one network. Holds a directory descriptor; a context manager.
 
-    key: what it is called in /run/cni-reaper; listed: how many `addresses` found last.
+    key: what it is called in /run/cni-reaper, see store_key; listed: how many `addresses` found last.
     """
 
     __slots__ = ("_fd", "key", "listed", "name")
@@ -94,7 +83,7 @@ class Network:
     def __init__(self, data_dir: str, name: str) -> None:
         """Open the directory; `name` is a valid network name. Raises OSError."""
         self.name = name
-        self.key = key(data_dir, name)
+        self.key = name if data_dir == DATA_DIR and len(name) <= LONGEST_KEY else _key(data_dir, name)
         self.listed = 0
         self._fd = posix.open(data_dir + "/" + name, _DIRECTORY)
 

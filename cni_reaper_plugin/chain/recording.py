@@ -25,7 +25,8 @@ def record(call: Call, pod: dict[str, str], settings: Settings, log: Log) -> Non
                     call.older = older.mapping
                     call.standing = _standing(settings, attachment) if call.at_head else set()
                 directory.remove(attachment)
-                new = records.encode(call.netns_path, call.netns, boot.boot_id(), boot.boottime_s(), call.at_head, pod)
+                boot_id, boottime_s = boot.boot_id(), boot.boottime_s()
+                new = records.encode(call.netns_path, call.netns, boot_id, boottime_s, call.at_head, pod, boot.node())
                 directory.write(attachment, new)
             finally:
                 _unlock(lock)
@@ -93,16 +94,26 @@ def mark_deleted(call: Call, settings: Settings, log: Log) -> None:
 
 
 def mark_unlisted(network: str, valid: set[tuple[str, str]], settings: Settings, log: Log) -> None:
-    """Mark the records of a network that GC's list of (container ID, ifname) does not name."""
+    """Mark the records of a network that GC's list of (container ID, ifname) does not name, but for those of other nodes."""
+    ours = boot.node()
     try:
         with records.Directory(settings.state_dir, network) as directory:
             for container_id, ifname in directory.names():
-                if (container_id, ifname) not in valid:
+                if (container_id, ifname) in valid:
+                    continue
+                record = directory.read(container_id, ifname)
+                if record is not None and (record.mapping.node == ours or not _is_of_another_node(record, ours)):
                     _marked(directory, Attachment(network, container_id, ifname))
     except FileNotFoundError:
         return
     except OSError as e:
         log.warning("not-recorded", network=network, reason=str(e))
+
+
+def _is_of_another_node(record: records.Record, ours: tuple[str, str]) -> bool:
+    from cni_reaper_plugin import other_nodes
+
+    return other_nodes.is_another(record.mapping.node, ours)
 
 
 def _marked(directory: records.Directory, attachment: Attachment) -> records.Record | None:

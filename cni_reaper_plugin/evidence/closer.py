@@ -3,6 +3,7 @@
 import errno
 import posix
 
+from cni_reaper_plugin import other_nodes
 from cni_reaper_plugin.evidence import addresses, gather, libcni_cache, named, netns, peers, records, visible
 from cni_reaper_plugin.facts import OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings
 from cni_reaper_plugin.scanned import VisibleNetns
@@ -259,6 +260,8 @@ class _Kin:
                 if recorded is None:
                     continue
                 recorded_ids.add(container_id)
+                if mapping.boot_id == surroundings.boot_id and other_nodes.is_another(mapping.node, surroundings.node):
+                    surroundings.shared = surroundings.shared or "another node of this kernel writes records here"
                 if mapping.deleted:
                     continue  # what stands there now may be another container's: a VM's slot is given to one after the other
                 seen = surroundings.with_inode_of(recorded)

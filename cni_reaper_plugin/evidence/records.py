@@ -1,10 +1,11 @@
 r"""Our own records: one file an attachment, `<stateDir>/<network>/<id>:<ifname>`.
 
-A record is JSON: {v: 1, netns: str, dev: int, ino: int, ctime: ns, nsID: int, bootID: str, boottime: s, head: bool,
-pod: {namespace, name, uid}, deleted: bool}; dev to nsID are missing when the netns could not be identified; pidNS: int is
-there when the path is a process's, whose number means something in one PID namespace only. Directories are
-0700, files 0600, written by temporary file and rename. A record that is missing, empty or not what we write means "unmapped",
-never an error; one that cannot be read raises, and nothing is stale on it.
+A record is JSON: {v: 1, netns: str, dev: int, ino: int, ctime: ns, nsID: int, bootID: str, boottime: s, machine: str,
+node: str, head: bool, pod: {namespace, name, uid}, deleted: bool}; dev to nsID are missing when the netns could not be
+identified; machine and node (see evidence.boot.node) in those of version 0.1.0; pidNS: int is there when the path is a
+process's, whose number means something in one PID namespace only. Directories are 0700, files 0600, written by temporary file
+and rename. A record that is missing, empty or not what we write means "unmapped", never an error; one that cannot be read
+raises, and nothing is stale on it.
 
 `<stateDir>/<network>/.lock`: an ADD or DEL that writes holds flock LOCK_SH, a sweep that drops records LOCK_EX|LOCK_NB.
 """
@@ -164,8 +165,19 @@ def networks(state_dir: str) -> list[str]:
         return []
 
 
-def encode(netns_path: str, netns: Netns | None, boot_id: str, boottime_s: float, head: bool, pod: dict[str, str]) -> bytes:
-    """Return the bytes of a new record. Raises OSError, and TypeError for a path that is not UTF-8."""
+def encode(
+    netns_path: str,
+    netns: Netns | None,
+    boot_id: str,
+    boottime_s: float,
+    head: bool,
+    pod: dict[str, str],
+    node: tuple[str, str] = ("", ""),
+) -> bytes:
+    """Return the bytes of a new record.
+
+    node: see evidence.boot.node. Raises OSError, and TypeError for a path that is not UTF-8.
+    """
     record: dict[str, object] = {"v": VERSION, "netns": netns_path}
     if netns_path.startswith("/proc/"):
         record["pidNS"] = posix.stat("/proc/self/ns/pid").st_ino
@@ -173,7 +185,7 @@ def encode(netns_path: str, netns: Netns | None, boot_id: str, boottime_s: float
         record.update(dev=netns.dev, ino=netns.ino, ctime=netns.ctime)
         if netns.ns_id:
             record["nsID"] = netns.ns_id
-    record.update(bootID=boot_id, boottime=boottime_s, head=head, pod=pod, deleted=False)
+    record.update(bootID=boot_id, boottime=boottime_s, machine=node[0], node=node[1], head=head, pod=pod, deleted=False)
     return orjson.dumps(record)
 
 
@@ -200,6 +212,7 @@ def _parse(raw: bytes) -> Record | None:
     mapping = Mapping("record", path)
     mapping.boot_id, mapping.pod = boot_id, pod
     mapping.head, mapping.deleted = fields.get("head") is True, fields.get("deleted") is True
+    mapping.node = fields.get("machine"), fields.get("node")
     dev, ino, ctime = fields.get("dev"), fields.get("ino"), fields.get("ctime")
     if type(dev) is int and type(ino) is int and type(ctime) is int:
         ns_id = fields.get("nsID")

@@ -1,6 +1,6 @@
 """Owners that an earlier ADD found LIVE: each costs one look at the path of its netns, not the reading of two files.
 
-`/run/cni-reaper/<key>.live` (see store.key) is JSON {bootID: str, live: {address: [ino, ctime, path, dev, ino, ctime]}}: of the
+`/run/cni-reaper/<key>.live` (see store_key) is JSON {bootID: str, live: {address: [ino, ctime, path, dev, ino, ctime]}}: of the
 reservation's file, and of the netns at a path. While both are there as they were, the owner is LIVE, as by row 3. This can
 only keep an address: whatever has changed, or was never noted, is judged as ever.
 """

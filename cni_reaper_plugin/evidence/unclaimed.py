@@ -1,7 +1,7 @@
 """What is remembered from one sweep to the next: owners without a netns of their own, what stays for a reason that only a full
 scan sees, and where a sweep was cut off.
 
-`/run/cni-reaper/<key>.json` (see store.key), written by temporary file and rename:
+`/run/cni-reaper/<key>.json` (see store_key), written by temporary file and rename:
 
     {bootID: str, view: [PID namespace, start of its PID 1], cursor: address or "", looked: s of the last closer look,
      netns: [[dev, ino, ctime, nsID, place], ...]    every netns that the looks name; place: a path that led to it
@@ -64,7 +64,7 @@ class Memory:
     def __init__(self, run_dir: str, key: str, boot_id: str, view: list[int]) -> None:
         """Read it.
 
-        key: see store.key; view: see evidence.views.own_view, of which the PID namespace and the start of its PID 1 count.
+        key: see store_key; view: see evidence.views.own_view, of which the PID namespace and the start of its PID 1 count.
         """
         self._run_dir = run_dir
         self._file = key + ".json"

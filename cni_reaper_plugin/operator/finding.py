@@ -54,6 +54,8 @@ KEYS = {
     "not-writable": ERROR,
     "store-unreadable": ERROR,
     "store-in-memory": NOTE,
+    "store-shared": ERROR,
+    "records-shared": ERROR,
     "syslog": OK,
     "no-syslog": NOTE,
     "nobody-told": WARNING,

@@ -3,7 +3,7 @@
 import posix
 import stat
 
-from cni_reaper_plugin import files, store
+from cni_reaper_plugin import files, network_file_system, other_nodes, store
 from cni_reaper_plugin.evidence import boot, records, views
 from cni_reaper_plugin.operator import mountinfo
 from cni_reaper_plugin.operator.finding import Finding
@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cni_reaper_plugin.facts import Settings
+    from cni_reaper_plugin.facts import Mapping, Settings
 
 
 def check(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
@@ -34,6 +34,7 @@ def check(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
     yield _writable(views.RUN_DIR, "what is remembered from call to call")
     for data_dir in dict.fromkeys(settings.data_dir for _, settings in entries):
         yield from _store(data_dir)
+    yield from _records_of_others(entries)
     yield from _told(entries)
     yield from _view(entries)
     yield from _processes()
@@ -59,6 +60,7 @@ def _store(data_dir: str) -> "Iterator[Finding]":
         what = "host-local's store %s cannot be listed: %s." % (data_dir, e.strerror)
         yield Finding("store-unreadable", NODE, what, "Look at what is there; host-local makes it a directory.")
         return
+    yield from _shared(data_dir)
     kind = file_system(data_dir)
     if kind in _IN_MEMORY:
         what = "host-local's store %s is on %s: a reboot empties it, and leaks of one boot are all there is to free." % (
@@ -66,6 +68,25 @@ def _store(data_dir: str) -> "Iterator[Finding]":
             kind,
         )
         yield Finding("store-in-memory", NODE, what)
+
+
+def _shared(data_dir: str) -> "Iterator[Finding]":
+    """Look whether the store, or a network of it, is on a file system that other nodes can have mounted as well."""
+    try:
+        places = [data_dir, *("%s/%s" % (data_dir, name) for name in store.networks(data_dir))]
+    except OSError:
+        return  # it is not there yet
+    for place in places:
+        try:
+            kind = network_file_system.name(place)
+        except OSError:
+            continue
+        if kind:
+            what = "host-local's store %s is on a network file system (%s), which other nodes may have mounted." % (place, kind)
+            what += " Nothing is freed here but what a record of this node proves dead."
+            advice = "Give each node a dataDir on a disk of its own: `dataDir` in `ipam`, and in the entry of cni-reaper."
+            yield Finding("store-shared", NODE, what, advice)
+            return
 
 
 def file_system(path: str) -> str:
@@ -131,19 +152,37 @@ def _view(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
         yield Finding("view-unproven", NODE, what, "Start a pod, or run this on the host itself, and look again.")
 
 
+def _records_of_others(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
+    """Look whether another node of this kernel records its attachments here, too."""
+    try:
+        boot_id, ours = boot.boot_id(), boot.node()
+    except OSError:
+        return  # said by _view
+    for state_dir in dict.fromkeys(settings.state_dir for _, settings in entries):
+        if any(mapping.boot_id == boot_id and other_nodes.is_another(mapping.node, ours) for mapping in _recorded(state_dir)):
+            what = "Another node of this kernel, or this one under another name, writes records into %s." % state_dir
+            what += " What it recorded in this boot is kept here, and so is what has no record."
+            advice = "Give each container node a /var/lib/cni of its own; for a node that got another name the next boot ends it."
+            yield Finding("records-shared", NODE, what, advice)
+
+
+def _recorded(state_dir: str) -> "Iterator[Mapping]":
+    """Yield what records say, of each network some; none where they cannot be read."""
+    try:
+        for network in records.networks(state_dir):
+            with records.Directory(state_dir, network) as directory:
+                for name in directory.names()[:_MOST_RECORDS]:
+                    record = directory.read(*name)
+                    if record is not None:
+                        yield record.mapping
+    except OSError:
+        return
+
+
 def _has_record_of(boot_id: str, entries: "list[tuple[str, Settings]]") -> bool:
     """Tell whether an attachment was recorded in this boot."""
-    for state_dir in dict.fromkeys(settings.state_dir for _, settings in entries):
-        try:
-            for network in records.networks(state_dir):
-                with records.Directory(state_dir, network) as directory:
-                    for name in directory.names()[:_MOST_RECORDS]:
-                        record = directory.read(*name)
-                        if record is not None and record.mapping.boot_id == boot_id:
-                            return True
-        except OSError:
-            continue
-    return False
+    state_dirs = dict.fromkeys(settings.state_dir for _, settings in entries)
+    return any(mapping.boot_id == boot_id for state_dir in state_dirs for mapping in _recorded(state_dir))
 
 
 def _processes() -> "Iterator[Finding]":

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cni_reaper_plugin.facts import EMPTY, NETNS_GONE, NETNS_THERE, NO_NETNS_LEFT, REBOOTED, UNCLAIMED
+from cni_reaper_plugin.other_nodes import OTHER_NODE, SHARED_STORE
 
 _ENDS = "the container's end: once its netns is gone, the next ADD frees the address"
 _FREED = "nothing short of the owner's return: the next ADD on this network frees it, `cni-reaper reap` does now"
@@ -35,6 +36,8 @@ _RULES = {
     "name is no address": Rule(
         "the last guard", "nothing: host-local does not spell an address so; look at the file and remove it by hand"
     ),
+    OTHER_NODE: Rule("shared stores", "a DEL on the node that has recorded it; or the next boot"),
+    SHARED_STORE: Rule("shared stores", "a DEL on its own node; or a dataDir that this node alone uses"),
     "content is no owner": Rule("row 11", "nothing by itself: look at the file; `cni-reaper reap --force` frees it"),
     "no runtime's ID": Rule("row 11", "nothing by itself: a note of a person's; `cni-reaper reap --force` frees it"),
 }

@@ -8,6 +8,7 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 /* identity(path, dir_fd, flags) -> (dev, ino, ctime_ns): fstatat(2). posix.stat makes a stat_result of 22 members, which takes 8,700
@@ -82,6 +83,16 @@ static PyObject *flock_until(PyObject *self, PyObject *arguments) {
     return PyBool_FromLong(result == 0);
 }
 
+/* file_system(descriptor) -> f_type: fstatfs(2). Of statvfs Python has no type. */
+static PyObject *file_system(PyObject *self, PyObject *argument) {
+    struct statfs about;
+    long fd = PyLong_AsLong(argument);
+    (void)self;
+    if (PyErr_Occurred()) return NULL;
+    if (fstatfs((int)fd, &about) < 0) return PyErr_SetFromErrno(PyExc_OSError);
+    return PyLong_FromUnsignedLong((unsigned long)about.f_type & 0xffffffffUL);
+}
+
 /* inotify_init(flags) -> descriptor */
 static PyObject *start_inotify(PyObject *self, PyObject *argument) {
     long flags = PyLong_AsLong(argument);
@@ -106,6 +117,7 @@ static PyObject *add_watch(PyObject *self, PyObject *arguments) {
 static PyMethodDef methods[] = {
     {"identity", (PyCFunction)(void (*)(void))identity, METH_FASTCALL, NULL},
     {"flock", flock_until, METH_VARARGS, NULL},
+    {"file_system", file_system, METH_O, NULL},
     {"inotify_init", start_inotify, METH_O, NULL},
     {"inotify_add_watch", add_watch, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

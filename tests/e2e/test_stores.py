@@ -3,13 +3,17 @@
 In every test that keeps something a leak is freed beside it, unless the test says why not.
 """
 
+import json
 import os
+from pathlib import Path
 
 import pytest
 
 from tests import inside
+from tests.conftest import MakeNode
+from tests.e2e import shared
 from tests.e2e.pair import NETWORK, Pair, container_id, until
-from tests.node import BIN, DATA_DIR, Node
+from tests.node import BIN, DATA_DIR, Node, bridge, host_local, reaper
 
 ON_PATH = {"PATH": f"{BIN}:/usr/bin:/bin"}
 
@@ -243,3 +247,160 @@ def test_a_store_with_a_long_or_odd_name(pair: Pair, data_dir: str) -> None:
     later(one, 1600)
     assert node.reservations(NETWORK, data_dir) == {}, node.log()
     assert node.log("sweep-skipped") == []
+
+
+IDS = ("1" * 32, "2" * 32)
+ROUNDS = 200
+
+
+@pytest.fixture
+def common(tmp_path: Path) -> Path:
+    """A directory of the machine that several nodes can see."""
+    tmp_path.chmod(0o755)
+    return tmp_path
+
+
+def rounds(ours: Pair, theirs: Pair, count: int = ROUNDS) -> None:
+    """Let pods come and go on two nodes with one store; on both a pod lives all the time, and one is in its ADD.
+
+    Every third pod of the first node leaks, and is freed by that node's next ADD.
+    """
+    live = {one.add(one.node.pod(f"{place}-live")) for place, one in (("a", ours), ("b", theirs))}
+    leaked = ""
+    for number in range(count):
+        mine, other = ours.node.pod(f"a-{number}"), theirs.node.pod(f"b-{number}")
+        held = {ours.add(mine), theirs.add(other)} | live
+        assert len(held) == len(live) + 2
+        assert held <= ours.held(), (number, ours.node.log(), theirs.node.log())
+        assert leaked not in ours.held() - held, (number, ours.node.log())
+        theirs.give_back(other)
+        other.delete()
+        leaked = "" if number % 3 else next(iter(held - live))
+        if number % 3:
+            ours.give_back(mine)
+        mine.delete()
+    assert live <= ours.held()
+
+
+def networked(make_node: MakeNode, common: Path) -> list[Pair]:
+    """Return a network on two nodes that have mounted one dataDir from a server."""
+    pairs = []
+    for number, machine_id in enumerate(IDS):
+        node = make_node()
+        shared.name(node, machine_id, f"node-{number}")
+        shared.mount_client(node, common, DATA_DIR)
+        pairs.append(Pair(node))
+    return pairs
+
+
+def test_a_network_file_system_keeps_the_other_nodes_pods(make_node: MakeNode, common: Path) -> None:
+    """B2: two nodes have one dataDir and a stateDir each. Only what this node's record proves dead is freed, by its next ADD."""
+    ours, theirs = networked(make_node, common)
+    rounds(ours, theirs)
+    told = ours.node.log("store-shared")
+    assert [(line["level"], "fuse" in line["reason"]) for line in told] == [("warning", True)], "once"
+
+
+def test_a_network_file_system_keeps_what_no_record_proves(make_node: MakeNode, common: Path) -> None:
+    """B2: an empty file, an owner without a record and what GC does not name stay, also for a person; doctor says why."""
+    ours, _ = networked(make_node, common)
+    node = ours.node
+    live = ours.add(node.pod())
+    kept = {live, put(ours, "10.66.0.80", b""), put(ours, "10.66.0.81", f"{container_id('other')}\r\neth0".encode())}
+    leak = ours.leak()
+    ours.reap()
+    assert ours.held() == kept, node.log()
+    for waited in (0, 200, 2000):
+        gc = {**ours.head, "cniVersion": "1.1.0", "cni.dev/valid-attachments": []}
+        node.plugin("GC", gc, container_id=None, ifname=None, waited=waited).check()
+    assert ours.held() == kept, (leak, node.log())
+    node.run(["sh", "-c", f"touch -d '1 hour ago' {STORE}/10.66.0.8*"]).check()
+    node.run(["cni-reaper", "reap", "--force", "--yes"], env=ON_PATH)
+    assert ours.held() == kept, node.log()
+    node.conflist("net", [reaper(), bridge(host_local("10.66.0.0/24"))])
+    doctor = node.run(["cni-reaper", "doctor", "--json"], env=ON_PATH)
+    assert doctor.rc == 2
+    assert "store-shared" in {one["key"] for one in doctor.json()["findings"]}
+
+
+def test_a_network_file_system_keeps_a_record_of_another_node(make_node: MakeNode, common: Path) -> None:
+    """B2: all of /var/lib/cni is shared. A record of the other node, or of nobody, proves nothing here; this node's own does."""
+    pairs = []
+    for number, machine_id in enumerate(IDS):
+        node = make_node()
+        shared.name(node, machine_id, f"node-{number}")
+        shared.mount_client(node, common, "/var/lib/cni")
+        pairs.append(Pair(node))
+    ours, theirs = pairs
+    live = theirs.add(theirs.node.pod("b-first"))
+    old = theirs.add(theirs.node.pod("b-old"))
+    record = theirs.node.path(f"/var/lib/cni/reaper/{NETWORK}/{container_id('b-old')}:eth0")
+    told = json.loads(record.read_bytes())
+    record.write_text(json.dumps({key: value for key, value in told.items() if key not in ("machine", "node")}))
+    leak = ours.leak("a-gone")
+    ours.reap()
+    assert ours.held() == {live, old}, (leak, ours.node.log())
+    rounds(ours, theirs, 10)
+
+
+@pytest.fixture
+def container_nodes(make_node: MakeNode, common: Path) -> tuple[Pair, Pair]:
+    """A network on two container nodes of one kernel with one /var/lib/cni."""
+    pairs = []
+    for number, machine_id in enumerate(IDS):
+        node = make_node()
+        shared.name(node, machine_id, f"node-{number}")
+        shared.set_boot_id(node, "9a0f4f2c-8f54-4e5c-9f6b-0d4a6b1c7e11")
+        node.path("/var/lib/cni").mkdir(exist_ok=True)
+        node.mount(str(common), "/var/lib/cni", flags=inside.MS_BIND)
+        pairs.append(Pair(node))
+    return pairs[0], pairs[1]
+
+
+def test_container_nodes_with_one_store_keep_each_others_pods(container_nodes: tuple[Pair, Pair]) -> None:
+    """B2: records of another machine ID and this boot ID are of the other node, whose netns are not seen from here."""
+    rounds(*container_nodes)
+
+
+@pytest.mark.parametrize("without", [0, 1, 2], ids=["both have one", "one has none", "none has one"])
+def test_container_nodes_are_known_by_machine_id_or_name(container_nodes: tuple[Pair, Pair], without: int) -> None:
+    """B2: where a node has no machine ID its host name tells; also for what has no record, and for a pod in its ADD."""
+    ours, theirs = container_nodes
+    for number, one in enumerate((ours, theirs)[:without]):
+        shared.rename(one.node, "" if number else "uninitialized", f"node-{number}")
+    live, old = theirs.add(theirs.node.pod("b-live")), theirs.node.pod("b-old")
+    unmapped = theirs.take(old, container_id("b-old"))
+    leak = ours.leak("a-gone")
+    ours.reap()
+    assert leak not in ours.held()
+    assert ours.held() == {live, unmapped}, ours.node.log()
+    assert "recorded by another node" in {line["reason"] for line in ours.node.log("kept")}
+    doctor = ours.node.run(["cni-reaper", "doctor", "--json"], env=ON_PATH)
+    assert "records-shared" in {one["key"] for one in doctor.json()["findings"]}
+    for one, other in ((ours, theirs), (theirs, ours)):
+        one.reap("GC", cniVersion="1.1.0", **{"cni.dev/valid-attachments": []})
+        assert one.held() == {live, unmapped}, other.node.log()
+
+
+@pytest.mark.parametrize("machine_id", [*IDS, ""])
+def test_a_node_that_was_made_anew_heals(pair: Pair, machine_id: str) -> None:
+    """B2: another machine ID and host name, /var/lib/cni kept, rebooted: all leaks of the past go with the first ADD."""
+    node = pair.node
+    shared.name(node, IDS[0], "before")
+    for _ in range(3):
+        pair.add(node.pod())
+    node.reboot()
+    shared.rename(node, machine_id, "after")
+    pair.reap()
+    assert pair.held() == set(), node.log()
+
+
+def test_a_machine_id_that_comes_late(pair: Pair) -> None:
+    """B2: systemd makes the machine ID after the first pods were recorded: they are this node's, and are freed when dead."""
+    node = pair.node
+    shared.name(node, "", "same")
+    kept = pair.add(node.pod())
+    leak = pair.leak()
+    shared.rename(node, IDS[0], "same")
+    pair.reap()
+    assert pair.held() == {kept}, (leak, node.log())

@@ -162,6 +162,42 @@ MUTATIONS = (
         "    return bool(reservation.ifname)\n",
     ),
     Mutation(
+        "a record of another node of this kernel proves death",
+        "other_nodes.py",
+        "        return OTHER_NODE\n",
+        '        return ""\n',
+    ),
+    Mutation(
+        "on a shared store any record proves death",
+        "other_nodes.py",
+        "is_recorded and is_this(proof.node, surroundings.node, is_same_boot) else SHARED_STORE",
+        "is_recorded else SHARED_STORE",
+    ),
+    Mutation(
+        "on a shared store every row proves death",
+        "other_nodes.py",
+        "    is_recorded = is_by_record and (",
+        "    is_recorded = (",
+    ),
+    Mutation(
+        "on a shared store no record is needed",
+        "other_nodes.py",
+        '        return SHARED_STORE if surroundings.shared else ""\n',
+        '        return ""\n',
+    ),
+    Mutation(
+        "on a shared store a sibling's record proves death",
+        "other_nodes.py",
+        ' and (reason == ADDED_AGAIN or evidence.record != b"")\n',
+        "\n",
+    ),
+    Mutation(
+        "nodes without a machine ID are one node",
+        "other_nodes.py",
+        ' and (theirs[0] != "" or is_same_boot)\n',
+        "\n",
+    ),
+    Mutation(
         "an equal inode number proves the same netns",
         "facts.py",
         "        return self.ctime != 0 and self.ctime == other.ctime\n",

@@ -34,6 +34,7 @@ from cni_reaper_plugin.facts import (
     Surroundings,
 )
 from cni_reaper_plugin.judge import ROWS, judge
+from cni_reaper_plugin.other_nodes import OTHER_NODE, SHARED_STORE
 from cni_reaper_plugin.scanned import Unclaimed, VisibleNetns
 
 BOOT, OTHER_BOOT = "this boot", "another boot"
@@ -70,6 +71,21 @@ def record(
     mapping.recorded, mapping.boot_id, mapping.now, mapping.head = recorded, boot, now, head
     mapping.state = NETNS if now is not None else state
     mapping.pod = {"uid": uid} if uid else {}
+    return mapping
+
+
+THIS_NODE = ("this", "node")
+
+
+def of_this_node(mapping: Mapping) -> Mapping:
+    """Return the same record, which says that this node wrote it."""
+    mapping.node = THIS_NODE
+    return mapping
+
+
+def of_another_node(mapping: Mapping) -> Mapping:
+    """Return the same record, which says that another node wrote it."""
+    mapping.node = ("another", "node")
     return mapping
 
 
@@ -125,12 +141,15 @@ class Facts:
     unclaimed: Unclaimed | None = None
     complete: bool = True
     peers: tuple[str, ...] = ()
+    shared: str = ""
+    adopted: bool = False
 
     def judged(self) -> tuple[str, str]:
         """Judge them."""
         surroundings = Surroundings(BOOT)
         surroundings.deep, surroundings.trouble, surroundings.list_complete = self.deep, self.blind, self.complete
         surroundings.peer_addresses = frozenset(pack(one) for one in self.peers)
+        surroundings.shared, surroundings.node = self.shared, THIS_NODE
         host, called = visible(HOST, "10.0.0.1"), visible(OF_CALL, names=CALLER)
         host.host = True
         if self.call.attachment is not None and self.call.verb == "ADD":
@@ -144,6 +163,8 @@ class Facts:
             "/run/task" if self.named else "",
             self.trouble,
         )
+        if self.mapping is not None and self.mapping.source == "record" and not self.adopted:
+            evidence.record = b"{}"
         evidence.unclaimed = self.unclaimed
         evidence.sibling_addresses = {pack(one) for one in self.sibling_addresses}
         evidence.packed = pack(self.reservation.address) if self.packed is None else self.packed
@@ -776,10 +797,66 @@ KEEPS = [
         lambda: Facts(mapping=None, netns=[visible(OF_THIRD, ADDRESS, foreign=True), visible(OF_POD, ADDRESS, names=THIRD)]),
         LIVE,
         "address in use",
+    *(
+        Case("shared", name, facts, UNKNOWN, SHARED_STORE)
+        for name, facts in (
+            ("a record that names no node, rebooted", lambda: Facts(mapping=record(boot=OTHER_BOOT), shared="nfs")),
+            ("a record that names no node, netns gone", lambda: Facts(shared="nfs")),
+            (
+                "another node's record of another boot",
+                lambda: Facts(mapping=of_another_node(record(boot=OTHER_BOOT)), shared="nfs"),
+            ),
+            ("no record", lambda: Facts(mapping=None, shared="nfs")),
+            ("no record, before the closer look", lambda: Facts(mapping=None, deep=False, shared="nfs")),
+            ("no record, waited for", lambda: Facts(owned(), None, [visible(OF_POD)], unclaimed=waited(9999), shared="nfs")),
+            ("not in GC's list", lambda: Facts(mapping=None, call=gc_call(), valid=set(), unclaimed=waited(999), shared="nfs")),
+            ("an empty file", lambda: Facts(content(b""), None, shared="nfs")),
+            ("the record of a sibling", lambda: Facts(mapping=of_this_node(record(uid="u")), adopted=True, shared="nfs")),
+            ("ADD again, the older record names no node", lambda: Facts(call=own_add(record()), shared="nfs")),
+            ("left by DEL, the record names no node", lambda: Facts(mapping=marked(record()), call=own_del(), shared="nfs")),
+        )
+    ),
+    *(
+        Case("shared", name, facts, UNKNOWN, OTHER_NODE)
+        for name, facts in (
+            ("another node's record of this boot", lambda: Facts(mapping=of_another_node(record()))),
+            (
+                "another node's record of this boot, before the closer look",
+                lambda: Facts(mapping=of_another_node(record()), deep=False),
+            ),
+            ("ADD again, the older record is another node's", lambda: Facts(call=own_add(of_another_node(record())))),
+            (
+                "left by DEL, the record is another node's",
+                lambda: Facts(mapping=of_another_node(marked(record())), call=own_del()),
+            ),
+        )
     ),
 ]
 
 REAPS = [
+    Case(
+        "2",
+        "another node's record of another boot",
+        lambda: Facts(mapping=of_another_node(record(boot=OTHER_BOOT))),
+        STALE,
+        REBOOTED,
+    ),
+    Case(
+        "2",
+        "shared, this node's record",
+        lambda: Facts(mapping=of_this_node(record(boot=OTHER_BOOT)), shared="nfs"),
+        STALE,
+        REBOOTED,
+    ),
+    Case("4", "shared, this node's record", lambda: Facts(mapping=of_this_node(record()), shared="nfs"), STALE, NETNS_GONE),
+    Case("1", "shared, ADD again", lambda: Facts(call=own_add(of_this_node(record())), shared="nfs"), STALE, ADDED_AGAIN),
+    Case(
+        "1",
+        "shared, left by DEL",
+        lambda: Facts(mapping=of_this_node(marked(record())), call=own_del(), shared="nfs"),
+        STALE,
+        LEFT_BY_DEL,
+    ),
     Case("1", "ADD again in another netns", lambda: Facts(call=own_add(record())), STALE, ADDED_AGAIN),
     Case("1", "ADD again, the number was reused", lambda: Facts(call=own_add(record(), netns=REUSED)), STALE, ADDED_AGAIN),
     Case(

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cni_reaper_plugin import files
+from cni_reaper_plugin import files, other_nodes
 from cni_reaper_plugin.attachment import Attachment
-from cni_reaper_plugin.evidence import records
+from cni_reaper_plugin.evidence import boot, records
 from cni_reaper_plugin.facts import Netns
 
 ATTACHMENT = Attachment("net", "id", "eth0")
@@ -146,3 +146,51 @@ def test_drop_leaves_it_while_an_add_writes(directory: records.Directory) -> Non
     finally:
         os.close(lock)
     assert directory.drop([("id", "eth0")], lambda *_: True) == 1
+
+
+OURS, OTHERS = "1" * 32, "2" * 32
+
+
+@pytest.mark.parametrize(
+    ("node", "machine", "name", "boot_id", "is_ours", "is_anothers"),
+    [
+        ((OURS, "a"), OURS, "a", "another boot", True, False),
+        ((OURS, "a"), OURS, "b", "this boot", False, False),  # renamed, or an image with its machine ID: neither is sure
+        ((OURS, "a"), OTHERS, "a", "this boot", False, True),
+        ((OURS, "a"), "", "a", "this boot", False, False),
+        ((OURS, "a"), "", "b", "this boot", False, True),
+        ((OURS, "a"), ..., ..., "this boot", False, False),
+        ((OURS, ""), "", "", "this boot", False, False),  # a record without either
+        (("", "a"), "", "a", "this boot", True, False),
+        (("", "a"), "", "a", "another boot", False, False),
+        (("", "a"), "", "b", "this boot", False, True),
+        (("", "a"), OTHERS, "a", "this boot", False, False),
+        (("", "a"), OTHERS, "b", "this boot", False, True),
+    ],
+)
+def test_of_which_node_a_record_is(
+    directory: records.Directory,
+    node: tuple[str, str],
+    machine: Any,
+    name: Any,
+    boot_id: str,
+    is_ours: bool,
+    is_anothers: bool,
+) -> None:
+    """This node's are those with both its machine ID and its name, or its name and boot; another's have another machine ID."""
+    directory.write(ATTACHMENT, encoded(machine=machine, node=name, bootID=boot_id))
+    record = directory.read("id", "eth0")
+    assert record is not None
+    assert other_nodes.is_this(record.mapping.node, node, boot_id == "this boot") == is_ours
+    assert other_nodes.is_another(record.mapping.node, node) == is_anothers
+
+
+@pytest.mark.parametrize(
+    ("text", "machine_id"),
+    [(f"{OURS}\n", OURS), (OURS, OURS), ("", ""), ("uninitialized\n", ""), (f"{OURS}1", ""), ("\0" * 32, ""), ("x" * 100, "")],
+)
+def test_machine_id(tmp_path: Path, text: str, machine_id: str) -> None:
+    """32 letters or digits are one; whatever else stands in the file is none, and so is a file that is not there."""
+    (tmp_path / "machine-id").write_text(text)
+    assert boot._machine_id(str(tmp_path / "machine-id")) == machine_id
+    assert boot._machine_id(str(tmp_path / "missing")) == ""

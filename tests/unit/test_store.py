@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_reaper_plugin import store
+from cni_reaper_plugin import store, store_key
 from cni_reaper_plugin.facts import Reservation, SkippedError
 
 OWNED = b"aa11bb22cc33\r\neth0"
@@ -99,11 +99,11 @@ def test_networks_are_directories_and_links_to_them(net: Path) -> None:
 def test_keys() -> None:
     """B11: a key is the network's name in the default store; no two stores or networks have one key, and it is a file's name."""
     default = "/var/lib/cni/networks"
-    assert store.key(default, "net") == "net"
-    assert store.key("/run/a b", "net") == "net@%2Frun%2Fa b"
+    assert store_key.key(default, "net") == "net"
+    assert store_key.key("/run/a b", "net") == "net@%2Frun%2Fa b"
     stores = (default, "/a/b", "/a%2Fb", "/a/b%2F", "/größe", "/" + "x" * 300, "/" + "x" * 301, "/@", "/")
     networks = ("net", "net2", "n" * 199, "n" * 250)
-    keys = [store.key(one, network) for one in stores for network in networks]
+    keys = [store_key.key(one, network) for one in stores for network in networks]
     assert len(set(keys)) == len(keys)
     assert all("/" not in one and len(one.encode()) <= 200 for one in keys)
 

@@ -1,0 +1,33 @@
+"""What was said once in this boot, and is not to be said again: a file in /run/cni-reaper for each, which holds the boot ID."""
+
+import posix
+
+from cni_reaper_plugin import files
+from cni_reaper_plugin.evidence import views
+
+
+def first_time(name: str, boot_id: str) -> bool:
+    """Tell whether something is to be said for the first time in this boot, and note that it was. Raises nothing.
+
+    name: of the file. What cannot be noted is said again.
+    """
+    try:
+        if files.read("%s/%s" % (views.RUN_DIR, name), limit=64, flags=posix.O_NOFOLLOW) == boot_id.encode():
+            return False
+    except OSError:
+        pass  # never said, or not to be known
+    note(name, boot_id.encode())
+    return True
+
+
+def note(name: str, data: bytes) -> None:
+    """Write a small file in /run/cni-reaper, or not. Raises nothing."""
+    try:
+        files.make_directory(views.RUN_DIR, 0o700)
+        fd = posix.open(views.RUN_DIR, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
+        try:
+            files.replace(name, data, fd)
+        finally:
+            posix.close(fd)
+    except OSError:
+        return
