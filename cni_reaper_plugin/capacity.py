@@ -3,6 +3,7 @@
 Imported by a DEL that keeps metricsFile, once an hour: at that time the attachment's cache entry is still there.
 """
 
+from cni_reaper_plugin import go_json
 from cni_reaper_plugin.attachment import Attachment
 from cni_reaper_plugin.evidence import libcni_cache
 from cni_reaper_plugin.pool import PoolError, of_ipam
@@ -18,7 +19,7 @@ def of_network(cache_dirs: list[str], attachment: Attachment) -> int | None:
     conflist = libcni_cache.conflist(cache_dirs, attachment.network, attachment.container_id, attachment.ifname)
     plugins = conflist.get("plugins")
     for plugin in plugins if isinstance(plugins, list) else ():
-        ipam = plugin.get("ipam") if isinstance(plugin, dict) else None
+        ipam = go_json.plugin(plugin).get("ipam") if isinstance(plugin, dict) else None
         if isinstance(ipam, dict) and ipam.get("type") == "host-local":
             try:
                 sizes = of_ipam(ipam).sizes

@@ -1,8 +1,8 @@
 """The gate of a network: one full scan at a time, and whoever waited learns of the scan that was made meanwhile.
 
-`/run/cni-reaper/<key>.sweep` (store.Network.key) is the lock, flock(2), and holds two numbers of 8 bytes, little-endian: of the last full scan
-that was begun, and of the last one that has judged the whole network. Both are written by who holds the lock. Numbers and not
-times: two processes may have two clocks (time_namespaces(7)).
+`/run/cni-reaper/<key>.sweep` (store.Network.key) is the lock, flock(2), and holds two numbers of 8 bytes, little-endian: of the
+last full scan that was begun, and of the last one that has judged the whole network. Both are written by who holds the lock.
+Numbers and not times: two processes may have two clocks (time_namespaces(7)).
 """
 
 import fcntl

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import orjson
 
-from cni_reaper_plugin import files
+from cni_reaper_plugin import files, go_json
 from cni_reaper_plugin.attachment import valid_name
 from cni_reaper_plugin.facts import Settings
 
@@ -154,9 +154,10 @@ def of_object(path: str, told: object, is_list: bool) -> Conflist:
     """Return the conflist of a JSON value; is_list: whether it must be a list, or one plugin. Raises ConflistError."""
     if not isinstance(told, dict):
         raise ConflistError("it is no JSON object: correct it.")
-    if not is_list and "plugins" in told and "type" not in told:
+    if not is_list and "plugins" in told and "type" not in go_json.plugin(told):
         raise ConflistError("it holds a list of plugins: a file of that kind has to be named *.conflist.")
-    name, version = told.get("name"), told.get("cniVersion", _NO_VERSION)
+    head = told if is_list else go_json.plugin(told)
+    name, version = head.get("name"), head.get("cniVersion", _NO_VERSION)
     if not isinstance(name, str) or not valid_name(name):
         raise ConflistError("its `name` is no name of a network: give it one of letters, digits, `_`, `.` and `-`.")
     if not isinstance(version, str):
@@ -164,6 +165,7 @@ def of_object(path: str, told: object, is_list: bool) -> Conflist:
     plugins = told.get("plugins") if is_list else [told]
     if not isinstance(plugins, list) or not plugins:
         raise ConflistError("it has no list of `plugins`: add one.")
+    plugins = [go_json.plugin(plugin, OURS) if isinstance(plugin, dict) else plugin for plugin in plugins]
     for number, plugin in enumerate(plugins):
         if not isinstance(plugin, dict) or not isinstance(plugin.get("type"), str) or not plugin["type"]:
             raise ConflistError("entry %d of `plugins` has no `type`: add it, or remove the entry." % (number + 1))
@@ -220,7 +222,7 @@ def of_drop_in(path: str) -> "Json":
         raise ConflistError("it is no JSON (%s): correct it." % e) from None
     if not isinstance(told, dict):
         raise ConflistError("it is no JSON object: correct it.")
-    return told
+    return go_json.plugin(told, OURS)
 
 
 def ipams(conflist: Conflist) -> list[Ipam]:

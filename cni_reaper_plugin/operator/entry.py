@@ -3,7 +3,7 @@
 What goes in comes out without a trace (conflist_text).
 """
 
-from cni_reaper_plugin import options
+from cni_reaper_plugin import go_json, options
 from cni_reaper_plugin.facts import Settings
 from cni_reaper_plugin.operator import conflist, placement
 from cni_reaper_plugin.operator.conflist import OURS, Conflist, ConflistError
@@ -50,7 +50,7 @@ def put(path: str, raw: bytes, given: "Json | None", had: "Json | None" = None) 
 
 def take(raw: bytes) -> bytes:
     """Return the text without any entry of ours. Raises TextError."""
-    types = [value.get("type") for value in plugins(raw).values]
+    types = [go_json.plugin(value, OURS).get("type") for value in plugins(raw).values]
     for at in reversed(range(len(types))):
         if types[at] == OURS:
             raw = without(raw, at)

@@ -13,7 +13,7 @@ from tests import inside
 from tests.conftest import MakeNode
 from tests.e2e import shared
 from tests.e2e.pair import NETWORK, Pair, container_id, until
-from tests.node import BIN, DATA_DIR, Node, bridge, host_local, reaper
+from tests.node import BIN, DATA_DIR, Conf, Node, bridge, host_local, reaper
 
 ON_PATH = {"PATH": f"{BIN}:/usr/bin:/bin"}
 
@@ -404,3 +404,47 @@ def test_a_machine_id_that_comes_late(pair: Pair) -> None:
     shared.rename(node, IDS[0], "same")
     pair.reap()
     assert pair.held() == {kept}, (leak, node.log())
+
+
+OTHER_DIR = "/run/elsewhere/store"
+NEITHER = "/run/neither"
+IPAM = {"type": "host-local", "dataDir": OTHER_DIR, "subnet": "10.66.0.0/24"}
+IN_ANY_CASE: dict[str, Conf] = {
+    "all": {"Type": "bridge", "IPAM": {"TYPE": "host-local", "DATADIR": OTHER_DIR, "SubNet": "10.66.0.0/24"}},
+    "type of the plugin": {"TYPE": "bridge", "ipam": IPAM},
+    "ipam": {"type": "bridge", "Ipam": IPAM},
+    "type of ipam": {"type": "bridge", "ipam": {"Type": "host-local", "dataDir": OTHER_DIR, "subnet": "10.66.0.0/24"}},
+    "dataDir": {"type": "bridge", "ipam": {"type": "host-local", "datadir": OTHER_DIR, "subnet": "10.66.0.0/24"}},
+    "two of one key, in order": {"type": "bridge", "ipam": {"DATADIR": NEITHER, **IPAM}},
+    "two of one key, out of order": {"type": "bridge", "ipam": {**IPAM, "DATADIR": NEITHER}},
+    "a later one in another case": {"type": "bridge", "ipam": {**IPAM, "dataDir": NEITHER, "datadir": OTHER_DIR}},
+    "two objects": {"type": "bridge", "IPAM": {"dataDir": OTHER_DIR}, "ipam": {"type": "host-local", "subnet": "10.66.0.0/24"}},
+    "the first object overridden": {"type": "bridge", "IPAM": {**IPAM, "dataDir": NEITHER}, "ipam": {"dataDir": OTHER_DIR}},
+}
+
+
+@pytest.mark.parametrize("plugin", IN_ANY_CASE.values(), ids=IN_ANY_CASE)
+def test_keys_in_any_case(node: Node, plugin: Conf) -> None:
+    """B18: the store is where the real host-local writes; install, doctor, audit and the next ADD go there."""
+    text = json.dumps({"cniVersion": "1.0.0", "name": NETWORK, "plugins": [plugin]})
+    node.write("/etc/cni/net.d/10-net.conflist", text)
+    node.run(["cni-reaper", "install", "--bin-dir", BIN], env=ON_PATH).check()
+    pod, gone = node.pod(), node.pod()
+    node.cnitool("add", NETWORK, pod).check()
+    node.cnitool("add", NETWORK, gone).check()
+    gone.delete()
+    assert len(node.reservations(NETWORK, OTHER_DIR)) == 2
+    assert not node.path(NEITHER).exists()
+    audit = node.run(["cni-reaper", "audit", "--json"], env=ON_PATH)
+    assert [one["stale"] for one in audit.json()["networks"]] == [1], audit
+    assert audit.json()["networks"][0]["pool"], "its range is read as well"
+    doctor = node.run(["cni-reaper", "doctor", "--json"], env=ON_PATH)
+    keys = {one["key"]: one["finding"] for one in doctor.json()["findings"]}
+    assert OTHER_DIR in keys["same-store"], doctor
+    assert "in-place" in keys
+    later = node.pod()
+    node.cnitool("add", NETWORK, later).check()
+    held = {address.partition("/")[0] for one in (pod, later) for address in one.addresses()}
+    assert set(node.reservations(NETWORK, OTHER_DIR)) == held, node.log()
+    node.run(["cni-reaper", "uninstall"], env=ON_PATH)
+    assert node.read("/etc/cni/net.d/10-net.conflist") == text

@@ -797,6 +797,7 @@ KEEPS = [
         lambda: Facts(mapping=None, netns=[visible(OF_THIRD, ADDRESS, foreign=True), visible(OF_POD, ADDRESS, names=THIRD)]),
         LIVE,
         "address in use",
+    ),
     *(
         Case("shared", name, facts, UNKNOWN, SHARED_STORE)
         for name, facts in (
