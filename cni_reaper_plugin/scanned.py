@@ -11,10 +11,11 @@ class VisibleNetns:
 
     addresses: packed addresses configured in it, None where it could not be looked into; host: ours or PID 1's; names:
     container IDs for which it is known to be: this ADD's, or one whose record or address says so; place: a path that led to
-    it, "" where none does now; foreign: another user owns it, so it is no pod's of a root runtime.
+    it, "" where none does now; foreign: another user owns it, so it is no pod's of a root runtime; assigned: the unit or docker
+    container whose it is, for people, "" where it is neither's; containers: the IDs of those docker containers.
     """
 
-    __slots__ = ("addresses", "foreign", "host", "names", "netns", "place")
+    __slots__ = ("addresses", "assigned", "containers", "foreign", "host", "names", "netns", "place")
 
     def __init__(
         self,
@@ -29,11 +30,25 @@ class VisibleNetns:
         self.host = host
         self.foreign = False
         self.names: set[str] = set()
+        self.assigned = ""
+        self.containers: frozenset[str] = frozenset()
 
     def is_accounted(self, owner: str) -> bool:
-        """Tell whether this netns is known to be somebody's other than the owner's (an ID)."""
+        """Tell whether this netns is known to be somebody's other than the owner's (an ID).
+
+        A docker container's can be that of an owner to whom another than docker gave an ID: Nomad has its allocations in one.
+        """
         names = self.names  # asked for every netns beside every owner: no generator
-        return self.host or self.foreign or len(names) > (owner in names)
+        if self.host or self.foreign or len(names) > (owner in names):
+            return True
+        if self.containers:
+            return owner not in self.containers and self.is_dockers_id(owner)
+        return bool(self.assigned)
+
+    @staticmethod
+    def is_dockers_id(container_id: str) -> bool:
+        """Tell whether an ID is spelled as docker, and the runtimes of Kubernetes, spell theirs: 64 hex digits."""
+        return len(container_id) == 64 and not container_id.strip("0123456789abcdef")
 
 
 class Unclaimed:

@@ -12,7 +12,7 @@ CNITOOL = "cnitool-"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from cni_reaper_plugin.evidence.unclaimed import Memory
 
@@ -105,11 +105,14 @@ class Look:
             self._find_kin()
         return before - _nobodys(self.surroundings)
 
-    def _find_kin(self) -> "_Kin":
+    def _find_kin(self) -> "tuple[_Kin, named.Names]":
+        """Read all records, and find out whose the visible netns are. Raises OSError."""
         kin = _Kin(self._reservations + self._neighbours(), self._settings, self.surroundings.boot_id, self._end)
         kin.account(self.surroundings)
-        self._kin = kin
-        return kin
+        self._kin, self._names = kin, self._names or named.Names()
+        if _nobodys(self.surroundings):
+            self._ask_whose(kin, self._names)
+        return kin, self._names
 
     def _look_into_mapped(self, gathered: list[Evidence]) -> None:
         """Read the addresses of other users' netns that an owner's record or cache entry leads to.
@@ -123,24 +126,41 @@ class Look:
                 if seen is not None and seen.foreign and seen.addresses is None:
                     seen.addresses = addresses.of_processes(seen.netns.ino, self._sightings[seen.netns.ino].processes)
 
+    def _ask_whose(self, kin: "_Kin", names: named.Names) -> None:
+        """Find out whose the netns of nobody are: another container's, a service's, docker's. Trouble leaves them nobody's."""
+        from cni_reaper_plugin.evidence import assigned, shown
+
+        def is_named_in(owner: str, seen: VisibleNetns) -> bool:
+            """Tell whether a process in a netns has a container's name in its cgroup. Raises OSError."""
+            pids = self._sightings[seen.netns.ino].processes
+            return any(names.is_of(owner, pid) and netns.is_of_process(seen.netns, pid) for pid in pids)
+
+        try:
+            placed = kin.placed(self.surroundings, self._sightings)
+            shown.account(self._network, self.surroundings.visible(), kin.reserved(), placed, is_named_in)
+            nobodys = [seen for seen in self.surroundings.visible() if not seen.host and not seen.foreign and not seen.names]
+            sightings = [self._sightings[seen.netns.ino] for seen in nobodys]
+            assigned.assign([(seen, one.mounts, one.others) for seen, one in zip(nobodys, sightings, strict=True)], placed)
+        except OSError:
+            return
+
     def _complete(self, suspects: "Pairs") -> None:
         """Find what the kernel alone does not tell of these owners: siblings, and whether a runtime names them."""
         if not suspects:
             return
-        kin = self._kin or self._find_kin()
-        self._names = self._names or named.Names()
+        kin, names = (self._kin, self._names) if self._kin is not None and self._names is not None else self._find_kin()
         _map_cnitool(suspects, self._sightings)
         for reservation, evidence in suspects:
             try:
                 kin.add_siblings(reservation, evidence)
             except OSError as e:
                 evidence.trouble = "evidence of its container cannot be read: %s" % e
-            evidence.named = self._names.where(reservation.container_id)
+            evidence.named = names.where(reservation.container_id)
 
 
 def _nobodys(surroundings: Surroundings) -> int:
     """Return how many visible netns are known to be nobody's."""
-    return sum(not seen.host and not seen.names for seen in surroundings.visible())
+    return sum(not (seen.host or seen.foreign or seen.names or seen.assigned) for seen in surroundings.visible())
 
 
 def _visible(sightings: visible.Sightings, call: Call, end: float) -> dict[int, VisibleNetns]:
@@ -181,16 +201,20 @@ def _map_cnitool(suspects: "Pairs", sightings: visible.Sightings) -> None:
     }
     if not wanted:
         return
-    import hashlib
-
     for sighting in sightings.values():
         for path in sighting.mounts:
-            name = path.rpartition("/")[2]
-            for spelling in (path, *(directory + name for directory in netns.RUN_NETNS)):
-                digest = hashlib.sha512(spelling.encode("utf-8", "surrogateescape")).hexdigest()
-                evidence = wanted.get(CNITOOL + digest[:20])
+            for container_id in _cnitool_ids(path):
+                evidence = wanted.get(container_id)
                 if evidence is not None:
                     evidence.mapping = netns.locate(Mapping("cnitool", path))
+
+
+def _cnitool_ids(path: str) -> list[str]:
+    """Return the IDs that cnitool gives to the netns at a path, in each spelling of it."""
+    import hashlib
+
+    spellings = (path, *(directory + path.rpartition("/")[2] for directory in netns.RUN_NETNS))
+    return [CNITOOL + hashlib.sha512(one.encode("utf-8", "surrogateescape")).hexdigest()[:20] for one in spellings]
 
 
 class _Kin:
@@ -282,6 +306,30 @@ class _Kin:
             for mapping in self._known[owner].values()
         )
 
+    def reserved(self) -> "Iterable[tuple[bytes, Reservation]]":
+        """Return what is reserved for containers in all networks, with the packed addresses."""
+        return [(addresses.pack(one.address), one) for ones in self._reserved.values() for one in ones]
+
+    def placed(self, surroundings: Surroundings, sightings: visible.Sightings) -> dict[int, set[str]]:
+        """Return, by inode number, which IDs something places in a netns: a cache entry's path, a path that tells the ID.
+
+        And "a record", which is no ID, where one of a container has its number: `account` knows better what that says.
+        """
+        found: dict[int, set[str]] = {}
+        for container_id, attachments in self._known.items():
+            for mapping in attachments.values():
+                for ino in _numbers(mapping, surroundings):
+                    found.setdefault(ino, set()).add(container_id if mapping.recorded is None else "a record")
+        for seen in surroundings.visible():
+            if seen.host or seen.names:
+                continue
+            sighting = sightings[seen.netns.ino]
+            for path in (*sighting.mounts, *("/proc/%d/ns/net" % pid for pid in sighting.processes)):
+                for container_id in (path.rpartition("/")[2], *_cnitool_ids(path)):
+                    if container_id in self._reserved:
+                        found.setdefault(seen.netns.ino, set()).add(container_id)
+        return found
+
     def add_siblings(self, reservation: Reservation, evidence: Evidence) -> None:
         """Find the same container ID under another ifname or network. Raises OSError."""
         if reservation.container_id in self._unreadable:
@@ -303,6 +351,22 @@ class _Kin:
         if evidence.mapping is None:
             # Podman and nerdctl start the same ID again in another netns; the sandbox of a pod has one netns for life.
             evidence.mapping = next((one for one in evidence.siblings if one.recorded is not None and one.pod.get("uid")), None)
+
+
+def _numbers(mapping: Mapping, surroundings: Surroundings) -> set[int]:
+    """Return the inode numbers of the netns to which a record or a cache entry may lead now."""
+    found = {mapping.now.ino} if mapping.now is not None else set()
+    recorded = mapping.recorded
+    if recorded is not None:
+        seen = surroundings.with_inode_of(recorded)
+        if seen is not None and not seen.netns.is_another(recorded):
+            found.add(recorded.ino)
+    elif mapping.now is None and mapping.of_process:  # of a process of another PID namespace, or so it seems
+        try:
+            found.add(netns.identify_ino(mapping.path))
+        except OSError:
+            return found
+    return found
 
 
 def _is_random(path: str) -> bool:

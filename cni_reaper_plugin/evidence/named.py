@@ -11,6 +11,7 @@ from cni_reaper_plugin.files import GONE_ERRNOS
 
 TASKS = ("/run/containerd/io.containerd.runtime.v2.task", "/run/k3s/containerd/io.containerd.runtime.v2.task")
 PODMAN = ("/run/containers/storage/overlay-containers", "/run/containers/storage/vfs-containers")
+_LONG = 12  # what is shorter may be a part of any word
 
 
 class Names:
@@ -37,6 +38,16 @@ class Names:
         if within not in self._all_cgroups:
             return ""
         return next((process for process, cgroups in self._cgroups.items() if within in cgroups), "/proc")
+
+    @staticmethod
+    def is_of(owner: str, pid: int) -> bool:
+        """Tell whether an ID that is not short is in the cgroup of a process; False when that is gone. Raises OSError."""
+        try:
+            return len(bare(owner)) >= _LONG and bare(owner).encode() in files.read("/proc/%d/cgroup" % pid)
+        except OSError as e:
+            if e.errno not in GONE_ERRNOS:
+                raise
+            return False
 
 
 def bare(owner: str) -> str:

@@ -32,6 +32,7 @@ SEAMS = (
     "evidence.visible.everywhere",
     "evidence.visible.sees",
     "evidence.addresses.Look.configured",
+    "evidence.assigned.assign",
     "evidence.peers.addresses",
     "evidence.peers._ASKED_AGAIN_AFTER_S",
     "evidence.named.Names",
@@ -285,6 +286,10 @@ class Names:
         """Answer at which path a container is named."""
         return f"/named/{owner}" if owner in self.kernel.named else ""
 
+    def is_of(self, _owner: str, _pid: int) -> bool:
+        """Tell that no process's cgroup has a container's name: here a runtime names it by its task directory."""
+        return False
+
 
 class _Posix:
     """The module posix with the kernel's stat."""
@@ -366,6 +371,7 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
         "files.identity": identity_of,
         "evidence.visible.everywhere": everywhere,
         "evidence.visible.sees": kernel.sees,
+        "evidence.assigned.assign": lambda *_: None,  # no service and no docker here
         "evidence.addresses.Look.configured": lambda _, ino, *__: kernel.configured(ino),
         "evidence.peers.addresses": lambda _: kernel.peers(),
         "evidence.peers._ASKED_AGAIN_AFTER_S": (0, 0, 0),
