@@ -29,6 +29,7 @@ UNIT_TESTS = (
     "tests/unit/test_gate.py",
     "tests/unit/test_visible.py",
     "tests/unit/test_rtnetlink.py",
+    "tests/unit/test_whose.py",
 )
 
 
@@ -269,6 +270,105 @@ MUTATIONS = (
         "evidence/gather.py",
         '    if call.verb != "ADD" or call.netns is None or',
         "    if call.netns is None or",
+    ),
+    Mutation(
+        "an address that is shown is enough",
+        "evidence/shown.py",
+        "        if there <= owners and (there or is_named_in(owner, seen)):\n",
+        "        if there <= owners:\n",
+    ),
+    Mutation(
+        "a netns of two containers is the one's that shows its address",
+        "evidence/shown.py",
+        "        if there <= owners and (there or is_named_in(owner, seen)):\n",
+        "        if owner in there or is_named_in(owner, seen):\n",
+    ),
+    Mutation(
+        "an address that two netns show tells of either",
+        "evidence/shown.py",
+        "len(owners) == 1 and times.get(packed) == 1}",
+        "len(owners) == 1}",
+    ),
+    Mutation(
+        "an address that two have reserved tells of either",
+        "evidence/shown.py",
+        "len(owners) == 1 and times.get(packed) == 1}",
+        "times.get(packed) == 1}",
+    ),
+    Mutation(
+        "two addresses of two containers tell of either", "evidence/shown.py", " or len(owners) != 1:\n", " or not owners:\n"
+    ),
+    Mutation(
+        "a network of which nothing is seen counts as seen",
+        "evidence/shown.py",
+        "    if not any(not seen.host and not (of_network & plain)",
+        "    if not any(not seen.host and not plain",
+    ),
+    Mutation(
+        "a unit need not be in its netns as a whole",
+        "evidence/assigned.py",
+        "if everybody == inside and _is_bare(seen, inside):",
+        "if _is_bare(seen, inside):",
+    ),
+    Mutation("a unit's netns may be mounted", "evidence/assigned.py", " or not unit or mounts:\n", " or not unit:\n"),
+    Mutation(
+        "a unit's netns may have an interface",
+        "evidence/assigned.py",
+        "        return links <= FALLBACK_LINKS\n",
+        "        return True\n",
+    ),
+    Mutation(
+        "a unit's netns may have an address",
+        "evidence/assigned.py",
+        " or not all(_is_loopback(one) for one in seen.addresses):\n",
+        ":\n",
+    ),
+    Mutation(
+        "who holds a netns open is not asked",
+        "evidence/assigned.py",
+        'holders = inside | {int(path.split("/")[2]) for path in others}',
+        "holders = inside",
+    ),
+    Mutation(
+        "a user's systemd is the system's",
+        "evidence/assigned.py",
+        'any(not one.endswith(".slice") or "kubepods" in one for one in above)',
+        'any("kubepods" in one for one in above)',
+    ),
+    Mutation("a scope is a unit", "evidence/assigned.py", '    if not name.endswith(".service") or any(', "    if any("),
+    Mutation(
+        "one hierarchy of cgroups is as good as the other",
+        "evidence/assigned.py",
+        '    if len(deciding) != 1:\n        return ""\n    (own,) = deciding\n',
+        '    if not deciding:\n        return ""\n    own = sorted(deciding)[-1]\n',
+    ),
+    Mutation(
+        "a netns that an entry names is a unit's",
+        "evidence/assigned.py",
+        "        if seen.netns.ino in claimed or not all(",
+        "        if not all(",
+    ),
+    Mutation(
+        "docker's container is never the owner's own",
+        "scanned.py",
+        "            return owner not in self.containers and",
+        "            return",
+    ),
+    Mutation("docker's container is never Nomad's", "scanned.py", " and self.is_dockers_id(owner)\n", "\n"),
+    Mutation(
+        "a pod's container is docker's own",
+        "evidence/assigned.py",
+        '    if any("kubepods" in path for _, path in paths):\n        return ""\n',
+        "",
+    ),
+    Mutation(
+        "a container may have made the netns in which a part of it is",
+        "evidence/assigned.py",
+        "if any(ino and pid not in inside and _container",
+        "if any(not ino and pid not in inside and _container",
+    ),
+    Mutation(
+        "the container around the node is one of the node's", "evidence/assigned.py", " and not containers & _around():\n", ":\n"
     ),
     Mutation(
         "an address alone accounts for a netns",

@@ -39,6 +39,7 @@ from cni_reaper_plugin.scanned import Unclaimed, VisibleNetns
 
 BOOT, OTHER_BOOT = "this boot", "another boot"
 OWNER, CALLER, THIRD = "aa11bb22cc33" * 5, "dd44ee55ff66" * 5, "0123456789ab" * 5
+DOCKERS, OTHER_OF_DOCKER = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 NETWORK, ADDRESS, IFNAME = "net", "10.9.0.7", "eth0"
 HOST, OF_CALL, OF_POD, OF_THIRD, ANOTHER = (Netns(4, 4026531840 + number, 1000 + number) for number in range(5))
 RECORDED = Netns(4, 4026533000, 5000)
@@ -111,6 +112,13 @@ def visible(netns: Netns, *addresses: str, names: str = "", unseen: bool = False
     seen = VisibleNetns(netns, "", None if unseen else frozenset(pack(one) for one in addresses))
     seen.names = {names} if names else set()
     seen.foreign = foreign
+    return seen
+
+
+def assigned(*containers: str) -> VisibleNetns:
+    """Return a netns that is a unit's, or that of docker containers."""
+    seen = visible(OF_POD)
+    seen.assigned, seen.containers = "a unit or a container", frozenset(containers)
     return seen
 
 
@@ -583,6 +591,32 @@ KEEPS = [
     ),
     Case(
         "8", "a netns that is of nobody", lambda: Facts(mapping=None, netns=[visible(OF_POD)]), UNKNOWN, "1 netns unaccounted for"
+    ),
+    Case(
+        "8",
+        "a docker container's that has the owner's ID",
+        lambda: Facts(owned(DOCKERS), None, netns=[assigned(DOCKERS)]),
+        UNKNOWN,
+        "1 netns unaccounted for",
+    ),
+    Case(
+        "8",
+        "a docker container's that shares the netns with the owner's",
+        lambda: Facts(owned(DOCKERS), None, netns=[assigned(DOCKERS, OTHER_OF_DOCKER)]),
+        UNKNOWN,
+    ),
+    Case(
+        "8",
+        "a docker container's, and the owner's ID is not docker's",
+        lambda: Facts(mapping=None, netns=[assigned(OTHER_OF_DOCKER)]),
+        UNKNOWN,
+        "1 netns unaccounted for",
+    ),
+    Case(
+        "9",
+        "then beside a docker container's, and the owner's ID is not docker's",
+        lambda: Facts(mapping=None, netns=[assigned(OTHER_OF_DOCKER)], unclaimed=waited(10, OF_POD)),
+        UNKNOWN,
     ),
     Case("8", "a netns that is the owner's own", lambda: Facts(mapping=None, netns=[visible(OF_POD, names=OWNER)]), UNKNOWN),
     Case(
@@ -1062,6 +1096,21 @@ REAPS = [
         lambda: Facts(mapping=None, netns=[visible(OF_THIRD, unseen=True, names=THIRD)]),
         STALE,
         NO_NETNS_LEFT,
+    ),
+    Case("8", "a unit's netns", lambda: Facts(mapping=None, netns=[assigned()]), STALE, NO_NETNS_LEFT),
+    Case(
+        "8",
+        "a docker container's",
+        lambda: Facts(owned(DOCKERS), None, netns=[assigned(OTHER_OF_DOCKER)]),
+        STALE,
+        NO_NETNS_LEFT,
+    ),
+    Case(
+        "9",
+        "what was nobody's then is a unit's now, beside another of nobody",
+        lambda: Facts(mapping=None, netns=[assigned(), visible(OF_THIRD)], unclaimed=waited(10, OF_POD)),
+        STALE,
+        UNCLAIMED,
     ),
     Case("8", "a cached path is gone", lambda: Facts(mapping=cache()), STALE, NO_NETNS_LEFT),
     Case("8", "a cached path is the host's netns", lambda: Facts(mapping=cache(HOST, of_host=True)), STALE, NO_NETNS_LEFT),
