@@ -241,7 +241,7 @@ def _summary(one: Inspected) -> list[str]:
     if one.waits:
         lines.append(
             "%s: %d UNKNOWN wait for the end of network namespaces that nobody is known to have, or for graceSeconds: %s"
-            % (one.name, one.waits, terminal.printable(", ".join(one.nobodys[:MOST_NAMED])))
+            % (one.name, one.waits, terminal.printable(", ".join(one.inhabited[:MOST_NAMED])))
         )
     if one.count(STALE) and not one.served:
         lines.append("%s: no conflist here has cni-reaper for this network, so no ADD frees them: cni-reaper doctor" % one.name)

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cni_reaper_plugin.facts import LIVE, SkippedError, StrandedError
-from cni_reaper_plugin.operator import terminal
+from cni_reaper_plugin.operator import inhabitants, terminal
 from cni_reaper_plugin.operator.inspection import Row, inspect, own_call
 from cni_reaper_plugin.operator.rules import rule
 from cni_reaper_plugin.operator.scope import Scope
@@ -132,7 +132,7 @@ def _others(row: Row) -> "Lines":
         ("address in", ", ".join(seen.place or "a netns" for seen in holders) or "none of them"),
     ]
     if row.verdict != LIVE:
-        nobodys = [seen.place or "one without a path" for seen in surroundings.unaccounted(row.reservation.container_id)]
+        nobodys = inhabitants.told(surroundings.unaccounted(row.reservation.container_id))
         told = "%d of them may be this owner's: %s" % (len(nobodys), ", ".join(nobodys))
         lines.append(("of nobody", told if nobodys else "none of them may be this owner's"))
     lines += [

@@ -14,6 +14,7 @@ from cni_reaper_plugin.evidence import boot, records, views
 from cni_reaper_plugin.evidence.unclaimed import Memory
 from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, SkippedError
 from cni_reaper_plugin.judging import AUDIT, Judging
+from cni_reaper_plugin.operator import inhabitants
 from cni_reaper_plugin.pool import Pool, pack, unpack
 from cni_reaper_plugin.scanned import VisibleNetns
 
@@ -69,8 +70,9 @@ class Inspected:
     """What was found of one network.
 
     rows: by address; unreserved: addresses of the pool that a netns has and nobody has reserved; doubles: addresses that
-    more netns have than one, or another than their owner's; outside: reserved addresses that are not in the pool; nobodys: where
-    the netns are that nobody is known to have; served: a conflist here has an entry of ours for it.
+    more netns have than one, or another than their owner's; outside: reserved addresses that are not in the pool; nobodys:
+    where the netns are that may be a waiting owner's; inhabited: the same, and who lives there, in words; served: a conflist
+    here has an entry of ours for it.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Inspected:
     doubles: dict[str, list[Holder]] = field(default_factory=dict)
     outside: list[str] = field(default_factory=list)
     nobodys: list[str] = field(default_factory=list)
+    inhabited: list[str] = field(default_factory=list)
     served: bool = True
 
     @property
@@ -154,9 +157,10 @@ def _once(
             msg = "only %d of %d reservations could be judged in %d s" % (len(found.rows), len(reservations), LIMIT_S)
             raise SkippedError(msg)
         visible = list(judging.surroundings.visible())
-        found.nobodys = sorted(
-            seen.place or "one without a path" for seen in visible if not (seen.host or seen.foreign or seen.names)
-        )
+        waiting = {row.reservation.container_id for row in found.rows if row.verdict == UNKNOWN and row.reason.endswith(WAITS)}
+        nobodys = [seen for seen in visible if not seen.names and not seen.foreign and not all(map(seen.is_accounted, waiting))]
+        found.nobodys = sorted(seen.place or "one without a path" for seen in nobodys)
+        found.inhabited = inhabitants.told(nobodys)
         _find_holders(found, visible, stores)
     found.rows.sort(key=lambda row: (len(row.evidence.packed), row.evidence.packed, row.reservation.address))
     if pool is not None:

@@ -9,6 +9,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from tests import inside
+from tests.e2e import holders
 from tests.e2e.halt import halted
 from tests.e2e.pair import Pair, container_id, until
 from tests.neighbours import ROOT
@@ -268,9 +270,26 @@ def test_who_is_waited_for_is_named(pair: Pair) -> None:
     stranger = pair.node.pod("stranger")
     pair.node.reserve("net", "10.66.0.7", DEAD)
     assert found(pair.node, rc=0)["unaccounted"] == [stranger.path]
-    assert f"for graceSeconds: {stranger.path}" in audit(pair.node).check().out.decode()
+    assert f"for graceSeconds: {stranger.path} (no process)" in audit(pair.node).check().out.decode()
     told = pair.node.run([EXECUTABLE, "explain", "10.66.0.7"]).check().out.decode()
-    assert f"1 of them may be this owner's: {stranger.path}" in told
+    assert f"1 of them may be this owner's: {stranger.path} (no process)" in told
+
+
+def test_who_lives_in_what_is_waited_for_is_named(pair: Pair) -> None:
+    """The process and its unit, as far as they are known; a netns that is a service's is not waited for."""
+    node = pair.node
+    stranger, service = node.pod("stranger"), node.pod("service")
+    first, second = holders.by_process(stranger), holders.by_process(service)
+    holders.unpin(service)
+    for pid, cgroup in ((first, "0::/system.slice/web.service/payload\n"), (second, "0::/system.slice/polkit.service\n")):
+        node.write(f"/run/{pid}", cgroup)
+        node.mount(f"/run/{pid}", f"/proc/{pid}/cgroup", flags=inside.MS_BIND)
+    node.reserve("net", "10.66.0.7", DEAD)
+    assert found(node, rc=0)["unaccounted"] == [stranger.path]
+    named = f"{stranger.path} (process {first} sleep, web.service)"
+    told = audit(node).check().out.decode()
+    assert f"for graceSeconds: {named}\n" in told
+    assert f"1 of them may be this owner's: {named}" in node.run([EXECUTABLE, "explain", "10.66.0.7"]).check().out.decode()
 
 
 def test_texts_that_are_no_text(bridged: Node) -> None:
