@@ -45,9 +45,9 @@ def assign(nobodys: "Iterable[Places]", claimed: "Collection[int]") -> None:
         if not inside:
             continue
         containers = {_container(cgroup) for cgroup in cgroups}
-        if "" not in containers and not containers & _around():
+        if "" not in containers:
             if any(ino and pid not in inside and _container(cgroup) in containers for pid, (ino, cgroup) in processes.items()):
-                continue  # it is not the container's own, but one that it has made
+                continue  # it is one that the container has made, or the container is what the node is in
             seen.containers = frozenset(containers)
             seen.assigned = "docker container %s" % ", ".join(sorted(one[:12] for one in containers))
             continue
@@ -100,16 +100,20 @@ def _paths(cgroup: bytes) -> list[tuple[bytes, str]]:
     return [(controllers, path.decode("utf-8", "surrogateescape")) for _, controllers, path in fields]
 
 
+def _deciding(paths: list[tuple[bytes, str]]) -> str:
+    """Return the path in systemd's own hierarchy, or in cgroup2 where that is the only one."""
+    by_controllers = dict(paths)
+    return by_controllers.get(_SYSTEMD, by_controllers.get(b"", "/"))
+
+
 def _unit(cgroup: bytes) -> str:
     """Return the path of the `.service` of the system's systemd whose own cgroup this is, "" for any other.
 
-    Below slices only: what is below a unit's cgroup is a container, or a user's own systemd.
+    Below slices only: what is below a unit's cgroup is a container, or a user's own systemd. A controller may leave the process
+    in a group above, and not have a group of its own for it.
     """
     paths = _paths(cgroup)
-    deciding = {path for controllers, path in paths if controllers in (b"", _SYSTEMD) and path != "/"}
-    if len(deciding) != 1:
-        return ""
-    (own,) = deciding
+    own = _deciding(paths)
     *above, name = own.strip("/").split("/")
     if not name.endswith(".service") or any(not one.endswith(".slice") or "kubepods" in one for one in above):
         return ""
@@ -121,8 +125,7 @@ def _container(cgroup: bytes) -> str:
     paths = _paths(cgroup)
     if any("kubepods" in path for _, path in paths):
         return ""
-    own = dict(paths)
-    *above, name = own.get(_SYSTEMD, own.get(b"", "/")).strip("/").split("/")
+    *above, name = _deciding(paths).strip("/").split("/")
     if above == ["docker"]:
         container_id = name
     elif name.startswith("docker-") and name.endswith(".scope") and all(one.endswith(".slice") for one in above):
@@ -130,11 +133,6 @@ def _container(cgroup: bytes) -> str:
     else:
         return ""
     return container_id if VisibleNetns.is_dockers_id(container_id) else ""
-
-
-def _around() -> set[str]:
-    """Return the docker containers around ourselves: where the node is one, each of its processes may have its cgroup."""
-    return {_container(files.read("/proc/%s/cgroup" % pid)) for pid in ("self", "1")}
 
 
 def _is_bare(seen: VisibleNetns, inside: "Iterable[int]") -> bool:

@@ -42,7 +42,7 @@ def account(
     for seen in visible:
         for packed in seen.addresses or ():
             times[packed] = times.get(packed, 0) + 1
-    plain = {packed for packed, owners in holders.items() if len(owners) == 1 and times.get(packed) == 1}
+    plain = {packed for packed in holders if times.get(packed) == 1}
     if not any(not seen.host and not (of_network & plain).isdisjoint(seen.addresses or ()) for seen in visible):
         return
     for seen in visible:

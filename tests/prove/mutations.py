@@ -286,14 +286,8 @@ MUTATIONS = (
     Mutation(
         "an address that two netns show tells of either",
         "evidence/shown.py",
-        "len(owners) == 1 and times.get(packed) == 1}",
-        "len(owners) == 1}",
-    ),
-    Mutation(
-        "an address that two have reserved tells of either",
-        "evidence/shown.py",
-        "len(owners) == 1 and times.get(packed) == 1}",
         "times.get(packed) == 1}",
+        "packed in times}",
     ),
     Mutation(
         "two addresses of two containers tell of either", "evidence/shown.py", " or len(owners) != 1:\n", " or not owners:\n"
@@ -337,10 +331,10 @@ MUTATIONS = (
     ),
     Mutation("a scope is a unit", "evidence/assigned.py", '    if not name.endswith(".service") or any(', "    if any("),
     Mutation(
-        "one hierarchy of cgroups is as good as the other",
+        "a controller may have any group of its own",
         "evidence/assigned.py",
-        '    if len(deciding) != 1:\n        return ""\n    (own,) = deciding\n',
-        '    if not deciding:\n        return ""\n    own = sorted(deciding)[-1]\n',
+        'return own if all((own + "/").startswith(path.rstrip("/") + "/") for _, path in paths) else ""',
+        "return own",
     ),
     Mutation(
         "a netns that an entry names is a unit's",
@@ -366,9 +360,6 @@ MUTATIONS = (
         "evidence/assigned.py",
         "if any(ino and pid not in inside and _container",
         "if any(not ino and pid not in inside and _container",
-    ),
-    Mutation(
-        "the container around the node is one of the node's", "evidence/assigned.py", " and not containers & _around():\n", ":\n"
     ),
     Mutation(
         "an address alone accounts for a netns",
