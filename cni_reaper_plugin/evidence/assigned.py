@@ -17,7 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    Processes = dict[int, tuple[int, bytes]]  # process ID -> inode number of its netns, 0 without one; its cgroup file
     Places = tuple[VisibleNetns, list[str], list[str]]  # a netns, its mount points, the other paths that lead to it
 
 DOCKERS = ("/run/docker/netns/", "/var/run/docker/netns/")
@@ -34,30 +33,58 @@ def assign(nobodys: "Iterable[Places]", claimed: "Collection[int]") -> None:
 
     claimed: inode numbers of netns in which a record or a cache entry places a container; those stay as they are.
     """
-    processes: Processes = {}
+    processes: _Processes | None = None
     for seen, mounts, others in nobodys:
         if seen.netns.ino in claimed or not all(_below_its_root(path).startswith(DOCKERS) for path in mounts):
             continue
-        processes = processes or _processes()
-        inside = {pid for pid, (ino, _) in processes.items() if ino == seen.netns.ino}
-        holders = inside | {int(path.split("/")[2]) for path in others}
-        cgroups = {processes[pid][1] for pid in holders if pid in processes}
+        processes = processes or _Processes()
+        inside = processes.inside.get(seen.netns.ino)
         if not inside:
             continue
+        holders = inside | {int(path.split("/")[2]) for path in others}
+        cgroups = {processes.cgroups[pid] for pid in holders if pid in processes.cgroups}
         containers = {_container(cgroup) for cgroup in cgroups}
         if "" not in containers:
-            if any(ino and pid not in inside and _container(cgroup) in containers for pid, (ino, cgroup) in processes.items()):
-                continue  # it is one that the container has made, or the container is what the node is in
-            seen.containers = frozenset(containers)
-            seen.assigned = "docker container %s" % ", ".join(sorted(one[:12] for one in containers))
+            if all(processes.of_container[one] <= inside for one in containers):  # else one of them has made it, or is around us
+                seen.containers = frozenset(containers)
+                seen.assigned = "docker container %s" % ", ".join(sorted(one[:12] for one in containers))
             continue
         units = {_unit(cgroup) for cgroup in cgroups}
         unit = units.pop()
         if units or not unit or mounts:
             continue
-        everybody = {pid for pid, (ino, cgroup) in processes.items() if ino and _unit(cgroup) == unit}
-        if everybody == inside and _is_bare(seen, inside):
+        if processes.of_unit[unit] <= inside and _is_bare(seen, inside):
             seen.assigned = "unit %s" % unit.rpartition("/")[2]
+
+
+class _Processes:
+    """Every process of the node by its ID, and its cgroups; but for zombies, which are in no netns.
+
+    cgroups: its cgroup file; inside: IDs by the inode number of their netns; of_unit, of_container: by whose own cgroup it is.
+    """
+
+    def __init__(self) -> None:
+        """Read them. Raises OSError."""
+        self.cgroups: dict[int, bytes] = {}
+        self.inside: dict[int, set[int]] = {}
+        self.of_unit: dict[str, set[int]] = {}
+        self.of_container: dict[str, set[int]] = {}
+        for name in posix.listdir("/proc"):
+            if name.isdecimal():
+                try:
+                    cgroup, ino = files.read("/proc/%s/cgroup" % name), _netns_of(name)
+                except OSError as e:
+                    if e.errno not in GONE_ERRNOS:
+                        raise
+                    continue
+                if ino:
+                    self._add(int(name), cgroup, ino)
+
+    def _add(self, pid: int, cgroup: bytes, ino: int) -> None:
+        self.cgroups[pid] = cgroup
+        self.inside.setdefault(ino, set()).add(pid)
+        self.of_unit.setdefault(_unit(cgroup), set()).add(pid)
+        self.of_container.setdefault(_container(cgroup), set()).add(pid)
 
 
 def _below_its_root(path: str) -> str:
@@ -67,20 +94,6 @@ def _below_its_root(path: str) -> str:
 
 def _is_loopback(packed: bytes) -> bool:
     return packed == _LOOPBACK6 or (len(packed) == 4 and packed[0] == 127)
-
-
-def _processes() -> "Processes":
-    """Read the netns and the cgroups of every process. Raises OSError."""
-    found: Processes = {}
-    for name in posix.listdir("/proc"):
-        if name.isdecimal():
-            try:
-                cgroup = files.read("/proc/%s/cgroup" % name)
-                found[int(name)] = (_netns_of(name), cgroup)
-            except OSError as e:
-                if e.errno not in GONE_ERRNOS:
-                    raise
-    return found
 
 
 def _netns_of(pid: str) -> int:

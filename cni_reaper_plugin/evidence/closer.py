@@ -100,17 +100,17 @@ class Look:
 
         A pod that is started at the same time has a netns before its ADD has come here. Raises OSError.
         """
-        before = _nobodys(self.surroundings)
+        before = len(self.surroundings.unaccounted(""))
         if before and self._kin is not None:
             self._find_kin()
-        return before - _nobodys(self.surroundings)
+        return before - len(self.surroundings.unaccounted(""))
 
     def _find_kin(self) -> "tuple[_Kin, named.Names]":
         """Read all records, and find out whose the visible netns are. Raises OSError."""
         kin = _Kin(self._reservations + self._neighbours(), self._settings, self.surroundings.boot_id, self._end)
         kin.account(self.surroundings)
         self._kin, self._names = kin, self._names or named.Names()
-        if _nobodys(self.surroundings):
+        if self.surroundings.unaccounted(""):
             self._ask_whose(kin, self._names)
         return kin, self._names
 
@@ -138,7 +138,7 @@ class Look:
         try:
             placed = kin.placed(self.surroundings, self._sightings)
             shown.account(self._network, self.surroundings.visible(), kin.reserved(), placed, is_named_in)
-            nobodys = [seen for seen in self.surroundings.visible() if not seen.host and not seen.foreign and not seen.names]
+            nobodys = self.surroundings.unaccounted("")
             sightings = [self._sightings[seen.netns.ino] for seen in nobodys]
             assigned.assign([(seen, one.mounts, one.others) for seen, one in zip(nobodys, sightings, strict=True)], placed)
         except OSError:
@@ -156,11 +156,6 @@ class Look:
             except OSError as e:
                 evidence.trouble = "evidence of its container cannot be read: %s" % e
             evidence.named = names.where(reservation.container_id)
-
-
-def _nobodys(surroundings: Surroundings) -> int:
-    """Return how many visible netns are known to be nobody's."""
-    return sum(not (seen.host or seen.foreign or seen.names or seen.assigned) for seen in surroundings.visible())
 
 
 def _visible(sightings: visible.Sightings, call: Call, end: float) -> dict[int, VisibleNetns]:
@@ -320,12 +315,11 @@ class _Kin:
             for mapping in attachments.values():
                 for ino in _numbers(mapping, surroundings):
                     found.setdefault(ino, set()).add(container_id if mapping.recorded is None else "a record")
-        for seen in surroundings.visible():
-            if seen.host or seen.names:
-                continue
+        by_cnitool = any(container_id.startswith(CNITOOL) for container_id in self._reserved)
+        for seen in surroundings.unaccounted(""):
             sighting = sightings[seen.netns.ino]
             for path in (*sighting.mounts, *("/proc/%d/ns/net" % pid for pid in sighting.processes)):
-                for container_id in (path.rpartition("/")[2], *_cnitool_ids(path)):
+                for container_id in (path.rpartition("/")[2], *(_cnitool_ids(path) if by_cnitool else ())):
                     if container_id in self._reserved:
                         found.setdefault(seen.netns.ino, set()).add(container_id)
         return found

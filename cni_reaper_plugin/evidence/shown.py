@@ -47,7 +47,7 @@ def account(
         return
     for seen in visible:
         owners = {owner for packed in plain.intersection(seen.addresses or ()) for owner in holders[packed]}
-        if seen.host or seen.names or len(owners) != 1:
+        if seen.is_accounted("") or len(owners) != 1:
             continue
         (owner,) = owners
         there = placed.get(seen.netns.ino, set())

@@ -301,7 +301,7 @@ MUTATIONS = (
     Mutation(
         "a unit need not be in its netns as a whole",
         "evidence/assigned.py",
-        "if everybody == inside and _is_bare(seen, inside):",
+        "if processes.of_unit[unit] <= inside and _is_bare(seen, inside):",
         "if _is_bare(seen, inside):",
     ),
     Mutation("a unit's netns may be mounted", "evidence/assigned.py", " or not unit or mounts:\n", " or not unit:\n"),
@@ -358,8 +358,8 @@ MUTATIONS = (
     Mutation(
         "a container may have made the netns in which a part of it is",
         "evidence/assigned.py",
-        "if any(ino and pid not in inside and _container",
-        "if any(not ino and pid not in inside and _container",
+        "if all(processes.of_container[one] <= inside for one in containers):",
+        "if containers:",
     ),
     Mutation(
         "an address alone accounts for a netns",
