@@ -133,7 +133,7 @@ class Look:
         def is_named_in(owner: str, seen: VisibleNetns) -> bool:
             """Tell whether a process in a netns has a container's name in its cgroup. Raises OSError."""
             pids = self._sightings[seen.netns.ino].processes
-            return any(names.is_of(owner, pid) and netns.is_of_process(seen.netns, pid) for pid in pids)
+            return any(names.is_of(owner, pid) and visible.lives_in(pid, seen.netns) for pid in pids)
 
         try:
             placed = kin.placed(self.surroundings, self._sightings)

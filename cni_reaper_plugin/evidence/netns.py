@@ -34,16 +34,6 @@ def identify_ino(path: str) -> int:
     return posix.stat(path).st_ino
 
 
-def is_of_process(its: Netns, pid: int) -> bool:
-    """Tell whether a process lives in a netns; False when it has ended. Raises OSError."""
-    try:
-        return identify_ino("/proc/%d/ns/net" % pid) == its.ino
-    except OSError as e:
-        if e.errno not in GONE_ERRNOS:
-            raise
-        return False
-
-
 def nsfs_device() -> int:
     """Return the device number of the kernel's one nsfs. Raises OSError."""
     global _nsfs_device

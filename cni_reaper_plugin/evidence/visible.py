@@ -109,6 +109,11 @@ def everywhere(limit_s: float) -> Sightings:
     return seen
 
 
+def lives_in(pid: int, its: Netns) -> bool:
+    """Tell whether a process lives in a netns; False when it has ended. Raises OSError."""
+    return _namespace_of("/proc/%d" % pid, "net") == its.ino
+
+
 def mounted() -> Sightings:
     """Return the netns mounted in our mount namespace and in PID 1's, by inode number. Raises OSError."""
     seen: Sightings = {}
