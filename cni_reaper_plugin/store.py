@@ -3,6 +3,7 @@ r"""host-local's store: what can delete a reservation, and nothing else does.
     <dataDir>/<network>/10.42.0.7            `id\r\nifname` (host-local < 0.8: `id`), no newline at the end
     <dataDir>/<network>/last_reserved_ip.0   never touched
     <dataDir>/<network>/lock                 flock(2) LOCK_EX, as host-local takes it
+    <dataDir>/<network>                      the same on the directory itself, as host-local up to 0.6 takes it
 
 Only regular files directly in a network's directory whose names look like addresses are read, and only those are unlinked.
 The directory itself may be a symlink, which host-local follows. No symlink in it is followed, and nothing is put into it but
@@ -21,10 +22,12 @@ from cni_reaper_plugin.facts import BLANK, DATA_DIR, LONGEST_KEY, Reservation, S
 LOCK = "lock"
 LOCK_MODE = 0o750  # as host-local makes it
 LOCK_WAIT_S = 2.0  # host-local's own queue after a reboot is that long
+DIRECTORY_WAIT_S = 0.2  # host-local up to 0.6 holds it for milliseconds; each user who can read the directory can hold it, too
 HOLD_LIMIT_S = 2.0  # host-local waits for as long as we hold its lock; on a store that is slow the rest waits for the next call
 CONTENT_LIMIT = 1024  # an ID and an ifname are far shorter; more is not host-local's
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _FILE = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
+_DIRECTORY_LOCKED = "a process holds a lock on the network's directory, as host-local up to 0.6 does while it writes"
 _ADDRESS_CHARS = frozenset("0123456789abcdefABCDEF.:")
 
 TYPE_CHECKING = False
@@ -55,6 +58,10 @@ def is_address_like(name: str) -> bool:
 
 def _is_reservation(entry: "posix.DirEntry[str]") -> bool:
     return is_address_like(entry.name) and entry.is_file(follow_symlinks=False)
+
+
+def _is_blank(reservation: Reservation) -> bool:
+    return reservation.kind == BLANK
 
 
 def usable(data_dir: str, must_exist: bool = False) -> None:
@@ -141,17 +148,29 @@ class Network:
         stale: from `snapshot`; still_judged: asked under the lock whether the owner's record is still the one judged;
         wait_s: how long to wait for the lock. Returns those that are gone now and those that could not be unlinked, with the
         error. Raises SkippedError, with nothing removed, while others hold the lock, and OSError.
+
+        A blank file is removed under a lock on the directory as well, since host-local up to 0.6 creates and writes under that
+        one; such files come last. The order is always `lock`, then the directory, and both waits are bounded.
         """
         lock = flock.open_lock(LOCK, LOCK_MODE, self._fd)
+        older = -1
         try:
             if not flock.take(lock, fcntl.LOCK_EX, min(wait_s, LOCK_WAIT_S)):
                 raise SkippedError("host-local's lock was held by others all the time")
+            free = False
             removed: list[Reservation] = []
             refused: list[tuple[Reservation, OSError]] = []
             end = posix.times().elapsed + HOLD_LIMIT_S
-            for judged in stale:
+            for judged in sorted(stale, key=_is_blank):
                 if posix.times().elapsed > end:
                     break
+                if _is_blank(judged):
+                    if older < 0:
+                        older = posix.open(".", _DIRECTORY, dir_fd=self._fd)
+                        free = flock.take(older, fcntl.LOCK_EX, DIRECTORY_WAIT_S)
+                    if not free:
+                        refused.append((judged, OSError(errno.EWOULDBLOCK, _DIRECTORY_LOCKED)))
+                        continue
                 now = self.read(judged.address)
                 if now is None or (now.ino, now.ctime, now.content) != (judged.ino, judged.ctime, judged.content) or not now.ino:
                     continue
@@ -165,4 +184,6 @@ class Network:
                     removed.append(judged)
             return removed, refused
         finally:
+            if older >= 0:
+                posix.close(older)
             posix.close(lock)

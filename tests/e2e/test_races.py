@@ -193,6 +193,54 @@ def stopped_host_local(pair: Pair, pod: Pod, call: str) -> Halted:
     return halted(node, theirs, call, f"{DATA_DIR}/{NETWORK}/{following}")
 
 
+OLD_HOST_LOCAL = """
+exec 9< {store} && flock 9 && set -C && : > {store}/{address} || exit 1
+kill -STOP $$
+printf {owner} >| {store}/{address}
+"""
+"""An ADD as host-local up to 0.6 does it: the lock is on the directory, and the ID alone is written. It stops before it has written."""
+
+
+def stopped_old_host_local(pair: Pair, pod: Pod) -> tuple[int, str]:
+    """Start such an ADD; return its process, which has stopped, and the address."""
+    owner, address = container_id(pod.name), "10.66.0.200"
+    process = pair.node.start(
+        ["sh", "-c", OLD_HOST_LOCAL.format(store=f"{DATA_DIR}/{NETWORK}", address=address, owner=owner)], netns=pod
+    )
+    status = pair.node.path(f"/proc/{process}/stat")
+    until(lambda: status.read_text().rpartition(") ")[2].startswith("T"), "it stops before it has written")
+    return process, address
+
+
+def test_an_old_host_local_that_stops_before_it_has_written(node: Node) -> None:
+    """Its file is blank, and its lock is on the directory: it is kept, the leak beside it goes, and then it has its owner."""
+    pair = Pair(node)
+    live, stale = pair.add(node.pod("live")), pair.leak()
+    process, blank = stopped_old_host_local(pair, node.pod("slow"))
+    pair.reap()
+    assert pair.held() == {live, blank}
+    assert [line["address"] for line in node.log("reaped")] == [stale]
+    assert [(line["address"], "directory" in line["reason"]) for line in node.log("not-reaped")] == [(blank, True)]
+    node.run(["kill", "-CONT", str(process)]).check()
+    assert node.wait(process) == 0
+    pair.reap()
+    assert node.reservations(NETWORK)[blank] == (container_id("slow"), "")
+    assert pair.held() == {live, blank}
+
+
+def test_an_old_host_local_that_is_killed_before_it_has_written(node: Node) -> None:
+    """Its lock is gone with it, and the next ADD frees the blank file."""
+    pair = Pair(node)
+    live = pair.add(node.pod("live"))
+    process, blank = stopped_old_host_local(pair, node.pod("slow"))
+    pair.reap()
+    assert pair.held() == {live, blank}
+    node.stop(process)
+    pair.reap()
+    assert pair.held() == {live}
+    assert [(line["address"], line["reason"]) for line in node.log("reaped")] == [(blank, "empty")]
+
+
 CHURN = """
 touch /run/churning-$0
 while :; do

@@ -248,6 +248,12 @@ MUTATIONS = (
         "                pass\n",
     ),
     Mutation(
+        "a blank file is removed without the directory's lock",
+        "store.py",
+        "                    if not free:\n",
+        "                    if False:\n",
+    ),
+    Mutation(
         "the self-check always passes",
         "chain/verbs.py",
         "        call.self_checked = call.netns is not None and visible.sees(call.netns_path, call.netns)\n",

@@ -1,5 +1,6 @@
 """host-local's directory: what is read as a reservation, and what it takes to unlink one."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable
@@ -160,6 +161,22 @@ def test_keeps_everything_while_host_local_holds_its_lock(net: Path) -> None:
         with pytest.raises(SkippedError):
             remove(net, stale)
     assert remove(net, stale) == ["10.0.0.2", "fd00::2"]
+
+
+def test_keeps_a_blank_file_while_the_directory_is_locked(net: Path) -> None:
+    """host-local up to 0.6 creates and writes under a lock on the directory; what is not blank does not wait for it."""
+    (net / "10.0.0.1").write_bytes(b"")
+    stale = snapshot(net)
+    held = os.open(net, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with store.Network(str(net.parent), net.name) as directory:
+            removed, refused = directory.remove(stale, lambda _: True, 1)
+    finally:
+        os.close(held)
+    assert [one.address for one in removed] == ["10.0.0.2", "fd00::2"]
+    assert [(one.address, error.errno) for one, error in refused] == [("10.0.0.1", errno.EWOULDBLOCK)]
+    assert remove(net, snapshot(net)) == ["10.0.0.1"]
 
 
 def test_makes_the_lock_as_host_local_does(net: Path) -> None:
