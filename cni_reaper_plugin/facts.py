@@ -182,7 +182,7 @@ class Mapping:
     source: `record`, `cache`, `path` or `cnitool`; path: str; recorded: the identity a record has, None from other sources;
     boot_id: the record's; pod: the record's {namespace, name, uid}; state: GONE, NETNS or UNREADABLE of the path now;
     now: its identity when NETNS; of_host: it is the host's own; head: the record was written before the reservation; deleted:
-    the attachment's DEL has been here since;
+    the attachment's DEL has been here since; outlived: the reservation is of a later life of the container than the record;
     pid_ns: inode of the PID namespace in which a process's path was recorded, 0 where nobody said; node: what the record says of
     its node (machine ID, host name), None where it says nothing, see other_nodes.
     """
@@ -194,6 +194,7 @@ class Mapping:
         "node",
         "now",
         "of_host",
+        "outlived",
         "path",
         "pid_ns",
         "pod",
@@ -213,6 +214,7 @@ class Mapping:
         self.of_host = False
         self.head = False
         self.deleted = False
+        self.outlived = False
         self.pid_ns = 0
         self.node: tuple[object, object] = _NO_NODE
 
@@ -237,10 +239,11 @@ class Mapping:
     def can_prove_death(self) -> bool:
         """Whether the record's netns is the owner's last one.
 
-        At the head of a chain the record is new before the address is reserved. Elsewhere an ADD for the same ID may have
-        reserved already while the record is still of its last life; but a pod's sandbox has only one.
+        At the head of a chain the record is new before the address is reserved. Elsewhere, and where we were not called for
+        it, an ADD for the same ID may have reserved already while the record is still of its last life; but a pod's sandbox
+        has only one.
         """
-        return self.recorded is not None and (self.head or bool(self.pod.get("uid")))
+        return self.recorded is not None and ((self.head and not self.outlived) or bool(self.pod.get("uid")))
 
 
 class Call:

@@ -121,7 +121,7 @@ def _marked(directory: records.Directory, attachment: Attachment) -> records.Rec
     try:
         record = directory.read(attachment.container_id, attachment.ifname)
         if record is not None and not record.mapping.deleted:
-            directory.write(attachment, records.encode_deleted(record))
+            directory.mark_deleted(attachment, record)
     finally:
         _unlock(lock)
     return record

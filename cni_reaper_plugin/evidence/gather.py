@@ -7,6 +7,8 @@ among those seen here. The other order frees live addresses (whereabouts#207).
 from cni_reaper_plugin.evidence import netns, records
 from cni_reaper_plugin.facts import GONE, OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings
 
+LIFE_S = 120  # between our ADD at the head and host-local's lie milliseconds; a runtime gives up an ADD after two minutes
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_reaper_plugin.evidence.unclaimed import Memory
@@ -91,13 +93,24 @@ def _map_all(
             continue
         try:
             record = directory.read(reservation.container_id, reservation.ifname) if directory is not None else None
-            if record is not None:
+            if directory is not None and record is not None:
                 evidence.record = record.raw
-                evidence.mapping = netns.locate(record.mapping, boot_id)
+                evidence.mapping = mapping = netns.locate(record.mapping, boot_id)
+                if mapping.head and (mapping.now is None or not mapping.stands(boot_id)):
+                    mapping.outlived = _is_outlived(reservation, directory)
             else:
                 evidence.mapping = _foreign(reservation, settings)
         except OSError as e:
             evidence.trouble = "evidence of its owner cannot be read: %s" % e
+
+
+def _is_outlived(reservation: Reservation, directory: records.Directory) -> bool:
+    """Tell whether a reservation is of a later life of its container than the record: an ADD that did not reach us made it.
+
+    It is where it is more than LIFE_S younger than the record. Both times are of the wall clock; one that was stepped in between
+    can only keep an address, or leave all as it is. Raises OSError.
+    """
+    return reservation.ctime > directory.added_ns(reservation.container_id, reservation.ifname) + LIFE_S * 10**9
 
 
 def _foreign(reservation: Reservation, settings: Settings) -> Mapping | None:

@@ -4,7 +4,7 @@ A record is JSON: {v: 1, netns: str, dev: int, ino: int, ctime: ns, nsID: int, b
 node: str, head: bool, pod: {namespace, name, uid}, deleted: bool}; dev to nsID are missing when the netns could not be
 identified; machine and node (see evidence.boot.node) in those of version 0.1.0; pidNS: int is there when the path is a
 process's, whose number means something in one PID namespace only. Directories are 0700, files 0600, written by temporary file
-and rename. A record that is missing, empty or not what we write means "unmapped", never an error; one that cannot be read
+and rename. A file's mtime is the time of its ADD, also after DEL. A record that is missing, empty or not what we write means "unmapped", never an error; one that cannot be read
 raises, and nothing is stale on it.
 
 `<stateDir>/<network>/.lock`: an ADD or DEL that writes holds flock LOCK_SH, a sweep that drops records LOCK_EX|LOCK_NB.
@@ -90,6 +90,33 @@ class Directory:
                 return None  # nothing that we wrote
             raise
         return _parse(raw)
+
+    def mark_deleted(self, attachment: Attachment, record: Record) -> None:
+        """Write a record again after its DEL, with the time of its ADD. The caller holds the lock. Raises OSError."""
+        try:
+            added_ns = self.added_ns(attachment.container_id, attachment.ifname)
+        except OSError:
+            added_ns = 0
+        self.write(attachment, encode_deleted(record))
+        if added_ns:
+            try:
+                posix.utime(attachment.record_name, ns=(added_ns, added_ns), dir_fd=self._fd, follow_symlinks=False)
+            except OSError:
+                return  # then the record seems younger than it is, and only that
+
+    def added_ns(self, container_id: str, ifname: str) -> int:
+        """Return when an attachment's record was written by ADD, by its file's mtime (wall clock); 0 without one.
+
+        Raises OSError.
+        """
+        try:
+            fd = posix.open(container_id + ":" + ifname, posix.O_PATH | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=self._fd)
+        except FileNotFoundError:
+            return 0
+        try:
+            return posix.fstat(fd).st_mtime_ns
+        finally:
+            posix.close(fd)
 
     def write(self, attachment: Attachment, data: bytes) -> None:
         """Write a record. The caller holds the lock. Raises OSError."""

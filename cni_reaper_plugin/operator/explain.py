@@ -96,6 +96,10 @@ def _mapping(row: Row) -> "Lines":
         lines.append(("by", "ADD at the head of the chain" if mapping.head else "ADD behind other plugins"))
         if mapping.deleted:
             lines.append(("DEL", "has been here since"))
+        if mapping.outlived:
+            lines.append(
+                ("earlier life", "the reservation is younger: cni-reaper got no ADD for it, so the record does not prove death")
+            )
     lines.append(("there now", _now(mapping, boot_id)))
     return lines
 

@@ -61,7 +61,10 @@ class Scene:
                     self._files[f"{state}/{file.name}"] = file.read_bytes()
 
     def restore(self) -> None:
-        """Bring back the files: reservations, records, and what is in /run."""
+        """Bring back the files: reservations, records, and what is in /run.
+
+        The records are written each time, since one that is much older than its reservation is of an earlier life.
+        """
         for state in STATES:
             directory = self.node.path(state)
             if state not in self._directories:
@@ -72,7 +75,7 @@ class Scene:
                     file.unlink()
         for name, content in self._files.items():
             path = self.node.path(name)
-            if not path.exists() or path.read_bytes() != content:
+            if name.startswith(RECORDS) or not path.exists() or path.read_bytes() != content:
                 path.unlink(missing_ok=True)
                 path.write_bytes(content)
         self.node.path(LOG_FILE).unlink(missing_ok=True)

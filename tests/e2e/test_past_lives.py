@@ -52,6 +52,48 @@ def test_a_container_comes_back_where_we_are_second(pair: Pair, end: str) -> Non
     assert pair.held() == {address}, pair.node.log()
 
 
+@pytest.mark.parametrize("end", ["nothing", "DEL", "reboot"])
+def test_a_container_comes_back_while_we_are_out_of_the_chain(pair: Pair, end: str) -> None:
+    """Its record is of a life that began long ago, and its new address is reserved: kept; once its netns is gone, freed."""
+    node = pair.node
+    owner = container_id("podman")
+    first = node.pod("first")
+    old = pair.add(first, owner)
+    began = time.time() - 121
+    os.utime(node.path(f"{STATE_DIR}/{NETWORK}/{owner}:eth0"), (began, began))
+    if end == "DEL":
+        pair.give_back(first, owner)  # which marks the record, and so writes it again
+    else:
+        node.plugin("DEL", pair.ipam, binary="host-local", netns=first, container_id=owner).check()
+    assert old not in pair.held()
+    if end == "reboot":
+        node.reboot()
+    else:
+        first.delete()
+    second = node.pod("second")
+    address = pair.take(second, owner)
+    pair.reap()
+    assert pair.held() == {address}, node.log()
+    second.delete()
+    pair.reap()
+    assert pair.held() == set(), node.log()
+
+
+def test_a_leak_is_freed_at_once_whenever_its_record_was_written(pair: Pair) -> None:
+    """A record that is as old as its reservation proves death, beside a netns of nobody; so does one that a DEL has marked."""
+    node = pair.node
+    pair.leak("leak")
+    marked = node.pod("marked")
+    pair.add(marked)
+    node.plugin("DEL", {**pair.head, "reapOn": []}, netns=marked, container_id=container_id("marked")).check()
+    marked.delete()
+    node.pod("stranger")
+    began = time.time() - 110
+    os.utime(node.path(f"{STATE_DIR}/{NETWORK}/{container_id('leak')}:eth0"), (began, began))
+    pair.reap()
+    assert pair.held() == set(), node.log()
+
+
 def test_a_pod_that_died_is_freed_where_we_are_second(pair: Pair) -> None:
     """A pod's sandbox never comes back: its record proves death in any place, beside a netns that nobody names."""
     node = pair.node

@@ -198,7 +198,7 @@ exec 9< {store} && flock 9 && set -C && : > {store}/{address} || exit 1
 kill -STOP $$
 printf {owner} >| {store}/{address}
 """
-"""An ADD as host-local up to 0.6 does it: the lock is on the directory, and the ID alone is written. It stops before it has written."""
+"""An ADD as host-local up to 0.6 does it: the lock is on the directory, and the ID alone is written. It stops before that."""
 
 
 def stopped_old_host_local(pair: Pair, pod: Pod) -> tuple[int, str]:

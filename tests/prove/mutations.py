@@ -21,6 +21,7 @@ UNIT_TESTS = (
     "tests/prove/test_gaps.py",
     "tests/prove/test_traces.py",
     "tests/unit/test_judge.py",
+    "tests/unit/test_gather.py",
     "tests/unit/test_store.py",
     "tests/unit/test_records.py",
     "tests/unit/test_named.py",
@@ -112,7 +113,7 @@ MUTATIONS = (
     Mutation(
         "every record proves death",
         "facts.py",
-        'return self.recorded is not None and (self.head or bool(self.pod.get("uid")))',
+        'return self.recorded is not None and ((self.head and not self.outlived) or bool(self.pod.get("uid")))',
         "return self.recorded is not None",
     ),
     Mutation(
@@ -252,6 +253,18 @@ MUTATIONS = (
         "store.py",
         "                    if not free:\n",
         "                    if False:\n",
+    ),
+    Mutation(
+        "the record of an earlier life proves death",
+        "facts.py",
+        "((self.head and not self.outlived) or",
+        "(self.head or",
+    ),
+    Mutation(
+        "a reservation is never of a later life than its record",
+        "evidence/gather.py",
+        "                    mapping.outlived = _is_outlived(",
+        "                    _is_outlived(",
     ),
     Mutation(
         "the self-check always passes",

@@ -90,6 +90,12 @@ def of_another_node(mapping: Mapping) -> Mapping:
     return mapping
 
 
+def outlived(mapping: Mapping) -> Mapping:
+    """Return the same mapping, for a reservation of a later life of the container."""
+    mapping.outlived = True
+    return mapping
+
+
 def of_process(mapping: Mapping) -> Mapping:
     """Return the same mapping, recorded by a process's path."""
     mapping.path = "/proc/7/ns/net"
@@ -418,6 +424,14 @@ KEEPS = [
         UNKNOWN,
     ),
     Case("4", "the same, its number visible", lambda: Facts(mapping=record(head=False), netns=[visible(REUSED)]), UNKNOWN),
+    Case("4", "a record of an earlier life", lambda: Facts(mapping=outlived(record()), netns=[visible(OF_POD)]), UNKNOWN),
+    Case(
+        "2",
+        "a record of an earlier life, in another boot",
+        lambda: Facts(mapping=outlived(record(boot=OTHER_BOOT)), netns=[visible(OF_POD)]),
+        UNKNOWN,
+    ),
+    Case("3", "a record of an earlier life whose netns stands", lambda: Facts(mapping=outlived(record(now=RECORDED))), LIVE),
     Case(
         "4",
         "the netns is gone, but its address is in another one",
@@ -1121,6 +1135,7 @@ REAPS = [
         STALE,
         NO_NETNS_LEFT,
     ),
+    Case("8", "a record of an earlier life, no netns left", lambda: Facts(mapping=outlived(record())), STALE, NO_NETNS_LEFT),
     Case("8", "a record not written at the head, its path gone", lambda: Facts(mapping=record(head=False)), STALE, NO_NETNS_LEFT),
     Case("8", "a record without identity, its path gone", lambda: Facts(mapping=record(None)), STALE, NO_NETNS_LEFT),
     Case("8", "an ID without ifname, as host-local < 0.8 wrote it", lambda: Facts(owned(ifname=""), None), STALE, NO_NETNS_LEFT),

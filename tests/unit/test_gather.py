@@ -1,0 +1,63 @@
+"""Whose record it is: of the container's life that made the reservation, or of an earlier one."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cni_reaper_plugin.attachment import Attachment
+from cni_reaper_plugin.evidence import gather, records
+from cni_reaper_plugin.facts import Call, Mapping, Netns, Reservation, Settings, Surroundings
+
+OWNER = "aa11bb22cc33" * 5
+SECOND = 10**9
+
+
+def mapped(state: Path, ago_s: float, deleted: bool = False, pod: dict[str, str] | None = None) -> Mapping:
+    """Return the mapping of a reservation whose record was written so many seconds before it; its netns is gone."""
+    raw = records.encode("/run/netns/gone", Netns(4, 100, 5000), "boot", 1.0, True, pod or {})
+    with records.Directory(str(state), "net", make=True) as directory:
+        directory.write(Attachment("net", OWNER, "eth0"), raw)
+        record = directory.read(OWNER, "eth0")
+        assert record is not None
+        os.utime(state / "net" / f"{OWNER}:eth0", ns=(10**18, 10**18))
+        if deleted:
+            directory.mark_deleted(Attachment("net", OWNER, "eth0"), record)
+        assert directory.added_ns(OWNER, "eth0") == 10**18
+    settings = Settings()
+    settings.state_dir = str(state)
+    reservation = Reservation("net", "10.0.0.2", f"{OWNER}\r\neth0".encode(), 7, 10**18 + int(ago_s * SECOND))
+    surroundings = Surroundings("boot")
+    (evidence,) = gather.cheap("net", [reservation], settings, Call("ADD"), surroundings, None)
+    assert (surroundings.trouble, evidence.trouble) == ("", "")
+    assert evidence.mapping is not None
+    return evidence.mapping
+
+
+@pytest.mark.parametrize(("ago_s", "deleted"), [(121, False), (121, True)])
+def test_a_reservation_of_a_later_life(tmp_path: Path, ago_s: float, deleted: bool) -> None:
+    """More than two minutes younger than its record's ADD, whenever a DEL has marked it: the record proves no death."""
+    mapping = mapped(tmp_path, ago_s, deleted)
+    assert mapping.outlived
+    assert not mapping.can_prove_death
+
+
+@pytest.mark.parametrize(
+    ("ago_s", "deleted"), [(0, False), (0.01, False), (119, False), (-3600, False), (0, True), (-0.01, True)]
+)
+def test_a_reservation_of_the_same_life(tmp_path: Path, ago_s: float, deleted: bool) -> None:
+    """As old as the record, or older: an ADD that came again, or a DEL that left it behind. The record proves death."""
+    mapping = mapped(tmp_path, ago_s, deleted)
+    assert not mapping.outlived
+    assert mapping.can_prove_death
+
+
+def test_a_sandbox_has_one_life(tmp_path: Path) -> None:
+    """A pod's sandbox never comes back, whatever the clock says."""
+    assert mapped(tmp_path, 3600, pod={"uid": "u"}).can_prove_death
+
+
+def test_without_a_record_nothing_is_older(tmp_path: Path) -> None:
+    """A record that has gone meanwhile was written at no time."""
+    with records.Directory(str(tmp_path), "net", make=True) as directory:
+        assert directory.added_ns(OWNER, "eth0") == 0
