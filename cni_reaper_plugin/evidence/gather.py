@@ -97,20 +97,20 @@ def _map_all(
                 evidence.record = record.raw
                 evidence.mapping = mapping = netns.locate(record.mapping, boot_id)
                 if mapping.head and (mapping.now is None or not mapping.stands(boot_id)):
-                    mapping.outlived = _is_outlived(reservation, directory)
+                    mapping.outlived = _is_outlived(reservation, directory, record)
             else:
                 evidence.mapping = _foreign(reservation, settings)
         except OSError as e:
             evidence.trouble = "evidence of its owner cannot be read: %s" % e
 
 
-def _is_outlived(reservation: Reservation, directory: records.Directory) -> bool:
+def _is_outlived(reservation: Reservation, directory: records.Directory, record: records.Record) -> bool:
     """Tell whether a reservation is of a later life of its container than the record: an ADD that did not reach us made it.
 
-    It is where it is more than LIFE_S younger than the record. Both times are of the wall clock; one that was stepped in between
-    can only keep an address, or leave all as it is. Raises OSError.
+    It is where its file is more than LIFE_S younger than that of the record, by ctime, which nobody can set. A wall clock that
+    was stepped in between can only keep an address, or leave all as it is. Raises OSError.
     """
-    return reservation.ctime > directory.added_ns(reservation.container_id, reservation.ifname) + LIFE_S * 10**9
+    return reservation.ctime > directory.added_ns(reservation.container_id, reservation.ifname, record) + LIFE_S * 10**9
 
 
 def _foreign(reservation: Reservation, settings: Settings) -> Mapping | None:

@@ -4,8 +4,8 @@ A record is JSON: {v: 1, netns: str, dev: int, ino: int, ctime: ns, nsID: int, b
 node: str, head: bool, pod: {namespace, name, uid}, deleted: bool}; dev to nsID are missing when the netns could not be
 identified; machine and node (see evidence.boot.node) in those of version 0.1.0; pidNS: int is there when the path is a
 process's, whose number means something in one PID namespace only. Directories are 0700, files 0600, written by temporary file
-and rename. A file's mtime is the time of its ADD, also after DEL. A record that is missing, empty or not what we write means "unmapped", never an error; one that cannot be read
-raises, and nothing is stale on it.
+and rename. DEL adds {added: ns}, the ctime of the file that ADD wrote. A record that is missing, empty or not what we write
+means "unmapped", never an error; one that cannot be read raises, and nothing is stale on it.
 
 `<stateDir>/<network>/.lock`: an ADD or DEL that writes holds flock LOCK_SH, a sweep that drops records LOCK_EX|LOCK_NB.
 """
@@ -94,29 +94,24 @@ class Directory:
     def mark_deleted(self, attachment: Attachment, record: Record) -> None:
         """Write a record again after its DEL, with the time of its ADD. The caller holds the lock. Raises OSError."""
         try:
-            added_ns = self.added_ns(attachment.container_id, attachment.ifname)
+            added_ns = self.added_ns(attachment.container_id, attachment.ifname, record)
         except OSError:
-            added_ns = 0
-        self.write(attachment, encode_deleted(record))
-        if added_ns:
-            try:
-                posix.utime(attachment.record_name, ns=(added_ns, added_ns), dir_fd=self._fd, follow_symlinks=False)
-            except OSError:
-                return  # then the record seems younger than it is, and only that
+            added_ns = 0  # then the record seems younger than it is, and only that
+        self.write(attachment, encode_deleted(record, added_ns))
 
-    def added_ns(self, container_id: str, ifname: str) -> int:
-        """Return when an attachment's record was written by ADD, by its file's mtime (wall clock); 0 without one.
+    def added_ns(self, container_id: str, ifname: str, record: Record) -> int:
+        """Return when ADD wrote an attachment's record: the ctime of its file, or what a DEL has noted of that; 0 without one.
 
         Raises OSError.
         """
+        added = orjson.loads(record.raw).get("added")
+        if type(added) is int:
+            return added
         try:
-            fd = posix.open(container_id + ":" + ifname, posix.O_PATH | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=self._fd)
+            _, _, ctime = files.identity(container_id + ":" + ifname, self._fd, files.NOFOLLOW)
         except FileNotFoundError:
             return 0
-        try:
-            return posix.fstat(fd).st_mtime_ns
-        finally:
-            posix.close(fd)
+        return int(ctime)
 
     def write(self, attachment: Attachment, data: bytes) -> None:
         """Write a record. The caller holds the lock. Raises OSError."""
@@ -216,10 +211,12 @@ def encode(
     return orjson.dumps(record)
 
 
-def encode_deleted(record: Record) -> bytes:
-    """Return the bytes of the same record after its DEL."""
+def encode_deleted(record: Record, added_ns: int = 0) -> bytes:
+    """Return the bytes of the same record after its DEL. added_ns: when ADD wrote it, 0 where that is not known."""
     fields = orjson.loads(record.raw)
     fields["deleted"] = True
+    if added_ns:
+        fields["added"] = added_ns
     return orjson.dumps(fields)
 
 

@@ -52,6 +52,12 @@ def test_a_container_comes_back_where_we_are_second(pair: Pair, end: str) -> Non
     assert pair.held() == {address}, pair.node.log()
 
 
+def began_long_ago(node: Node, owner: str, ago_s: int) -> None:
+    """Have a record say that its ADD was so many seconds ago; the ctime of a file cannot be set."""
+    path = f"{STATE_DIR}/{NETWORK}/{owner}:eth0"
+    node.write(path, json.dumps({**json.loads(node.read(path)), "added": time.time_ns() - ago_s * 10**9}))
+
+
 @pytest.mark.parametrize("end", ["nothing", "DEL", "reboot"])
 def test_a_container_comes_back_while_we_are_out_of_the_chain(pair: Pair, end: str) -> None:
     """Its record is of a life that began long ago, and its new address is reserved: kept; once its netns is gone, freed."""
@@ -59,8 +65,7 @@ def test_a_container_comes_back_while_we_are_out_of_the_chain(pair: Pair, end: s
     owner = container_id("podman")
     first = node.pod("first")
     old = pair.add(first, owner)
-    began = time.time() - 121
-    os.utime(node.path(f"{STATE_DIR}/{NETWORK}/{owner}:eth0"), (began, began))
+    began_long_ago(node, owner, 121)
     if end == "DEL":
         pair.give_back(first, owner)  # which marks the record, and so writes it again
     else:
@@ -88,8 +93,7 @@ def test_a_leak_is_freed_at_once_whenever_its_record_was_written(pair: Pair) -> 
     node.plugin("DEL", {**pair.head, "reapOn": []}, netns=marked, container_id=container_id("marked")).check()
     marked.delete()
     node.pod("stranger")
-    began = time.time() - 110
-    os.utime(node.path(f"{STATE_DIR}/{NETWORK}/{container_id('leak')}:eth0"), (began, began))
+    began_long_ago(node, container_id("leak"), 110)
     pair.reap()
     assert pair.held() == set(), node.log()
 

@@ -1,6 +1,5 @@
 """Whose record it is: of the container's life that made the reservation, or of an earlier one."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from cni_reaper_plugin.evidence import gather, records
 from cni_reaper_plugin.facts import Call, Mapping, Netns, Reservation, Settings, Surroundings
 
 OWNER = "aa11bb22cc33" * 5
+ATTACHMENT = Attachment("net", OWNER, "eth0")
 SECOND = 10**9
 
 
@@ -17,16 +17,15 @@ def mapped(state: Path, ago_s: float, deleted: bool = False, pod: dict[str, str]
     """Return the mapping of a reservation whose record was written so many seconds before it; its netns is gone."""
     raw = records.encode("/run/netns/gone", Netns(4, 100, 5000), "boot", 1.0, True, pod or {})
     with records.Directory(str(state), "net", make=True) as directory:
-        directory.write(Attachment("net", OWNER, "eth0"), raw)
-        record = directory.read(OWNER, "eth0")
-        assert record is not None
-        os.utime(state / "net" / f"{OWNER}:eth0", ns=(10**18, 10**18))
+        directory.write(ATTACHMENT, raw)
+        added_ns = (state / "net" / ATTACHMENT.record_name).stat().st_ctime_ns
         if deleted:
-            directory.mark_deleted(Attachment("net", OWNER, "eth0"), record)
-        assert directory.added_ns(OWNER, "eth0") == 10**18
+            record = directory.read(OWNER, "eth0")
+            assert record is not None
+            directory.mark_deleted(ATTACHMENT, record)
     settings = Settings()
     settings.state_dir = str(state)
-    reservation = Reservation("net", "10.0.0.2", f"{OWNER}\r\neth0".encode(), 7, 10**18 + int(ago_s * SECOND))
+    reservation = Reservation("net", "10.0.0.2", f"{OWNER}\r\neth0".encode(), 7, added_ns + int(ago_s * SECOND))
     surroundings = Surroundings("boot")
     (evidence,) = gather.cheap("net", [reservation], settings, Call("ADD"), surroundings, None)
     assert (surroundings.trouble, evidence.trouble) == ("", "")
@@ -60,4 +59,8 @@ def test_a_sandbox_has_one_life(tmp_path: Path) -> None:
 def test_without_a_record_nothing_is_older(tmp_path: Path) -> None:
     """A record that has gone meanwhile was written at no time."""
     with records.Directory(str(tmp_path), "net", make=True) as directory:
-        assert directory.added_ns(OWNER, "eth0") == 0
+        directory.write(ATTACHMENT, records.encode("/run/netns/gone", None, "boot", 1.0, True, {}))
+        record = directory.read(OWNER, "eth0")
+        assert record is not None
+        directory.remove(ATTACHMENT)
+        assert directory.added_ns(OWNER, "eth0", record) == 0
