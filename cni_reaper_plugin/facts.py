@@ -254,7 +254,8 @@ class Call:
     `rebooted` or ``, by the self-check and the proven views; view: ours, see evidence.views; self_checked: ADD whose
     self-check passed; valid: GC's list of (container ID, ifname), None when there is none; valid_network: the network it is
     of. For ADD: older, what the attachment's record said before this call, and standing, {(address, ino, ctime)} of the
-    attachment's reservations before this call's record was written.
+    attachment's reservations before this call's record was written. For DEL: shows, whether its CNI_NETNS has proven the view,
+    while no ADD of this boot had.
     """
 
     __slots__ = (
@@ -265,6 +266,7 @@ class Call:
         "netns_path",
         "older",
         "self_checked",
+        "shows",
         "standing",
         "valid",
         "valid_network",
@@ -281,6 +283,7 @@ class Call:
         self.may_reap = ""
         self.view: list[int] = []
         self.self_checked = False
+        self.shows = False
         self.valid: set[tuple[str, str]] | None = None
         self.valid_network = ""
         self.older: Mapping | None = None

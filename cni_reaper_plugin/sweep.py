@@ -6,7 +6,7 @@ A first look, which every ADD takes, finds whether there is anything to reap; `r
 from cni_reaper_plugin import expiry, first_look, store
 from cni_reaper_plugin.clock import Budget, ticks
 from cni_reaper_plugin.events import DEFECT, Log
-from cni_reaper_plugin.evidence import views
+from cni_reaper_plugin.evidence import boot, views
 from cni_reaper_plugin.facts import Call, Settings, SkippedError, StrandedError
 
 PERSON = "REAP"  # the verb of a sweep that a person asks for
@@ -14,6 +14,10 @@ WALL_LIMIT_S = 20.0  # for all networks of a call and every wait in it; a kubele
 UNSEEN = (
     "this process cannot be sure to see the pods' network namespaces: it runs in a daemon's mount namespace, "
     "or could not read them (event=blind)"
+)
+UNSTARTED = (
+    "this process cannot be sure to see the pods' network namespaces before a pod has started in this boot; "
+    "the first ADD that reaches cni-reaper frees what has leaked"
 )
 PUT_OFF = "a look around this node took too long a while ago (open files?): left to the next DEL, and to an ADD in ten minutes"
 
@@ -119,7 +123,7 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
         allow()
         if candidate is not None:
             if not call.may_reap:
-                raise SkippedError(UNSEEN)
+                raise SkippedError(UNSEEN if call.verb == "ADD" or views.proven(boot.boot_id()) else UNSTARTED)
             from cni_reaper_plugin.judging import is_put_off
 
             if is_put_off(call):

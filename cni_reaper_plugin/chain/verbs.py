@@ -139,6 +139,10 @@ def _sweep(call: Call, settings: Settings, log: Log) -> None:
         """Say what this call may reap; asked when something is to be."""
         if call.verb != "ADD":
             call.may_reap = views.allowance(boot_id, call.view)
+            if call.verb == "DEL" and call.view not in views.proven(boot_id):
+                from cni_reaper_plugin.chain import first_del
+
+                first_del.look(call, boot_id, log)
         elif not call.self_checked:
             _check_self(call, log)
 

@@ -109,6 +109,7 @@ class Look:
         """Read all records, and find out whose the visible netns are. Raises OSError."""
         kin = _Kin(self._reservations + self._neighbours(), self._settings, self.surroundings.boot_id, self._end)
         kin.account(self.surroundings)
+        self._account_del(kin)
         self._kin, self._names = kin, self._names or named.Names()
         if self.surroundings.unaccounted(""):
             self._ask_whose(kin, self._names)
@@ -156,6 +157,22 @@ class Look:
             except OSError as e:
                 evidence.trouble = "evidence of its container cannot be read: %s" % e
             evidence.named = names.where(reservation.container_id)
+
+    def _account_del(self, kin: "_Kin") -> None:
+        """Note that the CNI_NETNS of a DEL is its container's, where that DEL has proven the view.
+
+        Only a netns that is mounted at this very path, by a name that no runtime gives twice, that nobody else is known to have,
+        of a container that nothing else is known of: its ADD has failed before it came to us.
+        """
+        call = self._call
+        if not call.shows or call.netns is None or call.attachment is None:
+            return
+        owner, path = call.attachment.container_id, call.netns_path
+        seen = self.surroundings.with_inode_of(call.netns)
+        if seen is None or seen.names or not seen.netns.is_proven(call.netns) or kin.knows(owner) or not _is_random(path):
+            return
+        if path.removeprefix("/var") in self._sightings[call.netns.ino].mounts:
+            seen.names.add(owner)
 
 
 def _visible(sightings: visible.Sightings, call: Call, end: float) -> dict[int, VisibleNetns]:
@@ -263,6 +280,10 @@ class _Kin:
     def _check_time(self) -> None:
         if posix.times().elapsed > self._end:
             raise TimeoutError(errno.ETIMEDOUT, "there are too many records to read")
+
+    def knows(self, owner: str) -> bool:
+        """Tell whether a record or a cache entry of a container ID is known, or could not be read."""
+        return owner in self._known or owner in self._unreadable
 
     def account(self, surroundings: Surroundings) -> None:
         """Note for which IDs each visible netns is named: by a recorded identity, or by a cache entry and an address.

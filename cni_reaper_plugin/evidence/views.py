@@ -1,7 +1,8 @@
 """Proven views: in which PID and mount namespaces an ADD has seen its own pod's netns in this boot.
 
-`/run/cni-reaper/views` is JSON {bootID: str, views: [[PID namespace, mount namespace, PID 1's start], ...]}. Whoever looks from
-another view (a debug pod, a plugin inside a daemon's container) may be blind to every pod and never know it.
+`/run/cni-reaper/views` is JSON {bootID: str, views: [[PID namespace, mount namespace, PID 1's start], ...], shown: [...]}. Whoever
+looks from another view (a debug pod, a plugin inside a daemon's container) may be blind to every pod and never know it. `shown` are
+those of the DELs of failed ADDs, which count until an ADD has proven a view of another PID namespace.
 """
 
 import posix
@@ -28,25 +29,36 @@ def own_view() -> list[int]:
 
 
 def proven(boot_id: str) -> list[list[int]]:
-    """Return the views proven in this boot, [] when there are none or the file is not ours."""
+    """Return the views proven by an ADD of this boot, [] when there are none or the file is not ours."""
+    return _noted(boot_id, "views")
+
+
+def _noted(boot_id: str, key: str) -> list[list[int]]:
     try:
         noted = orjson.loads(files.read(RUN_DIR + "/" + _FILE, limit=1 << 16))
     except (OSError, orjson.JSONDecodeError):
         return []
-    if not isinstance(noted, dict) or noted.get("bootID") != boot_id or not isinstance(noted.get("views"), list):
+    if not isinstance(noted, dict) or noted.get("bootID") != boot_id or not isinstance(noted.get(key), list):
         return []
-    return [view for view in noted["views"] if isinstance(view, list)]
+    return [view for view in noted[key] if isinstance(view, list)]
 
 
-def prove(boot_id: str, view: list[int]) -> None:
-    """Note a view, our own, as proven. Raises OSError."""
-    known = proven(boot_id)
+def prove(boot_id: str, view: list[int], key: str = "views") -> None:
+    """Note a view, our own, as proven; key: "views" by an ADD, "shown" by a DEL. Raises OSError."""
+    noted: dict[str, object] = {"bootID": boot_id, "views": proven(boot_id), "shown": _noted(boot_id, "shown")}
+    noted[key] = [*_noted(boot_id, key)[1 - _MOST :], view]
     files.make_directory(RUN_DIR, 0o700)
     fd = posix.open(RUN_DIR, _DIRECTORY)
     try:
-        files.replace(_FILE, orjson.dumps({"bootID": boot_id, "views": [*known[1 - _MOST :], view]}), fd)
+        files.replace(_FILE, orjson.dumps(noted), fd)
     finally:
         posix.close(fd)
+
+
+def may_show(boot_id: str, view: list[int]) -> bool:
+    """Tell whether a DEL may prove our view: no ADD of this boot has proven one, or only in our PID namespace."""
+    known = proven(boot_id)
+    return view not in known and all(one[::2] == view[::2] for one in known)
 
 
 def allowance(boot_id: str, view: list[int]) -> str:
@@ -57,6 +69,8 @@ def allowance(boot_id: str, view: list[int]) -> str:
     """
     known = proven(boot_id)
     if view in known:
+        return "all"
+    if view in _noted(boot_id, "shown") and may_show(boot_id, view):
         return "all"
     if not known and view[:2] == [_INITIAL_PID_NAMESPACE, posix.stat("/proc/1/ns/mnt").st_ino]:
         return "rebooted"

@@ -34,6 +34,35 @@ def sees(path: str, its: Netns) -> bool:
     return any(needle in _read_mountinfo(mountinfo) for mountinfo, _ in _near_mountinfos())
 
 
+def shows_all(path: str, its: Netns) -> bool:
+    """Tell whether the netns at the path of a DEL shows that the pods' netns are visible from here. Raises OSError.
+
+    It must not be the host's. In the machine's first PID namespace it must be mounted for PID 1, or be a process's: there every
+    process is seen. In another one, a node that is a container or merely a container on a node, it must be mounted for PID 1, and
+    the mount that holds the directory above must be shared: a node's /run is, that of a container on it is not, so that a netns
+    which somebody has made in there proves nothing.
+    """
+    if any(netns.identify_ino(host) == its.ino for host in netns.HOSTS):
+        return False
+    is_first = posix.stat("/proc/self/ns/pid").st_ino == netns.INITIAL_PID_NAMESPACE
+    if path.startswith("/proc/"):
+        return is_first
+    data = _read_mountinfo("/proc/1/mountinfo")
+    places = [mountpoint for ino, mountpoint in parse_mountinfo(data) if ino == its.ino]
+    return any(is_first or _is_shared(data, place.rpartition("/")[0].rpartition("/")[0] or "/") for place in places)
+
+
+def _is_shared(mountinfo: bytes, directory: str) -> bool:
+    """Tell whether the mount that holds a directory is shared and gets nothing from another (proc(5), optional fields)."""
+    holder, found = "", b""
+    for line in mountinfo.splitlines():
+        fields = line.split(b" ", 6)
+        place = _unescaped(fields[4])
+        if len(place) >= len(holder) and (directory + "/").startswith(place.rstrip("/") + "/"):
+            holder, found = place, fields[6].partition(b"- ")[0]
+    return found.startswith(b"shared:") and b"master:" not in found
+
+
 class Sighting:
     """A visible netns and the places from which it can be entered or read.
 

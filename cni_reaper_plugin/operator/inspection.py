@@ -24,7 +24,8 @@ WAITS = "netns unaccounted for"  # the end of judge.py's reason
 VERDICTS = (LIVE, STALE, UNKNOWN)
 UNPROVEN = (
     "no ADD of this boot has shown that a process like this one sees the pods' network namespaces, so what looks stale is "
-    "called unknown; run this as root on the host, outside of any container, after a pod was started with cni-reaper in its chain"
+    "called unknown; run this as root on the host, outside of any container, after a pod was started with cni-reaper in its "
+    "chain. Where every address is taken, start one all the same: the DEL of an ADD that fails frees what has leaked"
 )
 
 TYPE_CHECKING = False

@@ -121,6 +121,7 @@ def test_a_del_believes_no_view_of_the_last_boot(pair: Pair) -> None:
     call(pair, "DEL", "", container_id("other"))
     assert pair.held() == {stale}
     assert "cannot be sure to see" in node.log("sweep-skipped")[-1]["reason"]
+    assert "before a pod has started in this boot" in node.log("sweep-skipped")[-1]["reason"]
     pair.reap()
     assert pair.held() == set()
 

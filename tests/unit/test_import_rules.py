@@ -41,6 +41,7 @@ PUT_TOGETHER = ("evidence.gather", "evidence.closer")
 HOT_STDLIB = {"posix", "errno", "fcntl", "orjson", "_kernel"}
 COLD = (
     "capacity",
+    "chain.first_del",
     "evidence.closer",
     "evidence.addresses",
     "evidence.assigned",
