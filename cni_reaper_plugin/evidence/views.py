@@ -1,8 +1,8 @@
 """Proven views: in which PID and mount namespaces an ADD has seen its own pod's netns in this boot.
 
-`/run/cni-reaper/views` is JSON {bootID: str, views: [[PID namespace, mount namespace, PID 1's start], ...], shown: [...]}. Whoever
-looks from another view (a debug pod, a plugin inside a daemon's container) may be blind to every pod and never know it. `shown` are
-those of the DELs of failed ADDs, which count until an ADD has proven a view of another PID namespace.
+`/run/cni-reaper/views` is JSON {bootID: str, views: [[PID namespace, mount namespace, PID 1's start], ...], shown: [...]}.
+Whoever looks from another view (a debug pod, a plugin inside a daemon's container) may be blind to every pod and never know it.
+`shown` are those of the DELs of failed ADDs, which count until an ADD has proven a view of another PID namespace.
 """
 
 import posix

@@ -61,7 +61,8 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
         _complain("--force asks before it frees anything, and there is no terminal to ask on: add --yes")
         return REFUSED
     try:
-        call, targets = own_call(), scope.targets()
+        call = own_call()
+        targets = _wanted(scope)
     except (OSError, PoolError) as e:
         _complain(str(e))
         return TROUBLE
@@ -88,6 +89,24 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
         _complain(UNPROVEN)
     _Told("").tell(", ".join("%d %s" % (count, came) for came, count in counts.items()))
     return TROUBLE if trouble else SWEPT
+
+
+def _wanted(scope: Scope) -> list[Target]:
+    """Return the networks to sweep: those that were named, else those that are cni-reaper's; say which are left out.
+
+    Another program can keep its addresses in the same store, of machines that have no netns at all. Raises OSError, PoolError.
+    """
+    targets = scope.targets()
+    if scope.networks:
+        return targets
+    ours = [target for target in targets if target.is_ours]
+    others = [target.network for target in targets if target not in ours]
+    if others:
+        _complain(
+            "left out, since no conflist here has a cni-reaper entry for them and no record exists: %s; --network NAME sweeps one"
+            % ", ".join(others)
+        )
+    return ours
 
 
 def _reap(target: Target, call: Call, log: _Told, *, force: bool, ask: bool) -> bool:

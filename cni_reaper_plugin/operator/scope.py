@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import dataclass, field
 
 from cni_reaper_plugin import options, store
+from cni_reaper_plugin.evidence import records
 from cni_reaper_plugin.facts import Settings
 from cni_reaper_plugin.operator import conflist, places
 from cni_reaper_plugin.operator.conflist import Conflist
@@ -25,6 +26,17 @@ class Target:
     problems: list[str] = field(default_factory=list)
     state_dirs: set[str] = field(default_factory=set)
     is_missing: bool = False
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether a conflist here has an entry of ours for the network, or it has records of ours. Raises OSError."""
+        if self.state_dirs:
+            return True
+        try:
+            with records.Directory(self.settings.state_dir, self.network) as directory:
+                return bool(directory.names())
+        except FileNotFoundError:
+            return False
 
     @property
     def knows_its_records(self) -> bool:

@@ -103,11 +103,34 @@ def test_force_never_frees_a_live_one(pair: Pair) -> None:
     assert left(pair) == {"10.66.0.2", "10.66.0.20", "10.66.0.21"}
 
 
+def test_a_network_that_is_not_ours_is_swept_only_when_it_is_named(pair: Pair) -> None:
+    """A VM manager's network has no entry of ours and no record: its addresses stay, and that is said."""
+    node = pair.node
+    node.reserve("vms", "10.77.0.2", "3f2b8c1e-9d47-4a6b-8e05-c17a40f9d2b3")
+    for arguments in ((), ("--force", "--yes")):
+        ran = reap(node, *arguments).check()
+        assert set(node.reservations("vms")) == {"10.77.0.2"}
+        assert b"left out" in ran.err
+        assert b"vms" in ran.err
+    assert left(pair) == {"10.66.0.2"}
+    assert b"left out" not in reap(node, "--network", "vms").check().text.encode()
+    assert set(node.reservations("vms")) == set()
+
+
+def test_a_network_with_records_of_ours_is_swept(pair: Pair) -> None:
+    """The entry is gone from the conflist, and a leak with a record is left."""
+    node = pair.node
+    leak = pair.leak()
+    node.conflist("net", [bridge(host_local("10.66.0.0/24"))])
+    reap(node).check()
+    assert leak not in left(pair)
+
+
 def test_from_a_view_that_nobody_has_proven_nothing_is_freed(node: Node) -> None:
     """Before the first ADD of a boot, not even with --force: the pods may be out of sight."""
     reserve(node, "10.66.0.7", DEAD)
     reserve(node, "10.66.0.9", NOTE)
-    ran = reap(node, "--force", "--yes")
+    ran = reap(node, "--force", "--yes", "--network", "net")
     assert ran.rc == 1
     assert b"no ADD of this boot" in ran.err
     assert set(node.reservations("net")) == {"10.66.0.7", "10.66.0.9"}
