@@ -186,7 +186,7 @@ def _delete(request: Request, _: Environment) -> bytes:
 
 
 def _check(request: Request, _: Environment) -> bytes:
-    """CHECK: the addresses of prevResult are reserved for this attachment. Writes nothing."""
+    """CHECK: the addresses of prevResult are reserved for this attachment, or for one that has no netns. Writes nothing."""
     previous = request.config.get("prevResult")
     if not isinstance(previous, dict):
         raise CNIError(INVALID_CONFIG, "CHECK needs prevResult")
@@ -202,6 +202,10 @@ def _check(request: Request, _: Environment) -> bytes:
                 if reservation is None:
                     missing.append(address)
                 elif reservation.container_id and not attachment.owns(request.name, reservation.container_id, reservation.ifname):
+                    from cni_reaper_plugin.chain import foreign
+
+                    if foreign.is_stale(directory, reservation, attachment, _identified(request.netns), settings):
+                        continue
                     owner = "%s %s" % (reservation.container_id, reservation.ifname)
                     raise CNIError(
                         FOREIGN_RESERVATION,

@@ -158,6 +158,38 @@ def test_check_knows_other_forms_of_the_result(node: Node) -> None:
     assert the_error(ran.out)["cniVersion"] == "0.4.0"
 
 
+@pytest.mark.parametrize("is_alive", [False, True])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_check_after_a_change_of_ipam(node: Node, is_alive: bool, recorded: bool) -> None:
+    """Host-local's files stand from before, and another IPAM gives the address: an error only if the old owner still lives."""
+    old = node.pod()
+    address = addresses(add(node, old))[0]
+    if not is_alive:
+        old.delete()
+    pod = node.pod()
+    if recorded:
+        node.plugin("ADD", entry(reapOn=[]), netns=pod, container_id=container_id(pod)).check()
+    node.add_address("lo", f"{address}/32", pod.path)
+    store = node.path(f"{DATA_DIR}/{NETWORK}")
+    before = tree(store)
+    ran = check(node, pod, {"cniVersion": "1.1.0", "ips": [{"address": f"{address}/29"}]})
+    if is_alive:
+        assert_error(ran, FOREIGN_RESERVATION, container_id(old))
+    else:
+        assert_silent(ran)
+    assert tree(store) == before
+
+
+def test_check_of_a_netns_without_the_address(node: Node) -> None:
+    """The old owner has no netns any more, but this one's has not the address either: that is an error."""
+    old = node.pod()
+    address = addresses(add(node, old))[0]
+    old.delete()
+    pod = node.pod()
+    ran = check(node, pod, {"cniVersion": "1.1.0", "ips": [{"address": f"{address}/29"}]})
+    assert_error(ran, FOREIGN_RESERVATION, container_id(old))
+
+
 def test_check_looks_into_its_own_data_dir(node: Node) -> None:
     """The option dataDir says where the reservations are."""
     pod = node.pod()

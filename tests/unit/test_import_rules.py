@@ -42,6 +42,7 @@ HOT_STDLIB = {"posix", "errno", "fcntl", "orjson", "_kernel"}
 COLD = (
     "capacity",
     "chain.first_del",
+    "chain.foreign",
     "evidence.closer",
     "evidence.addresses",
     "evidence.assigned",
