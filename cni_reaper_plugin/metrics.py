@@ -141,7 +141,10 @@ class Tally(Log):
             self._ends(network, 1)
         elif event == "sweep-cut":
             self._ends(network, 2)
-        elif event == "sweep-skipped" and level != "info":  # a network without reservations yet has nothing to sweep
+        elif event == "sweep-skipped" and level in (
+            "warning",
+            "error",
+        ):  # a network without reservations yet has nothing to sweep
             self._ends(network, 3 if level == "warning" else 4)
         self._log._write(level, event, fields)
 

@@ -114,7 +114,9 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
     try:
         directory = store.Network(settings.data_dir, network)
     except FileNotFoundError:
-        log.info("sweep-skipped", network=network, reason="no reservations here yet: no %s/%s" % (settings.data_dir, network))
+        from cni_reaper_plugin import absent
+
+        absent.tell(network, settings.data_dir, log)
         return 0
     with directory:
         candidate, reservations = first_look.candidate(directory, call, settings, budget, log)

@@ -7,6 +7,24 @@ CALLS = 110
 LONG = "p" * 200  # so that a line is longer than what some file systems write at once
 
 
+def test_a_list_without_host_local_is_told_once(node: Node) -> None:
+    """Another IPAM gives the addresses: that there is nothing to sweep is said at info once per boot, at debug each time."""
+    pair = Pair(node)
+
+    def told(**options: str) -> list[str]:
+        for _ in range(3):
+            pair.reap(**options)
+        lines = [line["level"] for line in node.log("sweep-skipped")]
+        node.path(LOG_FILE).unlink(missing_ok=True)
+        return lines
+
+    assert told() == ["info"]
+    assert told(logLevel="debug") == ["debug"] * 3
+    node.reboot()
+    assert told() == ["info"]
+    assert told(dataDir="/var/lib/cni/elsewhere") == ["info"]
+
+
 def test_many_processes_write_whole_lines_while_the_file_is_rotated(node: Node) -> None:
     """Each of 110 dry runs tells of each of 20 leaks, or why it has not looked; three times the file is renamed meanwhile."""
     pair = Pair(node, dryRun=True)

@@ -24,7 +24,7 @@ FLOORS = (
     ("reap",),
     ("judging",),
     ("first_look",),
-    ("report", "expiry", "metrics", "capacity", "gate", "shared_store"),
+    ("report", "expiry", "metrics", "capacity", "gate", "shared_store", "absent"),
     ("told",),
     ("judge", "evidence"),
     ("store",),
@@ -40,6 +40,7 @@ PUT_TOGETHER = ("evidence.gather", "evidence.closer")
 """What puts the sources of evidence together; all other modules of evidence are sources."""
 HOT_STDLIB = {"posix", "errno", "fcntl", "orjson", "_kernel"}
 COLD = (
+    "absent",
     "capacity",
     "chain.first_del",
     "chain.foreign",
