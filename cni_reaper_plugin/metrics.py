@@ -46,6 +46,12 @@ FAMILIES = (
         "",
         "Reservations whose owner nobody knew, at the last whole sweep.",
     ),
+    (
+        "cni_reaper_lifeless",
+        "gauge",
+        "",
+        "Addresses that are held by network namespaces in which no process runs, at the last full look.",
+    ),
     ("cni_reaper_reservations", "gauge", "verdict", "Reservations that were left by the last whole sweep."),
     ("cni_reaper_pool_used", "gauge", "", "Addresses that were reserved after the last sweep."),
     ("cni_reaper_pool_size", "gauge", "", "Addresses that the network's ranges have for pods, by its conflist at a DEL."),
@@ -73,7 +79,7 @@ _MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
 class Tally(Log):
     """A log that counts what it is told of each sweep, passes it on, and brings the file up to date when the call ends."""
 
-    __slots__ = ("_began_s", "_counts", "_freed", "_gauges", "_log", "_outcome", "_stale", "_unknown")
+    __slots__ = ("_began_s", "_counts", "_freed", "_gauges", "_lifeless", "_log", "_outcome", "_stale", "_unknown")
 
     def __init__(self, log: Log) -> None:
         """log: to which every event goes on."""
@@ -86,6 +92,7 @@ class Tally(Log):
     def begin(self) -> None:
         """Note that the sweep of a network begins."""
         self._unknown: set[object] = set()
+        self._lifeless: int | None = None
         self._freed = self._stale = self._outcome = 0
         self._began_s = time.monotonic()
 
@@ -108,6 +115,8 @@ class Tally(Log):
             "cni_reaper_last_sweep_timestamp_seconds": {"": time.time()},
             "cni_reaper_pool_used": {"": left},
         }
+        if self._lifeless is not None:
+            gauges["cni_reaper_lifeless"] = {"": self._lifeless}
         if outcome in ("clean", "reaped"):
             gauges["cni_reaper_kept_unknown"] = {"": unknown}
             if judged:
@@ -130,6 +139,9 @@ class Tally(Log):
         network, reason = str(fields.get("network")), str(fields.get("reason"))
         if event == "kept":
             self._unknown.add(fields.get("address"))
+        elif event == "lifeless":
+            count = fields.get("count")
+            self._lifeless = count if isinstance(count, int) else None
         elif event == "not-reaped":
             self._stale += 1
         elif event == "would-reap":
@@ -199,6 +211,7 @@ def add(samples: Samples, counts: Samples) -> None:
             samples[network] = {
                 "cni_reaper_reaped_total": dict.fromkeys(REASONS, 0),
                 "cni_reaper_sweeps_total": dict.fromkeys(OUTCOMES, 0),
+                "cni_reaper_lifeless": {"": 0},
             }
         for family, values in families.items():
             known = samples[network].setdefault(family, {})

@@ -12,10 +12,11 @@ class VisibleNetns:
     addresses: packed addresses configured in it, None where it could not be looked into; host: ours or PID 1's; names:
     container IDs for which it is known to be: this ADD's, or one whose record or address says so; place: a path that led to
     it, "" where none does now; foreign: another user owns it, so it is no pod's of a root runtime; assigned: the unit or docker
-    container whose it is, for people, "" where it is neither's; containers: the IDs of those docker containers.
+    container whose it is, for people, "" where it is neither's; containers: the IDs of those docker containers; inhabited: a
+    process or a thread runs in it.
     """
 
-    __slots__ = ("addresses", "assigned", "containers", "foreign", "host", "names", "netns", "place")
+    __slots__ = ("addresses", "assigned", "containers", "foreign", "host", "inhabited", "names", "netns", "place")
 
     def __init__(
         self,
@@ -29,6 +30,7 @@ class VisibleNetns:
         self.addresses = addresses
         self.host = host
         self.foreign = False
+        self.inhabited = True
         self.names: set[str] = set()
         self.assigned = ""
         self.containers: frozenset[str] = frozenset()

@@ -185,6 +185,7 @@ def _visible(sightings: visible.Sightings, call: Call, end: float) -> dict[int, 
             if not seen.foreign:
                 seen.addresses = look.configured(ino, sighting.processes, sighting.others + sighting.mounts)
             seen.host = ino in hosts
+            seen.inhabited = bool(sighting.processes) or any(path.endswith("/ns/net") for path in sighting.others)
             if posix.times().elapsed > end:
                 raise TimeoutError(errno.ETIMEDOUT, "there are too many network namespaces to look into")
     gather.account_call(call, found)

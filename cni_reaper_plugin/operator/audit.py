@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from cni_reaper_plugin import lifeless
 from cni_reaper_plugin.facts import LIVE, STALE, SkippedError, StrandedError
 from cni_reaper_plugin.operator import terminal
 from cni_reaper_plugin.operator.inspection import UNPROVEN, VERDICTS, Holder, Inspected, inspect, own_call
@@ -155,6 +156,7 @@ def as_json(report: Report) -> dict[str, object]:
                 "unreserved": _held(one.unreserved),
                 "doubles": _held(one.doubles),
                 "unaccounted": one.nobodys if one.waits else [],
+                "lifeless": [{"address": address, "netns": place} for address, place in one.lifeless.items()],
             }
             for one in report.networks
         ],
@@ -243,6 +245,8 @@ def _summary(one: Inspected) -> list[str]:
             "%s: %d UNKNOWN wait for the end of network namespaces that nobody is known to have, or for graceSeconds: %s"
             % (one.name, one.waits, terminal.printable(", ".join(one.inhabited[:MOST_NAMED])))
         )
+    if one.lifeless:
+        lines.append("%s: %s" % (one.name, terminal.printable(lifeless_text(one))))
     if one.count(STALE) and not one.served:
         lines.append("%s: no conflist here has cni-reaper for this network, so no ADD frees them: cni-reaper doctor" % one.name)
     if one.outside:
@@ -254,6 +258,17 @@ def _summary(one: Inspected) -> list[str]:
     for address, holders in one.doubles.items():
         lines.append("%s: %s is in use by another than its owner: %s" % (one.name, address, _told(holders)))
     return lines
+
+
+def lifeless_text(one: Inspected) -> str:
+    """Return how many addresses netns without life hold, the first of them, and what to do."""
+    address, place = next(iter(one.lifeless.items()))
+    return "LIVE in network namespaces in which no process runs, and that no runtime names: %d, the first is %s, in %s; %s" % (
+        len(one.lifeless),
+        address,
+        place,
+        lifeless.ADVICE,
+    )
 
 
 def _told(holders: list[Holder]) -> str:

@@ -5,11 +5,15 @@ import sys
 import orjson
 from rich.text import Text
 
-from cni_reaper_plugin.facts import Settings
+from cni_reaper_plugin import lifeless
+from cni_reaper_plugin.facts import Settings, SkippedError, StrandedError
 from cni_reaper_plugin.operator import conflist, installed, node, placement, terminal
 from cni_reaper_plugin.operator.conflist import Conflist
 from cni_reaper_plugin.operator.finding import ERROR, LEVELS, NOTE, OK, WARNING, Finding
+from cni_reaper_plugin.operator.inspection import inspect, own_call
 from cni_reaper_plugin.operator.places import ETC, places
+from cni_reaper_plugin.operator.scope import Scope
+from cni_reaper_plugin.pool import PoolError
 
 COLOURS = {OK: "green", NOTE: "cyan", WARNING: "yellow", ERROR: "bold red"}
 MEMBERS = ("level", "key", "subject", "finding", "advice")
@@ -54,6 +58,27 @@ def examine(directories: list[str], bin_dirs: list[str]) -> "Iterator[Finding]":
         advice = "Let the network plugin of the cluster write it first, then put our entry in; or name its directory: --conf-dir."
         yield Finding("no-conflist", where, "There is no conflist: no pod gets a network here.", advice)
     yield from node.check(placement.settings_of(entries) or [("", Settings())])
+    yield from _lifeless(directories)
+
+
+def _lifeless(directories: list[str]) -> "Iterator[Finding]":
+    """Say of each network which addresses network namespaces without life hold; what cannot be looked at is for audit to say."""
+    try:
+        call, targets = own_call(), Scope([], "", "", [], directories).targets()
+    except (OSError, PoolError):
+        return
+    for target in targets:
+        try:
+            found = inspect(target.network, None, call, target.settings, lambda _: None)
+        except (OSError, SkippedError, StrandedError):
+            continue
+        if found.lifeless:
+            address, place = next(iter(found.lifeless.items()))
+            what = (
+                "Network namespaces in which no process runs, and whose containers no runtime names, hold addresses: %d, "
+                "the first is %s, in %s." % (len(found.lifeless), address, place)
+            )
+            yield Finding("lifeless", "network " + target.network, what, lifeless.ADVICE[:1].upper() + lifeless.ADVICE[1:] + ".")
 
 
 def _print_json(findings: list[Finding]) -> None:

@@ -71,6 +71,7 @@ KEYS = {
     "strict-snap": WARNING,
     "rootless": NOTE,
     "hidepid": WARNING,
+    "lifeless": NOTE,
 }
 """Every finding there is, and its level; docs/doctor.md has a row for each."""
 

@@ -8,7 +8,7 @@ import ipaddress
 import time
 from dataclasses import dataclass, field
 
-from cni_reaper_plugin import store
+from cni_reaper_plugin import lifeless, store
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.evidence import boot, records, views
 from cni_reaper_plugin.evidence.unclaimed import Memory
@@ -72,8 +72,9 @@ class Inspected:
 
     rows: by address; unreserved: addresses of the pool that a netns has and nobody has reserved; doubles: addresses that
     more netns have than one, or another than their owner's; outside: reserved addresses that are not in the pool; nobodys:
-    where the netns are that may be a waiting owner's; inhabited: the same, and who lives there, in words; served: a conflist
-    here has an entry of ours for it.
+    where the netns are that may be a waiting owner's; inhabited: the same, and who lives there, in words; lifeless: address ->
+    place of a netns in which no process runs and whose container no runtime names; served: a conflist here has an entry of ours
+    for it.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Inspected:
     outside: list[str] = field(default_factory=list)
     nobodys: list[str] = field(default_factory=list)
     inhabited: list[str] = field(default_factory=list)
+    lifeless: dict[str, str] = field(default_factory=dict)
     served: bool = True
 
     @property
@@ -162,6 +164,10 @@ def _once(
         nobodys = [seen for seen in visible if not seen.names and not seen.foreign and not all(map(seen.is_accounted, waiting))]
         found.nobodys = sorted(seen.place or "one without a path" for seen in nobodys)
         found.inhabited = inhabitants.told(nobodys)
+        found.lifeless = {
+            reservation.address: seen.place or "a netns"
+            for reservation, seen in lifeless.among([(row.reservation, row.evidence, row.verdict) for row in found.rows], call)
+        }
         _find_holders(found, visible, stores)
     found.rows.sort(key=lambda row: (len(row.evidence.packed), row.evidence.packed, row.reservation.address))
     if pool is not None:

@@ -471,3 +471,18 @@ def test_a_metrics_file_that_cannot_be_written(healthy: Node) -> None:
     assert wrong(found(healthy)) == {"metrics-file"}
     healthy.path("/var/lib/textfiles").mkdir()
     assert wrong(found(healthy)) == set()
+
+
+def test_network_namespaces_without_life(healthy: Node) -> None:
+    """How many addresses they hold, the first of them, and what to do; not of a pod with a process."""
+    (before,) = found(healthy)["lifeless"]  # the pod that is there has no process either
+    assert "hold addresses: 1, the first is 10.55.0.2" in before["finding"]
+    pods = [healthy.pod("lifeless"), healthy.pod("lived-in")]
+    process = pods[1].live()
+    until(lambda: healthy.path(f"/proc/{process}/exe").readlink().name == "sleep", "the process lives in the netns")
+    for pod in pods:
+        healthy.cnitool("add", NETWORK, pod).check()
+    (finding,) = found(healthy)["lifeless"]
+    assert finding["subject"] == f"network {NETWORK}"
+    assert "hold addresses: 2, the first is 10.55.0.2" in finding["finding"]
+    assert "ip netns" in finding["advice"]

@@ -1,0 +1,75 @@
+"""Addresses that network namespaces without life hold: the runtime has leaked the netns together with the address.
+
+Such a netns still exists, so its owner is LIVE and nothing here frees it. But no process runs in it and no runtime names its
+container, so a person can. Used where a full look was taken anyway.
+
+`/run/cni-reaper/<network>.lifeless` is JSON [boot ID]: it was told in this boot.
+"""
+
+import orjson
+
+from cni_reaper_plugin import once
+from cni_reaper_plugin.events import Log
+from cni_reaper_plugin.evidence import boot, named, views
+from cni_reaper_plugin.facts import LIVE, Call, Evidence, Reservation
+
+ADVICE = (
+    "if these pods are gone, restart the container runtime, or remove the netns (`ip netns delete NAME`, or umount and rm): "
+    "the next ADD frees its address"
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cni_reaper_plugin.scanned import VisibleNetns
+
+    Found = list[tuple[Reservation, VisibleNetns]]
+
+
+def among(judged: "Iterable[tuple[Reservation, Evidence, str]]", call: Call) -> "Found":
+    """Return the LIVE owners whose netns has no process and whom no runtime names, with that netns. Raises OSError.
+
+    judged: (reservation, evidence, verdict), after a full look; call: whose own container is left out, since its netns is new.
+    """
+    own = call.attachment.container_id if call.attachment is not None else ""
+    found = []
+    for reservation, evidence, verdict in judged:
+        if verdict == LIVE and reservation.container_id != own:
+            seen = _netns_of(evidence)
+            if seen is not None and not seen.inhabited:
+                found.append((reservation, seen))
+    if not found:
+        return []
+    names = named.Names()
+    found.sort(key=lambda one: (len(one[0].address), one[0].address))
+    return [one for one in found if not names.have(one[0].container_id)]
+
+
+def _netns_of(evidence: Evidence) -> "VisibleNetns | None":
+    """Return the netns of a LIVE owner: the one that is recorded or mapped and visible, else the one that has its address."""
+    surroundings, mapping = evidence.surroundings, evidence.mapping
+    for identity in (mapping.now, mapping.recorded) if mapping is not None else ():
+        seen = surroundings.with_inode_of(identity) if identity is not None else None
+        if seen is not None and identity is not None and not seen.host and seen.netns.is_proven(identity):
+            return seen
+    holders = [seen for seen in surroundings.visible() if not seen.host and evidence.packed in (seen.addresses or ())]
+    return next((seen for seen in holders if seen.inhabited), holders[0] if holders else None)
+
+
+def tell(network: str, found: "Found", log: Log) -> None:
+    """Log how many there are and the first of them: at `info` once per boot, else at `debug`. Raises OSError."""
+    if not found:
+        log.debug("lifeless", network=network, count=0)
+        return
+    reservation, seen = found[0]
+    told = once.was_told(views.RUN_DIR, network + ".lifeless", orjson.dumps([boot.boot_id()]))
+    (log.debug if told else log.info)(
+        "lifeless",
+        network=network,
+        count=len(found),
+        address=reservation.address,
+        container=reservation.container_id,
+        netns=seen.place,
+        reason="no process runs in their network namespaces, and no runtime names their containers: " + ADVICE,
+    )

@@ -1,0 +1,83 @@
+"""Network namespaces without life: the runtime has leaked them with their addresses. They are counted and named, and kept."""
+
+import json
+
+import pytest
+
+from tests.e2e.pair import NETWORK, Pair, container_id, until
+from tests.node import BIN, Node, bridge, host_local, reaper
+
+EXECUTABLE = f"{BIN}/cni-reaper"
+METRICS = "/var/lib/cni/reaper.prom"
+TASKS = "/run/containerd/io.containerd.runtime.v2.task/k8s.io"
+
+
+@pytest.fixture
+def pair(node: Node) -> Pair:
+    """A network with two netns without life, a pod with a process, one that containerd names, and a leak."""
+    pair = Pair(node, metricsFile=METRICS)
+    node.conflist(NETWORK, [reaper(metricsFile=METRICS), bridge(host_local("10.66.0.0/24"))])
+    for name, is_configured in (("lifeless", True), ("killed-in-its-add", False)):
+        pod = node.pod(name)
+        address = pair.add(pod)
+        if is_configured:
+            node.add_address("lo", f"{address}/32", pod.path)
+    lived_in, named = node.pod("lived-in"), node.pod("named")
+    process = lived_in.live()
+    until(lambda: node.path(f"/proc/{process}/exe").readlink().name == "sleep", "the process lives in the netns")
+    pair.add(lived_in)
+    pair.add(named)
+    node.path(f"{TASKS}/{container_id('named')}").mkdir(parents=True)
+    pair.leak()
+    return pair
+
+
+def sampled(node: Node) -> str:
+    """Return the metric's value, "" without one."""
+    lines = [line for line in node.read(METRICS).splitlines() if line.startswith("cni_reaper_lifeless{")]
+    return lines[0].rpartition(" ")[2] if lines else ""
+
+
+def test_they_are_told_once_in_the_log_and_always_in_the_metrics(pair: Pair) -> None:
+    """A full look counts them: one line per boot with the first and what to do; all of them are kept."""
+    node = pair.node
+    pair.reap()
+    (line,) = node.log("lifeless")
+    assert (line["level"], line["count"], line["address"]) == ("info", "2", "10.66.0.2")
+    assert line["netns"] == "/run/netns/lifeless"
+    assert "ip netns" in line["reason"]
+    assert sampled(node) == "2"
+    assert pair.held() == {f"10.66.0.{number}" for number in (2, 3, 4, 5)}
+    node.delete_netns("/run/netns/lifeless")
+    pair.reap()
+    assert len(node.log("lifeless")) == 1
+    assert sampled(node) == "1"
+    assert pair.held() == {f"10.66.0.{number}" for number in (3, 4, 5)}
+
+
+def test_audit_names_them(pair: Pair) -> None:
+    """It says how many there are, the first of them and what to do; a pod with a process, or a name, is none of them."""
+    node = pair.node
+    pair.reap()
+    (network,) = json.loads(node.run([EXECUTABLE, "audit", "--json"]).out)["networks"]
+    assert [one["address"] for one in network["lifeless"]] == ["10.66.0.2", "10.66.0.3"]
+    assert network["lifeless"][0]["netns"] == "/run/netns/lifeless"
+    text = " ".join(node.run([EXECUTABLE, "audit"]).text.split())
+    assert "LIVE in network namespaces in which no process runs, and that no runtime names: 2, the first is 10.66.0.2" in text
+    assert "ip netns" in text
+
+
+def test_a_node_full_of_life_says_nothing(node: Node) -> None:
+    """Every netns has a process: no line, and 0 in the metrics."""
+    pair = Pair(node, metricsFile=METRICS)
+    node.conflist(NETWORK, [reaper(metricsFile=METRICS), bridge(host_local("10.66.0.0/24"))])
+    pod = node.pod("pod")
+    process = pod.live()
+    until(lambda: node.path(f"/proc/{process}/exe").readlink().name == "sleep", "the process lives in the netns")
+    pair.add(pod)
+    pair.leak()
+    pair.reap()
+    assert node.log("reaped")
+    assert node.log("lifeless") == []
+    assert sampled(node) == "0"
+    assert "no process runs" not in node.run([EXECUTABLE, "audit"]).text
