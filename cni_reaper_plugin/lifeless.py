@@ -43,7 +43,7 @@ def among(judged: "Iterable[tuple[Reservation, Evidence, str]]", call: Call) -> 
         return []
     names = named.Names()
     found.sort(key=lambda one: (len(one[0].address), one[0].address))
-    return [one for one in found if not names.have(one[0].container_id)]
+    return [one for one in found if not names.where(one[0].container_id)]
 
 
 def _netns_of(evidence: Evidence) -> "VisibleNetns | None":
