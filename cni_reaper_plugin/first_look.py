@@ -8,7 +8,7 @@ import posix
 from cni_reaper_plugin import store
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import boot, gather, standing, views
+from cni_reaper_plugin.evidence import boot, gather, records, standing, views
 from cni_reaper_plugin.facts import (
     LIVE,
     NETNS_THERE,
@@ -48,6 +48,7 @@ def candidate(
     noted = _Noted(directory, call)
     addresses = from_cursor(memory.cursor if memory is not None else "", directory.addresses(noted.live))
     reservations: list[Reservation] = []
+    is_known = bool(noted.live)
     for start in range(0, len(addresses), SLICE):
         part = directory.snapshot(addresses[start : start + SLICE])
         reservations += part
@@ -56,6 +57,7 @@ def candidate(
             raise SkippedError(surroundings.trouble)
         odd: list[Judged] = []
         for reservation, evidence in zip(part, gathered, strict=True):
+            is_known = is_known or evidence.record != b""
             verdict, reason = judge(reservation, evidence)
             if verdict == STALE and surroundings.shared is None:
                 from cni_reaper_plugin import shared_store
@@ -83,6 +85,10 @@ def candidate(
         memory.begin_at("")
         memory.save(log)
     noted.save(boot_id, log)
+    if not is_known and call.verb == "ADD" and _are_others_recorded(settings.state_dir, network):
+        from cni_reaper_plugin import elsewhere
+
+        elsewhere.note(network, directory.key, settings, log)
     return None, reservations
 
 
@@ -95,6 +101,15 @@ def _is_kept(reservation: Reservation, evidence: Evidence, call: Call, settings:
     if own is not None and own.owns(reservation.network, reservation.container_id, reservation.ifname):
         return False
     return memory.keeps(reservation, evidence.record, settings.dry_run)
+
+
+def _are_others_recorded(state_dir: str, network: str) -> bool:
+    """Tell whether attachments of a network are recorded besides this call's own. Raises OSError."""
+    try:
+        with records.Directory(state_dir, network) as directory:
+            return len(directory.names()) > 1
+    except FileNotFoundError:
+        return False
 
 
 class _Noted:

@@ -114,9 +114,10 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
     try:
         directory = store.Network(settings.data_dir, network)
     except FileNotFoundError:
-        from cni_reaper_plugin import absent
+        from cni_reaper_plugin import absent, elsewhere, store_key
 
         absent.tell(network, settings.data_dir, log)
+        elsewhere.note(network, store_key.key(settings.data_dir, network), settings, log)
         return 0
     with directory:
         candidate, reservations = first_look.candidate(directory, call, settings, budget, log)

@@ -11,13 +11,18 @@ def first_time(name: str, boot_id: str) -> bool:
 
     name: of the file. What cannot be noted is said again.
     """
-    try:
-        if files.read("%s/%s" % (views.RUN_DIR, name), limit=64, flags=posix.O_NOFOLLOW) == boot_id.encode():
-            return False
-    except OSError:
-        pass  # never said, or not to be known
+    if read(name) == boot_id.encode():
+        return False
     note(name, boot_id.encode())
     return True
+
+
+def read(name: str) -> bytes:
+    """Return a small file of /run/cni-reaper, b"" where there is none. Raises nothing."""
+    try:
+        return files.read("%s/%s" % (views.RUN_DIR, name), limit=64, flags=posix.O_NOFOLLOW)
+    except OSError:
+        return b""
 
 
 def note(name: str, data: bytes) -> None:

@@ -25,8 +25,9 @@ def record(call: Call, pod: dict[str, str], settings: Settings, log: Log) -> Non
                     call.older = older.mapping
                     call.standing = _standing(settings, attachment) if call.at_head else set()
                 directory.remove(attachment)
-                boot_id, boottime_s = boot.boot_id(), boot.boottime_s()
-                new = records.encode(call.netns_path, call.netns, boot_id, boottime_s, call.at_head, pod, boot.node())
+                new = records.encode(
+                    call.netns_path, call.netns, boot.boot_id(), boot.boottime_s(), call.at_head, pod, boot.node()
+                )
                 directory.write(attachment, new)
             finally:
                 _unlock(lock)

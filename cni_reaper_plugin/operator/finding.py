@@ -56,6 +56,7 @@ KEYS = {
     "store-in-memory": NOTE,
     "store-shared": ERROR,
     "records-shared": ERROR,
+    "store-elsewhere": WARNING,
     "syslog": OK,
     "no-syslog": NOTE,
     "nobody-told": WARNING,

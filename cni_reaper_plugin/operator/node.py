@@ -3,7 +3,7 @@
 import posix
 import stat
 
-from cni_reaper_plugin import files, network_file_system, other_nodes, store
+from cni_reaper_plugin import elsewhere, files, network_file_system, other_nodes, store
 from cni_reaper_plugin.evidence import boot, records, views
 from cni_reaper_plugin.operator import mountinfo
 from cni_reaper_plugin.operator.finding import Finding
@@ -35,6 +35,7 @@ def check(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
     for data_dir in dict.fromkeys(settings.data_dir for _, settings in entries):
         yield from _store(data_dir)
     yield from _records_of_others(entries)
+    yield from _elsewhere(entries)
     yield from _told(entries)
     yield from _view(entries)
     yield from _processes()
@@ -164,6 +165,39 @@ def _records_of_others(entries: "list[tuple[str, Settings]]") -> "Iterator[Findi
             what += " What it recorded in this boot is kept here, and so is what has no record."
             advice = "Give each container node a /var/lib/cni of its own; for a node that got another name the next boot ends it."
             yield Finding("records-shared", NODE, what, advice)
+
+
+def _elsewhere(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
+    """Look for networks whose attachments are recorded, and have no reservation in the store."""
+    for data_dir, state_dir in dict.fromkeys((settings.data_dir, settings.state_dir) for _, settings in entries):
+        try:
+            for network in records.networks(state_dir):
+                count = elsewhere.recorded(state_dir, network)
+                if count and not _has_reservation_of(data_dir, state_dir, network):
+                    what = "%d attachments of network %s that live are recorded, and %s/%s has no reservation of any: " % (
+                        count,
+                        network,
+                        data_dir,
+                        network,
+                    )
+                    what += "host-local's store is elsewhere, or the network has another IPAM. Nothing of it is freed."
+                    advice = (
+                        "Find the store (a plugin such as antrea's has it in its own mount namespace) and name it: `dataDir`."
+                    )
+                    yield Finding("store-elsewhere", NODE, what, advice)
+        except OSError:
+            continue  # said by _store
+
+
+def _has_reservation_of(data_dir: str, state_dir: str, network: str) -> bool:
+    """Tell whether a recorded attachment of a network has a reservation. Raises OSError."""
+    try:
+        directory = store.Network(data_dir, network)
+    except FileNotFoundError:
+        return False
+    with directory, records.Directory(state_dir, network) as known:
+        owners = set(known.names())
+        return any((one.container_id, one.ifname) in owners for one in directory.snapshot(directory.addresses()))
 
 
 def _recorded(state_dir: str) -> "Iterator[Mapping]":

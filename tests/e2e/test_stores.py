@@ -448,3 +448,37 @@ def test_keys_in_any_case(node: Node, plugin: Conf) -> None:
     assert set(node.reservations(NETWORK, OTHER_DIR)) == held, node.log()
     node.run(["cni-reaper", "uninstall"], env=ON_PATH)
     assert node.read("/etc/cni/net.d/10-net.conflist") == text
+
+
+def test_a_store_that_is_elsewhere_is_told(pair: Pair, second: Pair) -> None:
+    """B18: recorded pods live, and the store that cni-reaper looks into has no reservation of theirs: said once."""
+    node = pair.node
+    pod, own = node.pod(), node.pod()
+    node.plugin("ADD", pair.head, netns=pod, container_id=container_id(pod.name)).check()
+    second.take(pod, container_id(pod.name))
+    for times in range(5):
+        command = node.plugin_command("ADD", pair.head, netns=own, container_id=container_id(own.name), ahead=1000)
+        node.together([command])[0].check()
+        assert len(node.log("store-elsewhere")) == (times >= 2)
+    (line,) = node.log("store-elsewhere")
+    assert (line["level"], "1 attachments" in line["reason"]) == ("warning", True)
+    record = node.path(f"/var/lib/cni/reaper/{NETWORK}/{container_id(pod.name)}:eth0")
+    told = json.loads(record.read_bytes())
+    record.write_text(json.dumps({**told, "boottime": told["boottime"] - 1000}))
+    node.conflist("net", [reaper(), bridge(host_local("10.66.0.0/24"))])
+    assert "store-elsewhere" in {
+        one["key"] for one in node.run(["cni-reaper", "doctor", "--json"], env=ON_PATH).json()["findings"]
+    }
+    pair.take(pod, container_id(pod.name))
+    assert "store-elsewhere" not in {
+        one["key"] for one in node.run(["cni-reaper", "doctor", "--json"], env=ON_PATH).json()["findings"]
+    }
+
+
+def test_pods_that_have_just_begun_are_not_missed(pair: Pair) -> None:
+    """B18: many first ADDs at once, each recorded and none reserved yet, are no store elsewhere; nor is a pod that is gone."""
+    node = pair.node
+    for _ in range(6):
+        pod = node.pod()
+        node.plugin("ADD", pair.head, netns=pod, container_id=container_id(pod.name)).check()
+    assert node.log("store-elsewhere") == []
