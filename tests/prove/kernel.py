@@ -301,7 +301,8 @@ class _Posix:
         return getattr(posix, name)
 
 
-def _owner_of(seam: str) -> tuple[ModuleType | type, str]:
+def owner_of(seam: str) -> tuple[ModuleType | type, str]:
+    """Return the module or class of a seam, and its name there."""
     parts = seam.split(".")
     for cut in range(len(parts) - 1, 0, -1):
         try:
@@ -322,7 +323,7 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
     """
     before = {}
     for seam in SEAMS:
-        owner, name = _owner_of(seam)
+        owner, name = owner_of(seam)
         assert hasattr(owner, name), f"{seam} is no more: the model has to follow"
         before[seam] = owner, name, getattr(owner, name)
     take, snapshot, remove, cheap = (before[seam][2] for seam in SEAMS if seam.startswith(("flock", "store", "evidence.gather")))

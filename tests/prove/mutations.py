@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -586,8 +588,9 @@ def fits(mutation: Mutation) -> bool:
     return (ROOT / PACKAGE / mutation.file).read_text().count(mutation.before) == 1
 
 
-def run(mutation: Mutation, number: int, steps: int = STEPS, patience: int = PATIENCE) -> Caught:
-    """Put a mutation into a copy of the product and see who catches it: the model, then the unit tests, then a longer walk."""
+@contextmanager
+def put_in(mutation: Mutation) -> Iterator[Path]:
+    """Put a mutation into a copy of the product, with its tests, and return where that is."""
     with tempfile.TemporaryDirectory(prefix="cni-reaper-mutation-") as name:
         copy = Path(name)
         shutil.copytree(ROOT / PACKAGE, copy / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
@@ -599,12 +602,29 @@ def run(mutation: Mutation, number: int, steps: int = STEPS, patience: int = PAT
             message = f"the mutation {mutation.name!r} does not fit {mutation.file} any more"
             raise LookupError(message)
         file.write_text(text.replace(mutation.before, mutation.after))
+        yield copy
+
+
+def run(mutation: Mutation, number: int, steps: int = STEPS, patience: int = PATIENCE) -> Caught:
+    """Put a mutation into a copy of the product and see who catches it: the model, then the unit tests, then a longer walk."""
+    with put_in(mutation) as copy:
         return (
             _by_the_model(mutation, copy, steps, number)
             or _by_the_unit_tests(mutation, copy)
             or _by_the_model(mutation, copy, steps * patience, number + 1)
             or Caught(mutation, "", f"{steps * patience} steps and the unit tests find nothing")
         )
+
+
+def run_small(mutation: Mutation, minutes: float) -> Caught:
+    """Explore the small world for so long with a mutation in the product."""
+    with put_in(mutation) as copy:
+        ran = _in(copy, "tests.prove.small_world", "--minutes", str(minutes))
+        if not ran.returncode:
+            return Caught(mutation, "", ran.stdout.strip().rpartition("\n")[2][:160])
+        broken = [line for line in ran.stdout.splitlines() if "BROKEN: " in line]
+        said = broken[0] if broken else ran.stderr.strip().rpartition("\n")[2][:160]
+        return Caught(mutation, "small world" if broken else "small world (crash)", said)
 
 
 def _in(copy: Path, *argv: str) -> subprocess.CompletedProcess[str]:
