@@ -1,4 +1,4 @@
-"""Random walks on the real kernel, with the frozen executable, real host-local and real bridge and ptp, and a ledger of their own.
+"""Random walks on the real kernel: the frozen executable, real host-local, bridge and ptp, and a ledger of their own.
 
     python -m tests.prove.kernel_walk --seeds 100 --seed 1      a hundred walks of 200 steps
     python -m tests.prove.kernel_walk --seeds 1 --seed 37       one of them once more
@@ -116,16 +116,18 @@ class Walk:
         for space in self.processes.pop(pid):
             space.held.discard(f"process {pid}")
 
-    def _unmount(self, space: Space) -> None:
-        path = f"mount {space.path}"
+    def _end(self, space: Space) -> None:
+        """Take away all that holds a netns."""
+        below, path = f"below {space.path}", f"mount {space.path}"
+        if below in space.held:  # what is over it goes first
+            self.node.umount(space.path)
+            for over in self.strangers:
+                over.held.discard(f"over {space.path}")
+            space.held = space.held - {below} | {path}
         if path in space.held:
             self.node.delete_netns(space.path)
             space.held.discard(path)
-
-    def _end(self, space: Space) -> None:
-        """Take away all that holds a netns."""
-        self._unmount(space)
-        for pid in [pid for pid, held in self.processes.items() if space in held]:
+        for pid in [pid for pid, held in self.processes.items() if any(one is space for one in held)]:
             self._stop(pid)
         assert not space.held, space
 
@@ -142,7 +144,7 @@ class Walk:
         return head, {"cniVersion": "1.0.0", "name": network, **main}
 
     def _command(self, verb: str, owner: Owner, binary: str, conf: Conf) -> Command:
-        args = f"K8S_POD_NAMESPACE=d;K8S_POD_NAME=p;K8S_POD_UID={owner.uid}" if owner.uid else None
+        args = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=d;K8S_POD_NAME=p;K8S_POD_UID={owner.uid}" if owner.uid else None
         path = owner.space.path if verb == "ADD" or self.random.random() < 0.8 else ""
         return self.node.plugin_command(
             verb, conf, binary=binary, container_id=owner.container_id, netns=path, ifname="eth0", args=args
@@ -304,7 +306,6 @@ class Walk:
             self.node.umount(owner.space.path)
             over.held.clear()
         else:
-            # From here on nothing but its processes can be ended through this path: the walk keeps it until the reboot.
             owner.space.held.discard(f"mount {owner.space.path}")
             owner.space.held.add(f"below {owner.space.path}")
 

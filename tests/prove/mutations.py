@@ -35,6 +35,9 @@ UNIT_TESTS = (
     "tests/unit/test_whose.py",
 )
 
+IN_THE_SMALL_WORLD = ("row 4 (netns_gone)", "netns first, reservations afterwards")
+"""Mutations that the small world catches two events deep."""
+
 
 @dataclass(frozen=True)
 class Mutation:
@@ -616,12 +619,12 @@ def run(mutation: Mutation, number: int, steps: int = STEPS, patience: int = PAT
         )
 
 
-def run_small(mutation: Mutation, minutes: float) -> Caught:
-    """Explore the small world for so long with a mutation in the product."""
+def run_small(mutation: Mutation, minutes: float, depth: int = 99) -> Caught:
+    """Explore the small world with a mutation in the product, so long and so deep, but for the mixing in every order."""
     with put_in(mutation) as copy:
-        ran = _in(copy, "tests.prove.small_world", "--minutes", str(minutes))
+        ran = _in(copy, "tests.prove.small_world", f"--minutes={minutes}", f"--depth={depth}", "--orders=2")
         if not ran.returncode:
-            return Caught(mutation, "", ran.stdout.strip().rpartition("\n")[2][:160])
+            return Caught(mutation, "", ran.stdout.strip().partition("\n")[0])
         broken = [line for line in ran.stdout.splitlines() if "BROKEN: " in line]
         said = broken[0] if broken else ran.stderr.strip().rpartition("\n")[2][:160]
         return Caught(mutation, "small world" if broken else "small world (crash)", said)

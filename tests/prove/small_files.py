@@ -719,7 +719,7 @@ def _closes(machine: Machine, fd: int) -> Footprint:
 
 
 def _reads(machine: Machine, fd: int, *_: Any) -> Footprint:
-    path, _, offset = machine.descriptors[fd]
+    path, offset = machine.descriptors[fd][0], machine.descriptors[fd][2]
     in_place = path.startswith(STORE) and not offset  # all others are written before they have their name
     return ((path,), ()) if in_place else PRIVATE
 

@@ -57,10 +57,10 @@ from tests.prove.small_files import (
 ADDRESSES = ("10.7.0.2", "10.7.0.3")
 GRACE_S = 1500
 AT_ONCE = 2  # calls
-WALKS = Path(".build/walks")
+FILE = Path(".build/walks/small-world.json")
 
-LIVES, KILLS, REBOOTS, STRANGERS, PATHS, RECORDS, TIMES, LISTS, DELS, BETWEEN = range(10)
-MOST = (3, 1, 1, 1, 1, 1, 2, 2, 3)  # of each, in one history; of the last as many as the order says
+LIVES, KILLS, REBOOTS, STRANGERS, PATHS, RECORDS, TIMES, LISTS, DELS, REPEATS, BETWEEN = range(11)
+MOST = (3, 1, 1, 1, 1, 1, 2, 2, 3, 1)  # of each, in one history; of the last as many as the order says
 
 
 class Order(NamedTuple):
@@ -99,24 +99,39 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Root:
-    """Where a small world begins. places: of our entry in each pod's chain; by_process: pods whose CNI_NETNS is a process's path;
-    hidden: pods whose address the kernel never shows; cached: libcni's cache is written; before: events before the begin."""
+    """Where a small world begins.
+
+    places: of our entry in each pod's chain; by_process: pods whose CNI_NETNS is a process's path;
+    hidden: pods whose address the kernel never shows; unlinked: pods without a veth (macvlan), whose address no link leads to;
+    cached: libcni's cache is written; comes_back: A has one ID in all its lives, as a container of Podman's; before: events
+    before the begin.
+    """
 
     name: str
     has_ns_id: bool = False
     places: tuple[str, str] = ("head", "head")
     by_process: str = ""
     hidden: str = ""
+    unlinked: str = ""
     cached: bool = False
+    comes_back: bool = False
     before: tuple[str, ...] = ()
 
 
 def _roots() -> Iterator[Root]:
     for has_ns_id in (False, True):
         kind = "with NS_GET_ID" if has_ns_id else "without NS_GET_ID"
-        yield Root(f"a leak at the head, {kind}", has_ns_id, before=("A starts", "A's netns ends"))
-        yield Root(f"an old node, {kind}", has_ns_id, ("none", "head"), before=("A starts", "A's netns ends"))
-        yield Root(f"second in the chain, {kind}", has_ns_id, ("second", "head"), cached=True, before=("A starts",))
+        yield Root(f"a leak at the head, {kind}", has_ns_id, comes_back=True, before=("A starts", "A's netns ends"))
+        yield Root(
+            f"an old node, {kind}",
+            has_ns_id,
+            ("none", "head"),
+            unlinked="A" if has_ns_id else "",
+            before=("A starts", "A's netns ends"),
+        )
+        yield Root(
+            f"second in the chain, {kind}", has_ns_id, ("second", "head"), cached=True, comes_back=True, before=("A starts",)
+        )
         yield Root(f"an address that the kernel does not show, {kind}", has_ns_id, hidden="A", before=("A starts",))
         yield Root(f"a process's path, {kind}", has_ns_id, by_process="A", before=("A starts",))
 
@@ -487,10 +502,16 @@ class Small:
             if key and pod not in going and state.spent[DELS] < MOST[DELS] and not state.boxes[key].released:
                 yield f"{pod} is deleted"
                 yield f"{pod} is deleted, but not by host-local"
+                if state.spent[REPEATS] < MOST[REPEATS] and self._can_be_added_again(state, state.boxes[key]):
+                    yield f"{pod}'s ADD is repeated"
         if "GC" not in going and state.spent[LISTS] < MOST[LISTS]:
             yield "GC without a list"
             if not state.calls:
                 yield "GC with a list"
+
+    def _can_be_added_again(self, state: State, box: Box) -> bool:
+        netns = self._netns(state.kernel, box)
+        return box.place == "head" and netns is not None and state.kernel.at(box.path) is netns
 
     def _quiet_events(self, state: State) -> Iterator[str]:
         if state.spent[TIMES] < MOST[TIMES] and all(box.up or not box.address for box in self._living(state).values()):
@@ -561,6 +582,12 @@ class Small:
         """DEL begins, and the plugin that should call host-local answers success and does nothing."""
         self.is_deleted(draft, pod, by_host_local=False)
 
+    def add_is_repeated(self, draft: "Draft", pod: str) -> None:
+        """An impatient runtime sends ADD again."""
+        draft.spent[REPEATS] += 1
+        key = draft.last(pod)
+        draft.calls.append(Call(pod, (("ours", "ADD", key),), alone=not draft.calls))
+
     def collects(self, draft: "Draft", _: str) -> None:
         """GC begins, without a list."""
         self._collect(draft, None)
@@ -612,15 +639,16 @@ class Small:
         draft.boxes[key] = draft.boxes[key]._replace(mapped=False)
 
     def _new_box(self, kernel: SmallKernel, pod: str, life: int) -> Box:
-        """Make a netns for a pod. A comes back under its ID, as a container of Podman's; B is a sandbox, new each time."""
+        """Make a netns for a pod. B is a sandbox, and has a new ID each time."""
         place = self.root.places["AB".index(pod)]
         netns = kernel.create()
         pid = kernel.pid()
         netns.processes.add(pid)
+        netns.veth = pod not in self.root.unlinked
         path = f"/proc/{pid}/ns/net" if pod in self.root.by_process else f"/run/netns/{pod}"
         if path.startswith("/run"):
             kernel.mount(netns, path)
-        number = 1 if pod == "A" else 10 + life
+        number = 10 * "AB".index(pod) + (1 if pod == "A" and self.root.comes_back else life)
         name = "ab" * 16 + f"{number:032x}"
         if pod in self.root.hidden:
             kernel.named.add(name)
@@ -720,6 +748,7 @@ EVENTS: dict[str, Callable[[Small, Draft, str], None]] = {  # by what stands beh
     "stranger goes": Small.stranger_goes,
     "is deleted": Small.is_deleted,
     "is deleted, but not by host-local": Small.is_deleted_without_host_local,
+    "ADD is repeated": Small.add_is_repeated,
     "without a list": Small.collects,
     "with a list": Small.collects_by_list,
     "is killed": Small.is_killed,
@@ -747,8 +776,8 @@ class Exploration:
         self._waiting: list[tuple[State, str]] = []  # in which a call can give up waiting for a lock
 
     def deeper(self, end: float) -> bool:
-        """Go one event deeper; False where there is nothing more, a promise is broken, or at an end (time.monotonic)."""
-        begun, self._end = time.monotonic(), end
+        """Go one event deeper; False where there is nothing more, a promise is broken, or at an end (time.process_time)."""
+        begun, self._end = time.process_time(), end
         try:
             if not self._known:
                 self._reach(self._world.begin(), "")
@@ -758,13 +787,25 @@ class Exploration:
             else:
                 return False
         except (_OutOfTime, Broken):
+            self.done.states = len(self._known)
+            self._known, self._following, self._unfinished, self._waiting = set(), [], [], []
             return False
         finally:
-            self.done.states = len(self._known)
-            self.done.seconds += time.monotonic() - begun
+            self.done.states = max(self.done.states, len(self._known))
+            self.done.seconds += time.process_time() - begun
         self.done.depth += 1
         self.done.layers.append(len(self._known))
         return True
+
+    def go_through(self, state: State) -> None:
+        """Go on from a state until its calls are at their end, in every order, and no event more."""
+        self._end = float("inf")
+        try:
+            self._reach(state, "")
+            self._finish()
+        except Broken:
+            return
+        self.done.states = len(self._known)
 
     def _one_event_more(self) -> None:
         layer, self._following = self._following, []
@@ -790,7 +831,7 @@ class Exploration:
         if number in self._known:
             return False
         self._known.add(number)
-        if time.monotonic() > self._end:
+        if time.process_time() > self._end:
             raise _OutOfTime
         if next(self._world.events(state), ""):
             self._following.append(state)
@@ -839,19 +880,22 @@ def path_of(came: Any) -> list[Any]:
 def explore(
     seconds: float, depth: int = 99, orders: tuple[Order, ...] = ORDERS, roots: tuple[Root, ...] = ROOTS
 ) -> list[Explored]:
-    """Explore each root in each order, all to one depth before one goes deeper, until a promise is broken."""
+    """Explore each root in each order, all to one depth before one goes deeper, until a promise is broken.
+
+    seconds: of CPU time, so that how deep it comes does not hang on what else runs.
+    """
     found: list[Explored] = []
-    end = time.monotonic() + seconds
+    end = time.process_time() + seconds
     with installed() as seat:
         for number, order in enumerate(orders):
             share = order.share / sum(one.share for one in orders[number:])
-            until = time.monotonic() + (end - time.monotonic()) * share
+            until = time.process_time() + (end - time.process_time()) * share
             going = [Exploration(Small(root, seat, order)) for root in roots]
             found += [one.done for one in going]
             for _ in range(depth + 1):
                 still = []
                 for place, one in enumerate(going):
-                    if one.deeper(time.monotonic() + (until - time.monotonic()) / (len(going) - place)):
+                    if one.deeper(time.process_time() + (until - time.process_time()) / (len(going) - place)):
                         still.append(one)
                     if one.done.broken:
                         keep(one.done)
@@ -860,12 +904,26 @@ def explore(
     return found
 
 
+def told(found: list[Explored]) -> str:
+    """Return what was found, in words, one line for each root and order."""
+    lines = [
+        f"small world: {sum(one.states for one in found)} states, {sum(one.transitions for one in found)} steps between them"
+    ]
+    for order in ORDERS:
+        depths = [one.depth for one in found if one.order == order.name]
+        if depths:
+            lines.append(f"  {order.name}: all of {min(depths)} events behind each begin")
+    lines += [f"    {one}" for one in found]
+    if any(one.broken for one in found):
+        lines.append(f"  to walk it again: python -m tests.prove.small_world --walk {FILE}")
+    return "\n".join(lines)
+
+
 def keep(one: Explored) -> Path:
     """Write down a path that broke a promise, to be walked again."""
-    WALKS.mkdir(parents=True, exist_ok=True)
-    file = WALKS / "small-world.json"
-    file.write_text(json.dumps({"root": one.root, "order": one.order, "broken": one.broken, "path": one.path}))
-    return file
+    FILE.parent.mkdir(parents=True, exist_ok=True)
+    FILE.write_text(json.dumps({"root": one.root, "order": one.order, "broken": one.broken, "path": one.path}))
+    return FILE
 
 
 def again(file: Path) -> str:
@@ -885,19 +943,17 @@ def again(file: Path) -> str:
 def main() -> int:
     """Read the arguments and do what they say; 1 if a promise is broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.prove.small_world", description="Explore the small world completely.")
-    parser.add_argument("--minutes", type=float, default=10, help="for all of it (default: %(default)s)")
-    parser.add_argument("--depth", type=int, default=20, help="events at the most (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=10, help="of one core's time, for all of it (default: %(default)s)")
+    parser.add_argument("--depth", type=int, default=99, help="events at the most (default: as many as there is time for)")
+    parser.add_argument("--orders", type=int, default=len(ORDERS), help="of how calls may mix, the first so many (default: all)")
     parser.add_argument("--walk", type=Path, help="walk a path that broke a promise once more, and print its steps")
     arguments = parser.parse_args()
     if arguments.walk:
         broken = again(arguments.walk)
         print(f"BROKEN: {broken}" if broken else "no promise is broken")
         return 1 if broken else 0
-    found = explore(60 * arguments.minutes, arguments.depth)
-    for one in found:
-        print(one)
-        if one.broken:
-            print(f"  to walk it again: python -m tests.prove.small_world --walk {WALKS / 'small-world.json'}")
+    found = explore(60 * arguments.minutes, arguments.depth, ORDERS[: arguments.orders])
+    print(told(found))
     return 1 if any(one.broken for one in found) else 0
 
 
