@@ -28,7 +28,8 @@ usage: ./build.sh [VERB [ARGUMENTS]]
   test     all tests on the frozen executable (root); arguments go to pytest
   e2e      the plugin under containerd, the kubelet and Podman, on the frozen executable (root); arguments go to pytest
   machines the arm64 executable on a real arm64 kernel, in qemu (tests/machines/README.md); arguments go to pytest
-  prove    the long proof (tests/prove/README.md): a million steps of the model, mutations, 10,000 pod cycles, every fault (root)
+  prove    the long proof (tests/prove/README.md): a million steps of the model, a small world explored completely, walks on the
+           real kernel, mutations, 10,000 pod cycles, every fault (root)
   bench    how long a call takes, beside its neighbours (root): docs/performance.md; bench --help
   rewriting  pods start while a platform rewrites its conflist, for ten minutes or so many seconds (root): docs/rewriting.md
   release  release/ of the commit for amd64 and arm64: tarball, container image, Debian package; and its tests (root)
@@ -367,7 +368,7 @@ demo_kubelet() {
     exec "$venv/bin/python" -m tests.runtimes.story
 }
 
-prove() { # the model and its mutations; without arguments the soak and the faults as well
+prove() { # the model, the small world, the kernel and the mutations; without arguments the soak and the faults as well
     test_tools
     "$venv/bin/python" -m tests.prove "$@"
     (($#)) && return

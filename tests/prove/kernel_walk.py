@@ -40,6 +40,9 @@ HOLDS: dict[str, Callable[[Pod], int]] = {
 }
 
 
+AGAIN = "to walk it again: python -m tests.prove.kernel_walk --seeds 1 --seed"
+
+
 class ViolationError(AssertionError):
     """A promise was broken."""
 
@@ -210,7 +213,7 @@ class Walk:
 
     def _violate(self, text: str) -> None:
         last = "\n  ".join(self.done[-40:])
-        raise ViolationError(f"seed {self.number}, step {len(self.done)}: {text}\n  {last}")
+        raise ViolationError(f"seed {self.number}, step {len(self.done)}: {text}\n  {last}\n{AGAIN} {self.number}")
 
     def _see(self, network: str, dead: list[Owner], born: list[Owner]) -> None:
         """Look at the store. dead: those whose reservations an ADD has had to free; born: by whose ADDs."""
@@ -384,6 +387,9 @@ def walk(number: int, steps: int = STEPS) -> tuple[str, Counter[str]]:
             return "", one.run(steps)
         except ViolationError as e:
             return str(e), one.counted
+        except Exception as e:
+            e.add_note(f"seed {number}, after {one.done[-10:]}\n{AGAIN} {number}")
+            raise
 
 
 def walk_all(seeds: int, number: int, workers: int, say: Callable[[str], Any]) -> list[str]:

@@ -457,6 +457,11 @@ class Small:
         footprint = state.last[0]
         looked = footprint is None or collide(footprint, ((), (KERNEL,)))
         wrote = footprint is None or bool(footprint[1])
+        # In every order: to begin collides with nothing but looks at the kernel, and the call's steps come in any order then.
+        # Else a call that begins in between is run to its end there, so it may begin anywhere.
+        begins = footprint is None or self.order.between is not None
+        if looked or begins:
+            yield from self._starts(state)
         if looked:
             yield from self._kernel_events(state)
         if wrote:
@@ -464,7 +469,7 @@ class Small:
                 yield "the node reboots"
             if state.spent[KILLS] < MOST[KILLS]:
                 yield from (f"{call.name} is killed" for call in state.calls if state.last[1] in ("", call.name))
-        if footprint is None and len(state.calls) < AT_ONCE:
+        if begins and len(state.calls) < AT_ONCE:
             yield from self._calls(state)
         if not state.calls:
             yield from self._quiet_events(state)
@@ -472,15 +477,14 @@ class Small:
     def _living(self, state: State) -> dict[str, Box]:
         return {key: box for key, box in state.boxes.items() if self._netns(state.kernel, box) is not None}
 
+    def _starts(self, state: State) -> Iterator[str]:
+        busy = {box.pod for box in self._living(state).values()} | {call.name for call in state.calls}
+        if len(state.calls) < AT_ONCE and state.spent[LIVES] < MOST[LIVES]:
+            yield from (f"{pod} starts" for pod in ("A", "B") if pod not in busy)
+
     def _kernel_events(self, state: State) -> Iterator[str]:
         living = self._living(state)
-        pods = {box.pod for box in living.values()}
-        going = {call.name for call in state.calls}
-        for pod in ("A", "B"):
-            if pod in pods:
-                yield f"{pod}'s netns ends"
-            elif pod not in going and len(state.calls) < AT_ONCE and state.spent[LIVES] < MOST[LIVES]:
-                yield f"{pod} starts"
+        yield from (f"{pod}'s netns ends" for pod in ("A", "B") if any(box.pod == pod for box in living.values()))
         if state.spent[PATHS] < MOST[PATHS]:
             yield from (
                 f"{box.pod}'s path is lost"
