@@ -1,10 +1,12 @@
 """The small world in short: a few events deep. `./build.sh prove` explores it for ten minutes."""
 
+from typing import Any
+
 import pytest
 
 from cni_reaper_plugin import judge
 from tests.prove import mutations, small_world
-from tests.prove.small_files import Broken, installed
+from tests.prove.small_files import Broken, Machine, installed
 from tests.prove.small_world import ORDERS, ROOTS, Small, explore
 
 LONG_S = 36_000.0  # never over: a test goes so deep, however slow the machine is
@@ -15,7 +17,7 @@ def test_all_that_two_events_lead_to() -> None:
     found = explore(LONG_S, depth=2, orders=ORDERS[:2])
     assert [one.broken for one in found] == [""] * 2 * len(ROOTS)
     assert {one.depth for one in found} == {2}
-    assert sum(one.states for one in found) > 40_000
+    assert sum(one.states for one in found) > 100_000
 
 
 def test_two_calls_in_every_order() -> None:
@@ -35,6 +37,20 @@ def test_it_is_the_same_each_time() -> None:
     """The same states by the same steps."""
     first, second = (explore(LONG_S, depth=1, orders=ORDERS[1:2], roots=ROOTS[:2]) for _ in range(2))
     assert [(one.states, one.transitions) for one in first] == [(one.states, one.transitions) for one in second]
+
+
+def test_what_is_looked_up_is_what_the_plugin_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A world that runs the plugin anew for each part of a call has the same states."""
+    (quick,) = explore(LONG_S, depth=1, orders=ORDERS[1:2], roots=ROOTS[:1])
+    machine = Small.machine
+
+    def forgetful(self: Small, *arguments: Any) -> Machine:
+        self.table.clear()
+        return machine(self, *arguments)
+
+    monkeypatch.setattr(Small, "machine", forgetful)
+    (slow,) = explore(LONG_S, depth=1, orders=ORDERS[1:2], roots=ROOTS[:1])
+    assert (slow.states, slow.transitions) == (quick.states, quick.transitions)
 
 
 def test_a_way_to_what_is_broken_can_be_gone_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
