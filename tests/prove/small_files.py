@@ -562,6 +562,10 @@ class Machine:
         """As posix.times, of a node that is never busy."""
         return SimpleNamespace(user=0.0, system=0.0, elapsed=0.0)
 
+    def uname(self) -> Any:
+        """As posix.uname."""
+        return SimpleNamespace(sysname="Linux", nodename="node", release="6.12.0" if not self.kernel.has_ns_id else "6.18.0")
+
     # Locks
 
     def take(self, fd: int, operation: int, wait_s: float) -> bool:
@@ -815,7 +819,7 @@ class Seat:
         return getattr(self.machine, name)
 
 
-class _Names:
+class _Names(kernels.Names):
     """The named guard's oracle."""
 
     seat: Seat
@@ -829,6 +833,7 @@ class _Names:
 
 
 NEUTRAL = (  # of kernel.SEAMS: here they are only ways to come in between, or given by `posix` itself
+    "evidence.assigned.assign",  # no service and no docker here
     "evidence.netns.posix",
     "evidence.netns.nsfs_device",
     "evidence.netns._nsfs_device",
