@@ -73,7 +73,8 @@ class Call(NamedTuple):
 
     def digested(self) -> int:
         """Return a number for all that tells it from another call at another place."""
-        return hash((self.name, self.stages, self.stage, self.digest, self.alone))
+        held = tuple(self.descriptors.items())  # no answer says which inode an open file is
+        return hash((self.name, self.stages, self.stage, self.digest, held, self.alone))
 
 
 class Halt(BaseException):
@@ -111,7 +112,9 @@ class SmallKernel(Kernel):
 
         mounts = tuple(sorted((path, tuple(one.ns_id for one in stack)) for path, stack in self.mounts.items()))
         netns = tuple(told(self.netns[ino]) for ino in sorted(self.netns))
-        return hash((self.boots, self.monotonic_s, self.next_id, self.next_pid, tuple(sorted(self.named)), mounts, netns))
+        return hash(
+            (self.boots, self.wall, self.monotonic_s, self.next_id, self.next_pid, tuple(sorted(self.named)), mounts, netns)
+        )
 
 
 class State(NamedTuple):
@@ -165,7 +168,7 @@ class Machine:
     """One call that runs, in a state that it changes step by step; the fake `posix` of the product.
 
     ledger: the world: its `stages` say how each kind of a stage is run, its `table` what is asked after which answers, its
-    `check` is called after each change, and its tell_… and do_… answer `know` and `change`;
+    `kept` has the parts of states, its `check` is called after each change, and its tell_… and do_… answer `know` and `change`;
 
     seen: told of each state before a system call that others can notice, and of that; answers whether the call is to go on;
     """
@@ -200,12 +203,19 @@ class Machine:
             descriptors=self.descriptors,
             following=following,
         )
+        call = self.ledger.kept.setdefault((call.digested(), following), call)
         return self._whole((*self.others, call))
 
     def _whole(self, calls: tuple[Call, ...]) -> State:
         if self.changed:
-            digests = self._digested_files(), self.kernel.digested(), digest_boxes(self.boxes)
-            self.digests, self.changed = digests, False
+            files, kernel, boxes = self.digests = self._digested_files(), self.kernel.digested(), digest_boxes(self.boxes)
+            # Equal parts of two states are one and the same, which is most of them, and all that states cost.
+            kept = self.ledger.kept
+            whole = self.files, self.nodes, self.locks, self.writes
+            self.files, self.nodes, self.locks, self.writes = kept.setdefault(("files", files), whole)
+            self.kernel = kept.setdefault(("kernel", kernel), self.kernel)
+            self.boxes = kept.setdefault(("boxes", boxes), self.boxes)
+            self.changed = False
         if len(calls) == 2 and calls[0].name > calls[1].name:
             calls = calls[1], calls[0]
         return State(
@@ -395,6 +405,7 @@ class Machine:
             and all(one[1] != number for one in self.descriptors.values())
         ):
             self.nodes = {one: node for one, node in self.nodes.items() if one != number}
+            self.changed = True
 
     def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         """As posix.open."""

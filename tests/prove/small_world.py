@@ -171,6 +171,7 @@ class Small:
         self.root, self.order = root, order
         self.seat = seat
         self.table: dict[int, Any] = {}
+        self.kept: dict[Any, Any] = {}
         self.stages: dict[str, Callable[..., bool]] = {
             "ours": self._ours,
             "GC": self._gc,
