@@ -24,7 +24,7 @@ from typing import Any
 from tests import neighbours
 from tests.e2e import holders
 from tests.e2e.pair import until
-from tests.node import Command, Conf, Node, Pod, Ran, bridge, host_local, ptp, reaper
+from tests.node import Command, Conf, Node, Nursery, Pod, Ran, bridge, host_local, ptp, reaper
 
 STEPS = 200
 NETWORKS = {"bridged": "10.61.0.0/28", "routed": "10.62.0.0/28"}
@@ -397,6 +397,7 @@ def walk_all(seeds: int, number: int, workers: int, say: Callable[[str], Any]) -
     begun = time.monotonic()
     counted: Counter[str] = Counter()
     violations = []
+    Nursery.running()  # one for all threads
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         for found, done in pool.map(walk, range(number, number + seeds)):
             counted.update(done)
