@@ -118,11 +118,16 @@ def _is_of_another_node(record: records.Record, ours: tuple[str, str]) -> bool:
 
 
 def _marked(directory: records.Directory, attachment: Attachment) -> records.Record | None:
-    lock = _lock(directory)
+    """Mark a record as deleted, and return it as it was; one that is not marked only keeps.
+
+    Alone: an ADD of the same ID that writes its record between our read and our rename would get the old one's back.
+    """
+    lock = directory.lock_alone()
     try:
         record = directory.read(attachment.container_id, attachment.ifname)
-        if record is not None and not record.mapping.deleted:
+        if record is not None and not record.mapping.deleted and lock is not None:
             directory.mark_deleted(attachment, record)
     finally:
-        _unlock(lock)
+        if lock is not None:
+            _unlock(lock)
     return record

@@ -7,7 +7,8 @@ process's, whose number means something in one PID namespace only. Directories a
 and rename. DEL adds {added: ns}, the ctime of the file that ADD wrote. A record that is missing, empty or not what we write
 means "unmapped", never an error; one that cannot be read raises, and nothing is stale on it.
 
-`<stateDir>/<network>/.lock`: an ADD or DEL that writes holds flock LOCK_SH, a sweep that drops records LOCK_EX|LOCK_NB.
+`<stateDir>/<network>/.lock`: an ADD that writes holds flock LOCK_SH, a DEL or GC that marks a record LOCK_EX, a sweep that drops
+records LOCK_EX|LOCK_NB.
 """
 
 import errno
@@ -133,6 +134,17 @@ class Directory:
         fd = flock.open_lock(LOCK, 0o600, self._fd)
         flock.take(fd, fcntl.LOCK_SH, LOCK_WAIT_S)
         return fd
+
+    def lock_alone(self) -> int | None:
+        """Take the lock for changing a record that was read, so that nobody writes in between; None when it cannot be had.
+
+        Returns its descriptor, which the caller closes. Raises OSError.
+        """
+        fd = flock.open_lock(LOCK, 0o600, self._fd)
+        if flock.take(fd, fcntl.LOCK_EX, LOCK_WAIT_S):
+            return fd
+        posix.close(fd)
+        return None
 
     def is_writable(self) -> bool:
         """Tell whether records can be replaced here; where they cannot, one may be of an owner's last life."""

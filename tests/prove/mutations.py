@@ -21,6 +21,7 @@ STEPS = 12_000
 PATIENCE = 20  # so many times as many, before nothing is said to have caught a mutation
 UNIT_TESTS = (
     "tests/prove/test_gaps.py",
+    "tests/prove/test_small_races.py",
     "tests/prove/test_traces.py",
     "tests/unit/test_judge.py",
     "tests/unit/test_gather.py",
@@ -426,6 +427,12 @@ MUTATIONS = (
         "chain/recording.py",
         "                directory.remove(attachment)\n                new = ",
         "                return\n                new = ",
+    ),
+    Mutation(
+        "a record is marked beside an ADD that writes it anew",
+        "evidence/records.py",
+        "        if flock.take(fd, fcntl.LOCK_EX, LOCK_WAIT_S):\n",
+        "        if flock.take(fd, fcntl.LOCK_SH, LOCK_WAIT_S):\n",
     ),
     Mutation(
         "what is remembered counts in every boot",
