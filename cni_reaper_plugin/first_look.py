@@ -59,11 +59,8 @@ def candidate(
         for reservation, evidence in zip(part, gathered, strict=True):
             is_known = is_known or evidence.record != b""
             verdict, reason = judge(reservation, evidence)
-            if verdict == STALE and surroundings.shared is None:
-                from cni_reaper_plugin import shared_store
-
-                surroundings.shared = shared_store.kind(directory, settings, boot_id, log)
-                verdict, reason = judge(reservation, evidence)
+            if verdict == STALE:
+                verdict, reason = _judged_in_its_store(directory, reservation, evidence, settings, log)
             if verdict == STALE:
                 if memory is None or not _is_kept(reservation, evidence, call, settings, memory):
                     return reservation.address, None
@@ -85,11 +82,21 @@ def candidate(
         memory.begin_at("")
         memory.save(log)
     noted.save(boot_id, log)
-    if not is_known and call.verb == "ADD" and _are_others_recorded(settings.state_dir, network):
-        from cni_reaper_plugin import elsewhere
-
-        elsewhere.note(network, directory.key, settings, log)
+    if not is_known and call.verb == "ADD":
+        _note_others_without_reservation(directory, settings, log)
     return None, reservations
+
+
+def _judged_in_its_store(
+    directory: store.Network, reservation: Reservation, evidence: Evidence, settings: Settings, log: Log
+) -> tuple[str, str]:
+    """Judge what looks stale once it is known whether other nodes use the store. Raises OSError."""
+    surroundings = evidence.surroundings
+    if surroundings.shared is None:
+        from cni_reaper_plugin import shared_store
+
+        surroundings.shared = shared_store.kind(directory, settings, surroundings.boot_id, log)
+    return judge(reservation, evidence)
 
 
 def _is_kept(reservation: Reservation, evidence: Evidence, call: Call, settings: Settings, memory: "Memory") -> bool:
@@ -103,13 +110,17 @@ def _is_kept(reservation: Reservation, evidence: Evidence, call: Call, settings:
     return memory.keeps(reservation, evidence.record, settings.dry_run)
 
 
-def _are_others_recorded(state_dir: str, network: str) -> bool:
-    """Tell whether attachments of a network are recorded besides this call's own. Raises OSError."""
+def _note_others_without_reservation(directory: store.Network, settings: Settings, log: Log) -> None:
+    """Note that nobody here has a record, while attachments besides this call's own are recorded. Raises OSError."""
     try:
-        with records.Directory(state_dir, network) as directory:
-            return len(directory.names()) > 1
+        with records.Directory(settings.state_dir, directory.name) as recorded:
+            are_others = len(recorded.names()) > 1
     except FileNotFoundError:
-        return False
+        return
+    if are_others:
+        from cni_reaper_plugin import elsewhere
+
+        elsewhere.note(directory.name, directory.key, settings, log)
 
 
 class _Noted:
