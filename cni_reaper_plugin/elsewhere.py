@@ -4,7 +4,7 @@ The plugin that calls host-local may do so in another mount namespace (antrea), 
 nothing is ever freed, and nothing else says so.
 """
 
-from cni_reaper_plugin import told
+from cni_reaper_plugin import once
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, netns, records
 from cni_reaper_plugin.facts import NETNS, Settings
@@ -41,13 +41,13 @@ def note(network: str, key: str, settings: Settings, log: Log) -> None:
     """
     boot_id = boot.boot_id()
     name = key + ".elsewhere"
-    noted_in, _, noted = told.read(name).partition(b" ")
+    noted_in, _, noted = once.read(name).partition(b" ")
     times = int(noted) if noted_in == boot_id.encode() and noted.isdigit() else 0
     if times >= TIMES:
         return
     count = recorded(settings.state_dir, network)
     if not count:
         return
-    told.note(name, b"%s %d" % (boot_id.encode(), times + 1))
+    once.note(name, b"%s %d" % (boot_id.encode(), times + 1))
     if times + 1 == TIMES:
         log.warning("store-elsewhere", network=network, reason=_REASON % (count, settings.data_dir, network))

@@ -58,9 +58,7 @@ def candidate(
         odd: list[Judged] = []
         for reservation, evidence in zip(part, gathered, strict=True):
             is_known = is_known or evidence.record != b""
-            verdict, reason = judge(reservation, evidence)
-            if verdict == STALE:
-                verdict, reason = _judged_in_its_store(directory, reservation, evidence, settings, log)
+            verdict, reason = _judged(directory, reservation, evidence, settings, log)
             if verdict == STALE:
                 if memory is None or not _is_kept(reservation, evidence, call, settings, memory):
                     return reservation.address, None
@@ -73,11 +71,7 @@ def candidate(
             memory = memory or _memory(directory.key, call)
             _report(odd, call, memory, log)
         if budget.spent(share=0.5) and start + SLICE < len(addresses):
-            memory = memory or _memory(directory.key, call)
-            memory.begin_at(addresses[start + SLICE])
-            memory.save(log)
-            msg = "half of budgetMs went into a first look; the next call goes on from there"
-            raise SkippedError(msg)
+            raise _cut(memory or _memory(directory.key, call), addresses[start + SLICE], log)
     if memory is not None:
         memory.begin_at("")
         memory.save(log)
@@ -87,15 +81,24 @@ def candidate(
     return None, reservations
 
 
-def _judged_in_its_store(
+def _cut(memory: "Memory", address: str, log: Log) -> SkippedError:
+    """Note where the next sweep begins, and return what is to be raised."""
+    memory.begin_at(address)
+    memory.save(log)
+    return SkippedError("half of budgetMs went into a first look; the next call goes on from there")
+
+
+def _judged(
     directory: store.Network, reservation: Reservation, evidence: Evidence, settings: Settings, log: Log
 ) -> tuple[str, str]:
-    """Judge what looks stale once it is known whether other nodes use the store. Raises OSError."""
+    """Judge a reservation; what looks stale once more when it is known whether other nodes use the store. Raises OSError."""
+    answer = judge(reservation, evidence)
     surroundings = evidence.surroundings
-    if surroundings.shared is None:
-        from cni_reaper_plugin import shared_store
+    if answer[0] != STALE or surroundings.shared is not None:
+        return answer
+    from cni_reaper_plugin import shared_store
 
-        surroundings.shared = shared_store.kind(directory, settings, surroundings.boot_id, log)
+    surroundings.shared = shared_store.kind(directory, settings, surroundings.boot_id, log)
     return judge(reservation, evidence)
 
 

@@ -2,15 +2,11 @@
 
 Such a netns still exists, so its owner is LIVE and nothing here frees it. But no process runs in it and no runtime names its
 container, so a person can. Used where a full look was taken anyway.
-
-`/run/cni-reaper/<network>.lifeless` is JSON [boot ID]: it was told in this boot.
 """
-
-import orjson
 
 from cni_reaper_plugin import once
 from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import boot, named, views
+from cni_reaper_plugin.evidence import boot, named
 from cni_reaper_plugin.facts import LIVE, Call, Evidence, Reservation
 
 ADVICE = (
@@ -57,14 +53,17 @@ def _netns_of(evidence: Evidence) -> "VisibleNetns | None":
     return next((seen for seen in holders if seen.inhabited), holders[0] if holders else None)
 
 
-def tell(network: str, found: "Found", log: Log) -> None:
-    """Log how many there are and the first of them: at `info` once per boot, else at `debug`. Raises OSError."""
+def tell(network: str, key: str, found: "Found", log: Log) -> None:
+    """Log how many there are and the first of them: at `info` once per boot, else at `debug`. Raises OSError.
+
+    key: of the store's network, see store_key.
+    """
     if not found:
         log.debug("lifeless", network=network, count=0)
         return
     reservation, seen = found[0]
-    told = once.was_told(views.RUN_DIR, network + ".lifeless", orjson.dumps([boot.boot_id()]))
-    (log.debug if told else log.info)(
+    is_new = once.first_time(key + ".lifeless", boot.boot_id())
+    (log.info if is_new else log.debug)(
         "lifeless",
         network=network,
         count=len(found),

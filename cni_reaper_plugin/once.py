@@ -1,23 +1,38 @@
-"""What is told once per boot: a file below /run/cni-reaper holds what was told last."""
+"""What was said once in this boot, and is not to be said again: a file in /run/cni-reaper for each, which holds the boot ID."""
 
 import posix
 
 from cni_reaper_plugin import files
+from cni_reaper_plugin.evidence import views
 
 
-def was_told(run_dir: str, name: str, now: bytes) -> bool:
-    """Tell whether a file says the same as `now`, and write it if not; what cannot be noted is told again. Raises nothing."""
-    try:
-        files.make_directory(run_dir, 0o700)
-        fd = posix.open(run_dir, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
-    except OSError:
+def first_time(name: str, boot_id: str) -> bool:
+    """Tell whether something is to be said for the first time in this boot, and note that it was. Raises nothing.
+
+    name: of the file. What cannot be noted is said again.
+    """
+    if read(name) == boot_id.encode():
         return False
+    note(name, boot_id.encode())
+    return True
+
+
+def read(name: str) -> bytes:
+    """Return a small file of /run/cni-reaper, b"" where there is none. Raises nothing."""
     try:
-        if posix.access(name, posix.F_OK, dir_fd=fd) and files.read(name, fd, 1 << 16, posix.O_NOFOLLOW) == now:
-            return True
-        files.replace(name, now, fd)
+        return files.read("%s/%s" % (views.RUN_DIR, name), limit=64, flags=posix.O_NOFOLLOW)
     except OSError:
-        return False
-    finally:
-        posix.close(fd)
-    return False
+        return b""
+
+
+def note(name: str, data: bytes) -> None:
+    """Write a small file in /run/cni-reaper, or not. Raises nothing."""
+    try:
+        files.make_directory(views.RUN_DIR, 0o700)
+        fd = posix.open(views.RUN_DIR, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
+        try:
+            files.replace(name, data, fd)
+        finally:
+            posix.close(fd)
+    except OSError:
+        return

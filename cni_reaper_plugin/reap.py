@@ -65,18 +65,18 @@ def reap(
             report.kept(reservation, evidence, reason, log)
         elif verdict == LIVE and call.misses(reservation):
             report.unlisted(reservation, evidence, reason, log)
-    _tell_of_lifeless(judged, call, directory.name, log)
+    _tell_of_lifeless(judged, call, directory, log)
     if following:
         log.info("sweep-cut", network=directory.name, reason="budgetMs is used up; the next call goes on from there")
     return reservations if taken >= len(addresses) else None, not following and call.may_reap == "all"
 
 
-def _tell_of_lifeless(judged: list[Judged], call: Call, network: str, log: Log) -> None:
+def _tell_of_lifeless(judged: list[Judged], call: Call, directory: store.Network, log: Log) -> None:
     """Tell how many addresses netns without a process hold; that it cannot be told is no trouble."""
     from cni_reaper_plugin import lifeless
 
     try:
-        lifeless.tell(network, lifeless.among([one[:3] for one in judged], call), log)
+        lifeless.tell(directory.name, directory.key, lifeless.among([one[:3] for one in judged], call), log)
     except OSError as e:
         log.debug("not-counted", reason=str(e))
 
