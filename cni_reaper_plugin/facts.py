@@ -40,6 +40,9 @@ BLANK = "blank"  # content is empty, or only NUL and white space: host-local die
 ODD = "odd"  # anything else
 
 
+NOTHING, ONLY_REBOOTED, ALL = 0, 1, 2
+"""What a call may reap, by what is proven of its view (evidence.views): nothing, whom a reboot has ended, all that is STALE."""
+
 HEX_RUN = 12
 DATA_DIR = "/var/lib/cni/networks"  # host-local's own default
 LONGEST_KEY = 200  # of a store's network in /run/cni-reaper; a file name has 255 bytes at most, and an ending comes to it
@@ -250,8 +253,8 @@ class Call:
     """The call of the runtime (or the command of an operator) that a sweep is part of.
 
     verb: CNI_COMMAND; attachment: None on GC, STATUS and the command line; netns_path: CNI_NETNS as given; netns: its
-    identity now, None where it has none; at_head: ADD without prevResult, DEL whose record says so; may_reap: `all`,
-    `rebooted` or ``, by the self-check and the proven views; view: ours, see evidence.views; self_checked: ADD whose
+    identity now, None where it has none; at_head: ADD without prevResult, DEL whose record says so; may_reap: ALL,
+    ONLY_REBOOTED or NOTHING, by the self-check and the proven views; view: ours, see evidence.views; self_checked: ADD whose
     self-check passed; valid: GC's list of (container ID, ifname), None when there is none; valid_network: the network it is
     of. For ADD: older, what the attachment's record said before this call, and standing, {(address, ino, ctime)} of the
     attachment's reservations before this call's record was written. For DEL: shows, whether its CNI_NETNS has proven the view,
@@ -280,7 +283,7 @@ class Call:
         self.netns_path = netns_path
         self.netns = netns
         self.at_head = False
-        self.may_reap = ""
+        self.may_reap = NOTHING
         self.view: list[int] = []
         self.self_checked = False
         self.shows = False
@@ -292,7 +295,13 @@ class Call:
     @property
     def tells_of_its_own(self) -> bool:
         """Whether this call says something of some owner that no other call's sweep knows: row 1, GC's list, a person."""
-        return self.verb not in ("ADD", "DEL", "STATUS") or bool(self.standing) or (self.verb == "DEL" and self.at_head)
+        if self.verb == "DEL":
+            return self.at_head or self.shows
+        return self.verb not in ("ADD", "STATUS") or bool(self.standing)
+
+    def permits(self, reason: str) -> bool:
+        """Tell whether a reservation that is STALE for a reason may be freed by this call."""
+        return self.may_reap == ALL or (self.may_reap == ONLY_REBOOTED and reason == REBOOTED)
 
     def lists(self, reservation: Reservation) -> bool:
         """Tell whether GC's list names the owner; an older reservation holds the ID alone."""

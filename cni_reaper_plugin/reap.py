@@ -9,7 +9,19 @@ from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, proof, records, views
 from cni_reaper_plugin.evidence.unclaimed import Memory
-from cni_reaper_plugin.facts import FORCED, LIVE, NETNS_THERE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, SkippedError
+from cni_reaper_plugin.facts import (
+    ALL,
+    FORCED,
+    LIVE,
+    NETNS_THERE,
+    STALE,
+    UNKNOWN,
+    Call,
+    Evidence,
+    Reservation,
+    Settings,
+    SkippedError,
+)
 from cni_reaper_plugin.first_look import SLICE, from_cursor
 from cni_reaper_plugin.judge import is_defenceless
 from cni_reaper_plugin.judging import Judged, Judging
@@ -35,7 +47,7 @@ def reap(
     """From a new snapshot: gather everything, judge, remove, report, and remember who is waited for and who is kept.
 
     others_wait: tells whether other calls wait for this one. Returns the snapshot, None if it is not of the whole network; and
-    whether all of the network was judged in a view in which all may be reaped.
+    whether all of the network was judged, on all evidence, in a view in which all may be reaped.
     """
     memory = Memory(views.RUN_DIR, directory.key, boot.boot_id(), call.view)
     addresses = _beginning_with(candidate, directory.addresses())
@@ -46,10 +58,10 @@ def reap(
         taken += SLICE
     judged = Judging(directory, reservations, addresses[taken:], call, settings, budget, memory).all(others_wait)
     following = reservations[len(judged)].address if len(judged) < len(reservations) else "".join(addresses[taken : taken + 1])
-    stale = [one for one in judged if one[2] == STALE and call.may_reap in ("all", one[3])]
+    stale = [one for one in judged if one[2] == STALE and call.permits(one[3])]
     stale.sort(key=lambda one: one[1].packed)
     _refuse_a_wrong_view(judged, call)
-    if call.may_reap == "all":
+    if call.may_reap == ALL:
         _remember(judged, addresses, following, memory)
         _remember_kept(judged, settings, memory)
         memory.save(log, closely=True)
@@ -68,7 +80,8 @@ def reap(
     _tell_of_lifeless(judged, call, directory, log)
     if following:
         log.info("sweep-cut", network=directory.name, reason="budgetMs is used up; the next call goes on from there")
-    return reservations if taken >= len(addresses) else None, not following and call.may_reap == "all"
+    is_whole = not following and call.may_reap == ALL and not any(evidence.trouble for _, evidence, _, _ in judged)
+    return reservations if taken >= len(addresses) else None, is_whole
 
 
 def _tell_of_lifeless(judged: list[Judged], call: Call, directory: store.Network, log: Log) -> None:

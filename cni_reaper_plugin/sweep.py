@@ -7,7 +7,7 @@ from cni_reaper_plugin import expiry, first_look, store
 from cni_reaper_plugin.clock import Budget, ticks
 from cni_reaper_plugin.events import DEFECT, Log
 from cni_reaper_plugin.evidence import boot, views
-from cni_reaper_plugin.facts import Call, Settings, SkippedError, StrandedError
+from cni_reaper_plugin.facts import ALL, NOTHING, ONLY_REBOOTED, Call, Settings, SkippedError, StrandedError
 
 PERSON = "REAP"  # the verb of a sweep that a person asks for
 WALL_LIMIT_S = 20.0  # for all networks of a call and every wait in it; a kubelet gives a sandbox two minutes
@@ -61,7 +61,7 @@ def run(call: Call, settings: Settings, log: Log, allow: "Allow", wall_s: float 
             log.error("sweep-skipped", network=network, reason=DEFECT % e)
         finally:
             if tally is not None:
-                tally.end(network, listed, judged=call.may_reap != "rebooted")
+                tally.end(network, listed, judged=call.may_reap != ONLY_REBOOTED)
     if tally is not None:
         tally.save(settings.metrics_file, _pool_size(call, settings))
 
@@ -125,14 +125,14 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
             return directory.listed  # what else there is to do can wait for a call that nobody waits for
         allow()
         if candidate is not None:
-            if not call.may_reap:
+            if call.may_reap == NOTHING:
                 raise SkippedError(UNSEEN if call.verb == "ADD" or views.proven(boot.boot_id()) else UNSTARTED)
             from cni_reaper_plugin.judging import is_put_off
 
             if is_put_off(call):
                 raise SkippedError(PUT_OFF)
             reservations = _reap_alone(directory, candidate, call, settings, budget, log)
-    if reservations is not None and call.may_reap == "all" and not settings.dry_run and call.verb != PERSON:
+    if reservations is not None and call.may_reap == ALL and not settings.dry_run and call.verb != PERSON:
         expiry.drop_records(network, reservations, settings)
     return directory.listed
 
@@ -160,7 +160,7 @@ def _reap_alone(
             return None
         gate.begin()
         reservations, is_whole = reap(directory, candidate, call, settings, budget, log, gate.is_waited_for)
-        if is_whole:
+        if is_whole and not settings.dry_run:
             gate.complete()
     finally:
         gate.close()

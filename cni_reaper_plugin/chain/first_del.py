@@ -6,7 +6,7 @@ fails before. The runtime then sends DEL while the pod's netns still stands.
 
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import views, visible
-from cni_reaper_plugin.facts import Call
+from cni_reaper_plugin.facts import ALL, Call
 
 
 def look(call: Call, boot_id: str, log: Log) -> None:
@@ -17,6 +17,6 @@ def look(call: Call, boot_id: str, log: Log) -> None:
         if not views.may_show(boot_id, call.view) or not visible.shows_all(call.netns_path, call.netns):
             return
         views.prove(boot_id, call.view, "shown")
-        call.shows, call.may_reap = True, "all"
+        call.shows, call.may_reap = True, ALL
     except OSError as e:
         log.debug("view-not-noted", reason=str(e))

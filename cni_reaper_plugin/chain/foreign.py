@@ -10,7 +10,7 @@ from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.evidence import boot, records, views
 from cni_reaper_plugin.evidence.addresses import pack
 from cni_reaper_plugin.evidence.unclaimed import Memory
-from cni_reaper_plugin.facts import STALE, Call, Netns, Reservation, Settings, SkippedError, StrandedError
+from cni_reaper_plugin.facts import ALL, STALE, Call, Netns, Reservation, Settings, SkippedError, StrandedError
 from cni_reaper_plugin.judging import AUDIT, Judging
 
 WALL_LIMIT_S = 5.0
@@ -28,12 +28,12 @@ def is_stale(
     call = Call(AUDIT)
     try:
         call.view = views.own_view()
-        if netns is None or views.allowance(boot.boot_id(), call.view) != "all":
+        if netns is None or views.allowance(boot.boot_id(), call.view) != ALL:
             return False
         if _is_younger(reservation, attachment, settings):
             return False
         others = [address for address in directory.addresses() if address != reservation.address]
-        memory = Memory(views.RUN_DIR, directory.name, boot.boot_id(), call.view)
+        memory = Memory(views.RUN_DIR, directory.key, boot.boot_id(), call.view)
         judging = Judging(directory, [reservation], others, call, settings, Budget(WALL_LIMIT_S, settings.budget_ms), memory)
         surroundings, packed = judging.surroundings, pack(reservation.address)
         own = surroundings.with_inode_of(netns)

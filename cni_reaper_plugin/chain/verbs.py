@@ -28,7 +28,7 @@ from cni_reaper_plugin.chain.request import (
 )
 from cni_reaper_plugin.events import DEFECT, Log
 from cni_reaper_plugin.evidence import boot, netns, views
-from cni_reaper_plugin.facts import Call, Netns, Settings
+from cni_reaper_plugin.facts import ALL, Call, Netns, Settings
 from cni_reaper_plugin.options import SUPPORTED_VERSIONS
 
 STDIN_WAIT_MS = 100  # VERSION needs nothing from stdin, so an open and silent one must not hold it up
@@ -159,7 +159,7 @@ def _check_self(call: Call, log: Log) -> None:
         log.warning("blind", reason="visible netns cannot be read: %s" % e)
         return
     if call.self_checked:
-        call.may_reap = "all"
+        call.may_reap = ALL
         try:
             if call.view not in views.proven(boot.boot_id()):
                 views.prove(boot.boot_id(), call.view)

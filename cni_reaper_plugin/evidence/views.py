@@ -10,6 +10,7 @@ import posix
 import orjson
 
 from cni_reaper_plugin import files
+from cni_reaper_plugin.facts import ALL, NOTHING, ONLY_REBOOTED
 
 RUN_DIR = "/run/cni-reaper"
 _FILE = "views"
@@ -61,17 +62,17 @@ def may_show(boot_id: str, view: list[int]) -> bool:
     return view not in known and all(one[::2] == view[::2] for one in known)
 
 
-def allowance(boot_id: str, view: list[int]) -> str:
-    """Return what may be reaped in our view without an ADD's self-check: `all` where it is proven, `rebooted`, or nothing (``).
+def allowance(boot_id: str, view: list[int]) -> int:
+    """Return what may be reaped in our view without an ADD's self-check: ALL where it is proven, ONLY_REBOOTED, or NOTHING.
 
-    Before the first ADD of a boot the initial PID namespace with PID 1's mount namespace counts, for `rebooted` only.
+    Before the first ADD of a boot the initial PID namespace with PID 1's mount namespace counts, for ONLY_REBOOTED.
     Raises OSError.
     """
     known = proven(boot_id)
     if view in known:
-        return "all"
+        return ALL
     if view in _noted(boot_id, "shown") and may_show(boot_id, view):
-        return "all"
+        return ALL
     if not known and view[:2] == [_INITIAL_PID_NAMESPACE, posix.stat("/proc/1/ns/mnt").st_ino]:
-        return "rebooted"
-    return ""
+        return ONLY_REBOOTED
+    return NOTHING

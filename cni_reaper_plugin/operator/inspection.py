@@ -176,7 +176,7 @@ def _once(
 
 
 def _row(reservation: Reservation, evidence: Evidence, verdict: str, reason: str, call: Call) -> Row:
-    unproven = verdict == STALE and call.may_reap not in ("all", reason)
+    unproven = verdict == STALE and not call.permits(reason)
     return Row(reservation, evidence, UNKNOWN if unproven else verdict, reason, unproven)
 
 

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cni_reaper_plugin.facts import Mapping, Settings
+    from cni_reaper_plugin.facts import ALL, Mapping, Settings
 
 
 def check(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
@@ -137,7 +137,7 @@ def _view(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
         what = "Our own PID and mount namespaces cannot be told (%s): nothing is freed." % e
         yield Finding("view-unreadable", NODE, what, _CAPABLE)
         return
-    if allowed == "all":
+    if allowed == ALL:
         yield Finding("view-proven", NODE, "An ADD of this boot has seen its own pod's network namespace from here.")
     elif known:
         what = "The ADDs of this boot saw their pods from other PID or mount namespaces than this shell's."

@@ -9,7 +9,7 @@ from rich.prompt import Confirm
 from cni_reaper_plugin import reap, store, sweep
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.facts import Call, Reservation, Settings, SkippedError, StrandedError
+from cni_reaper_plugin.facts import ALL, Call, Reservation, Settings, SkippedError, StrandedError
 from cni_reaper_plugin.operator import terminal
 from cni_reaper_plugin.operator.inspection import UNPROVEN, VERDICTS, Inspected, inspect, own_call
 from cni_reaper_plugin.operator.scope import Scope, Target
@@ -67,7 +67,7 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
         _complain(str(e))
         return TROUBLE
     counts = {"would be freed" if dry_run else "freed": 0}
-    trouble = call.may_reap != "all"
+    trouble = call.may_reap != ALL
     for target in targets:
         if target.settings.dry_run and not dry_run:
             _complain("network %s: its entry says dryRun, so nothing is freed: take that out first" % target.network)
@@ -85,7 +85,7 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
             return REFUSED
         if log.stopped:
             return INTERRUPTED
-    if call.may_reap != "all":
+    if call.may_reap != ALL:
         _complain(UNPROVEN)
     _Told("").tell(", ".join("%d %s" % (count, came) for came, count in counts.items()))
     return TROUBLE if trouble else SWEPT
@@ -166,7 +166,7 @@ def _sweep(settings: Settings, person: Call, log: _Told) -> None:
 
 def _force(found: Inspected, target: Target, call: Call, log: _Told, *, ask: bool) -> bool:
     """Free whose owner nobody knows, if the person says so. Returns whether the answer was yes."""
-    if call.may_reap != "all":
+    if call.may_reap != ALL:
         return True
     if not target.knows_its_records:
         _complain("network %s: --force wants one entry of ours in its conflist, which says where the records are" % found.name)

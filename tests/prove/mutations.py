@@ -473,8 +473,8 @@ MUTATIONS = (
     Mutation(
         "a scan that was cut off counts as a whole one",
         "reap.py",
-        'None, not following and call.may_reap == "all"\n',
-        "None, True\n",
+        "    is_whole = not following and call.may_reap == ALL and",
+        "    is_whole = call.may_reap == ALL and",
     ),
     Mutation(
         "a noted owner is LIVE whatever stands at its path",

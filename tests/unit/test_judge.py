@@ -13,6 +13,7 @@ from cni_reaper_plugin.attachment import Attachment
 from cni_reaper_plugin.evidence.addresses import pack
 from cni_reaper_plugin.facts import (
     ADDED_AGAIN,
+    ALL,
     EMPTY,
     GONE,
     LEFT_BY_DEL,
@@ -132,7 +133,7 @@ def a_call(verb: str = "ADD", owner: str = CALLER, ifname: str = IFNAME, network
     """Return a call at the head of the chain for another container than the owner."""
     call = Call(verb, Attachment(network, owner, ifname), "/run/netns/call", OF_CALL)
     call.at_head = True
-    call.may_reap = "all"
+    call.may_reap = ALL
     return call
 
 
