@@ -30,7 +30,7 @@ def account(
     The container has to be placed in the netns by a path, of a cache entry or its own, or by such a name; and nobody else by
     anything, since a netns of two containers can be a third one's, too.
     """
-    visible = list(visible)
+    visible = [seen for seen in visible if not seen.foreign]  # what users show says nothing
     holders: dict[bytes, set[str]] = {}
     of_network = set()
     for packed, reservation in reserved:
