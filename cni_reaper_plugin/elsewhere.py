@@ -41,13 +41,13 @@ def note(network: str, key: str, settings: Settings, log: Log) -> None:
     """
     boot_id = boot.boot_id()
     name = key + ".elsewhere"
-    noted_in, _, noted = once.read(name).partition(b" ")
-    times = int(noted) if noted_in == boot_id.encode() and noted.isdigit() else 0
-    if times >= TIMES:
+    noted = once.read(name)
+    times = noted[1] if isinstance(noted, list) and len(noted) == 2 and noted[0] == boot_id else 0
+    if not isinstance(times, int) or times >= TIMES:
         return
     count = recorded(settings.state_dir, network)
     if not count:
         return
-    once.note(name, b"%s %d" % (boot_id.encode(), times + 1))
+    once.note(name, [boot_id, times + 1])
     if times + 1 == TIMES:
         log.warning("store-elsewhere", network=network, reason=_REASON % (count, settings.data_dir, network))

@@ -110,7 +110,6 @@ TROUBLES = {
     "dataDir cannot be read": Trouble(closed(DATA_DIR), "Permission denied", tuple(NO_OVERRIDE)),
     "dataDir is a file": Trouble(replace_by_file(DATA_DIR), "Not a directory"),
     "network directory cannot be read": Trouble(closed(STORE), "Permission denied", tuple(NO_OVERRIDE)),
-    "network directory is a symlink": Trouble(replace_by_link(STORE), "Not a directory"),
     "lock is a symlink": Trouble(replace_by_link(f"{STORE}/lock"), "symbolic links"),
     "/run/cni-reaper is read-only": Trouble(mounted("/run/cni-reaper", "", MS_RDONLY), "", del_says="cannot be sure to see"),
     "/run/cni-reaper is a file": Trouble(replace_by_file("/run/cni-reaper"), "", del_says="cannot be sure to see"),
