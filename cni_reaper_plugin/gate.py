@@ -1,8 +1,8 @@
 """The gate of a network: one full scan at a time, and whoever waited learns of the scan that was made meanwhile.
 
 `/run/cni-reaper/<key>.sweep` (store.Network.key) is the lock, flock(2), and holds two numbers of 8 bytes, little-endian: of the
-last full scan that was begun, and of the last one that has judged the whole network. Both are written by who holds the lock.
-Numbers and not times: two processes may have two clocks (time_namespaces(7)).
+last full scan that was begun, and of the last one that has judged the whole network; and behind them the terms of that one. All
+are written by who holds the lock. Numbers and not times: two processes may have two clocks (time_namespaces(7)).
 """
 
 import fcntl
@@ -11,6 +11,8 @@ import posix
 from cni_reaper_plugin import files, flock
 
 _NUMBER = 8
+_NUMBERS = 1 << 64
+_TERMS_LIMIT = 1 << 14
 _HASTE = -10  # nice(2); everybody else waits for the holder, and busy neighbours would have it be slow
 _PRIO_PROCESS = 0  # getpriority(2)
 _DIRECTORY_MODE, _MODE = 0o700, 0o600
@@ -23,11 +25,15 @@ class Gate:
     scans at once, not for safety.
     """
 
-    __slots__ = ("_begun", "_fd", "_nice", "_number", "is_there")
+    __slots__ = ("_begun", "_fd", "_nice", "_number", "_terms", "is_there")
 
-    def __init__(self, run_dir: str, key: str) -> None:
-        """Open it, and note how many scans have begun. Raises nothing."""
+    def __init__(self, run_dir: str, key: str, terms: bytes = b"") -> None:
+        """Open it, and note how many scans have begun. Raises nothing.
+
+        terms: what a scan's answer depends on beside the node; only one on equal terms speaks for who waits.
+        """
         self._number = 0
+        self._terms = terms
         self._nice: int | None = None
         self._fd = _opened(run_dir, key)
         self.is_there = self._fd >= 0
@@ -48,8 +54,11 @@ class Gate:
         return True
 
     def was_passed(self) -> bool:
-        """Tell whether somebody has begun a scan after this gate was opened, and has judged all; asked by the holder."""
-        return self._read(1) > self._begun
+        """Tell whether somebody has begun a scan after this gate was opened, and has judged all; asked by the holder.
+
+        A scan that ended has begun: numbers that say otherwise are of a file that could not be written, and say nothing.
+        """
+        return self._begun < self._read(1) <= self._read(0) and self._read_terms() == self._terms
 
     def is_waited_for(self) -> bool:
         """Tell whether somebody waits for the holder, by proc(5), /proc/locks; False where that cannot be told."""
@@ -62,12 +71,12 @@ class Gate:
 
     def begin(self) -> None:
         """Note that a full scan begins; what is reserved from now on may not be in it."""
-        self._number = self._read(0) + 1
-        self._write(0, self._number)
+        self._number = (self._read(0) + 1) % _NUMBERS
+        self._write(0, self._number.to_bytes(_NUMBER, "little"))
 
     def complete(self) -> None:
         """Note that the scan has judged the whole network and freed what was stale."""
-        self._write(1, self._number)
+        self._write(_NUMBER, self._number.to_bytes(_NUMBER, "little") + self._terms)
 
     def close(self) -> None:
         """Let the next one in."""
@@ -86,11 +95,19 @@ class Gate:
         except OSError:
             return 0
 
-    def _write(self, which: int, number: int) -> None:
-        """Write one of the numbers. Where that cannot be done, each who waits scans for himself."""
+    def _read_terms(self) -> bytes:
+        try:
+            return posix.pread(self._fd, _TERMS_LIMIT, 2 * _NUMBER) if self.is_there else b""
+        except OSError:
+            return b""
+
+    def _write(self, where: int, data: bytes) -> None:
+        """Write at an offset; what follows a number goes. Where that cannot be done, each who waits scans for himself."""
         if self.is_there:
             try:
-                posix.pwrite(self._fd, number.to_bytes(_NUMBER, "little"), which * _NUMBER)
+                posix.pwrite(self._fd, data, where)
+                if where:
+                    posix.ftruncate(self._fd, where + len(data))
             except OSError:
                 return
 

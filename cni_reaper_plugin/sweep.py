@@ -148,7 +148,7 @@ def _reap_alone(
     from cni_reaper_plugin.gate import Gate
     from cni_reaper_plugin.reap import reap
 
-    gate = Gate(views.RUN_DIR, directory.key)
+    gate = Gate(views.RUN_DIR, directory.key, _terms(settings))
     try:
         if not gate.is_there:
             log.debug("no-gate", network=directory.name, reason="%s cannot be written: several may scan at once" % views.RUN_DIR)
@@ -160,8 +160,23 @@ def _reap_alone(
             return None
         gate.begin()
         reservations, is_whole = reap(directory, candidate, call, settings, budget, log, gate.is_waited_for)
-        if is_whole and not settings.dry_run:
+        if is_whole and not _keeps_for_itself(call, reservations):
             gate.complete()
     finally:
         gate.close()
     return reservations
+
+
+def _terms(settings: Settings) -> bytes:
+    """Return the settings on which a scan's answer depends: one with dryRun, say, frees nothing for who waits."""
+    return repr((settings.dry_run, settings.state_dir, settings.cache_dirs, settings.grace_s)).encode("utf-8", "surrogateescape")
+
+
+def _keeps_for_itself(call: Call, reservations: "list[Reservation] | None") -> bool:
+    """Tell whether a call's scan may have kept what another call's would free: what GC lists, and what a late DEL is about."""
+    if call.valid is not None:
+        return True
+    own = call.attachment
+    if call.verb != "DEL" or own is None or call.netns is not None:
+        return False
+    return any(one.container_id == own.container_id for one in reservations or ())
