@@ -84,7 +84,7 @@ def mark_deleted(call: Call, settings: Settings, log: Log) -> None:
     assert attachment is not None
     try:
         with records.Directory(settings.state_dir, attachment.network) as directory:
-            record = _marked(directory, attachment)
+            record = _marked(directory, attachment, directory.lock_alone())
     except FileNotFoundError:
         return
     except OSError as e:
@@ -103,8 +103,13 @@ def mark_unlisted(network: str, valid: set[tuple[str, str]], settings: Settings,
                 if (container_id, ifname) in valid:
                     continue
                 record = directory.read(container_id, ifname)
-                if record is not None and (record.mapping.node == ours or not _is_of_another_node(record, ours)):
-                    _marked(directory, Attachment(network, container_id, ifname))
+                if record is None or record.mapping.deleted:
+                    continue
+                if record.mapping.node == ours or not _is_of_another_node(record, ours):
+                    lock = directory.lock_alone()
+                    if lock is None:
+                        return  # who holds it for 2 s holds it on, and there may be a hundred records
+                    _marked(directory, Attachment(network, container_id, ifname), lock)
     except FileNotFoundError:
         return
     except OSError as e:
@@ -117,12 +122,12 @@ def _is_of_another_node(record: records.Record, ours: tuple[str, str]) -> bool:
     return other_nodes.is_another(record.mapping.node, ours)
 
 
-def _marked(directory: records.Directory, attachment: Attachment) -> records.Record | None:
+def _marked(directory: records.Directory, attachment: Attachment, lock: int | None) -> records.Record | None:
     """Mark a record as deleted, and return it as it was; one that is not marked only keeps.
 
-    Alone: an ADD of the same ID that writes its record between our read and our rename would get the old one's back.
+    lock: of `lock_alone`, which is closed here; None where it could not be had. Alone: an ADD of the same ID that writes its
+    record between our read and our rename would get the old one's back.
     """
-    lock = directory.lock_alone()
     try:
         record = directory.read(attachment.container_id, attachment.ifname)
         if record is not None and not record.mapping.deleted and lock is not None:
