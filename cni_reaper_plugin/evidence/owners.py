@@ -15,6 +15,7 @@ from cni_reaper_plugin.files import GONE_ERRNOS
 _NS_GET_USERNS, _NS_GET_OWNER_UID = 0xB701, 0xB704  # _IO(0xb7, 1), Linux >= 4.9; _IO(0xb7, 4), Linux >= 4.11
 _OWN = "/proc/self/ns/user"
 _INITIAL = 0xEFFFFFFD  # PROC_USER_INIT_INO, include/linux/proc_ns.h
+_SYS_ADMIN = 21  # CAP_SYS_ADMIN, include/uapi/linux/capability.h
 _OVERFLOW_UID = 65534  # of whoever has no number in our user namespace; in the initial one everybody has
 
 
@@ -66,6 +67,24 @@ def is_process_powerless(task: str) -> bool:
         if e.errno not in GONE_ERRNOS:
             raise
         return False
+
+
+def can_mount_nothing(process: str) -> bool:
+    """Tell whether no thread of a process has CAP_SYS_ADMIN in our user namespace. Raises OSError; True where it is gone."""
+    try:
+        tasks = posix.listdir(process + "/task")
+        return all(_can_mount_nothing("%s/task/%s" % (process, task)) for task in tasks)
+    except OSError as e:
+        if e.errno not in GONE_ERRNOS:
+            raise
+        return True
+
+
+def _can_mount_nothing(task: str) -> bool:
+    if is_process_powerless(task):
+        return True
+    permitted = files.read(task + "/status").partition(b"\nCapPrm:\t")[2].partition(b"\n")[0]
+    return permitted != b"" and not int(permitted, 16) >> _SYS_ADMIN & 1
 
 
 def is_process_foreign(task: str) -> bool:

@@ -160,10 +160,16 @@ def _near_mountinfos() -> list[tuple[str, str]]:
 
 
 def _look_at(seen: Sightings, process: str, roots: set[tuple[int, str]], descriptors: "_Descriptors") -> None:
-    """Add what a process shows, until it has kept its mount namespaces and roots for the time of a look. Raises OSError."""
+    """Add what a process shows, until it has kept its mount namespaces and roots for the time of a look. Raises OSError.
+
+    A process that can neither mount nor change its mount namespace changes its root alone: any container of root may. Nothing
+    that a runtime has mounted is seen from there alone, and it must not be able to stop all reaping.
+    """
     for _ in range(_ATTEMPTS):
         if _is_looked_at(seen, process, roots, descriptors):
             return
+    if owners.can_mount_nothing(process):
+        return
     raise OSError(errno.EAGAIN, "%s changes its mount namespace faster than it can be read" % process)
 
 
