@@ -1,8 +1,9 @@
 """The gate of a network: one full scan at a time, and whoever waited learns of the scan that was made meanwhile.
 
 `/run/cni-reaper/<key>.sweep` (store.Network.key) is the lock, flock(2), and holds two numbers of 8 bytes, little-endian: of the
-last full scan that was begun, and of the last one that has judged the whole network; and behind them the terms of that one. All
-are written by who holds the lock. Numbers and not times: two processes may have two clocks (time_namespaces(7)).
+last full scan that was begun, and of the last one that has judged the whole network; and behind them the length and the text of
+that one's terms. All are written by who holds the lock. Numbers and not times: two processes may have two clocks
+(time_namespaces(7)).
 """
 
 import fcntl
@@ -12,7 +13,6 @@ from cni_reaper_plugin import files, flock
 
 _NUMBER = 8
 _NUMBERS = 1 << 64
-_TERMS_LIMIT = 1 << 14
 _HASTE = -10  # nice(2); everybody else waits for the holder, and busy neighbours would have it be slow
 _PRIO_PROCESS = 0  # getpriority(2)
 _DIRECTORY_MODE, _MODE = 0o700, 0o600
@@ -33,7 +33,7 @@ class Gate:
         terms: what a scan's answer depends on beside the node; only one on equal terms speaks for who waits.
         """
         self._number = 0
-        self._terms = terms
+        self._terms = len(terms).to_bytes(_NUMBER, "little") + terms
         self._nice: int | None = None
         self._fd = _opened(run_dir, key)
         self.is_there = self._fd >= 0
@@ -97,17 +97,15 @@ class Gate:
 
     def _read_terms(self) -> bytes:
         try:
-            return posix.pread(self._fd, _TERMS_LIMIT, 2 * _NUMBER) if self.is_there else b""
+            return posix.pread(self._fd, len(self._terms), 2 * _NUMBER) if self.is_there else b""
         except OSError:
             return b""
 
     def _write(self, where: int, data: bytes) -> None:
-        """Write at an offset; what follows a number goes. Where that cannot be done, each who waits scans for himself."""
+        """Write at an offset. Where that cannot be done, each who waits scans for himself."""
         if self.is_there:
             try:
                 posix.pwrite(self._fd, data, where)
-                if where:
-                    posix.ftruncate(self._fd, where + len(data))
             except OSError:
                 return
 

@@ -14,9 +14,9 @@ VIEW = [4026531836, 4026531841, 1]
 WAITING = Reservation("net", "10.0.0.2", b"id\r\neth0", 1, 1)
 
 
-def scan(run_dir: Path, *, whole: bool = True) -> None:
+def scan(run_dir: Path, *, whole: bool = True, terms: bytes = b"") -> None:
     """Scan from the beginning to the end, as another process."""
-    gate = Gate(str(run_dir), "net")
+    gate = Gate(str(run_dir), "net", terms)
     assert gate.take(0)
     gate.begin()
     if whole:
@@ -53,6 +53,36 @@ def test_a_scan_that_began_while_we_waited(tmp_path: Path, whole: bool) -> None:
     scan(tmp_path, whole=whole)
     assert waiting.take(0)
     assert waiting.was_passed() == whole
+    waiting.close()
+
+
+@pytest.mark.parametrize("theirs", [b"", b"dry", b"wet"])
+def test_a_scan_on_other_terms_counts_for_nothing(tmp_path: Path, theirs: bytes) -> None:
+    """With dryRun, say, it has freed nothing."""
+    waiting = Gate(str(tmp_path), "net", b"wet")
+    scan(tmp_path, terms=theirs)
+    assert waiting.take(0)
+    assert waiting.was_passed() == (theirs == b"wet")
+    waiting.close()
+
+
+def test_a_scan_that_ended_and_has_not_begun_counts_for_nothing(tmp_path: Path) -> None:
+    """/run was full when it began, and no longer when it ended."""
+    (tmp_path / "net.sweep").write_bytes(b"\0" * 8 + b"\1" + b"\0" * 7)
+    gate = Gate(str(tmp_path), "net")
+    assert gate.take(0)
+    assert not gate.was_passed()
+    gate.close()
+
+
+def test_the_numbers_go_round(tmp_path: Path) -> None:
+    """What somebody has written into the file keeps no scan from being made."""
+    (tmp_path / "net.sweep").write_bytes(b"\xff" * 40)
+    scan(tmp_path)
+    waiting = Gate(str(tmp_path), "net")
+    scan(tmp_path)
+    assert waiting.take(0)
+    assert waiting.was_passed()
     waiting.close()
 
 
