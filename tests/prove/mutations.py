@@ -467,8 +467,26 @@ MUTATIONS = (
     Mutation(
         "a scan that was begun before the first look counts as one after it",
         "gate.py",
-        "        return self._read(1) > self._begun\n",
-        "        return self._read(1) > 0\n",
+        "        return self._begun < self._read(1) <= self._read(0) and",
+        "        return 0 < self._read(1) <= self._read(0) and",
+    ),
+    Mutation(
+        "a scan of which nobody knows that it was begun counts",
+        "gate.py",
+        "        return self._begun < self._read(1) <= self._read(0) and",
+        "        return self._begun < self._read(1) and",
+    ),
+    Mutation(
+        "a scan on other terms counts",
+        "gate.py",
+        " and self._read_terms() == self._terms\n",
+        "\n",
+    ),
+    Mutation(
+        "whoever changes its mount namespace all the time is passed over",
+        "evidence/visible.py",
+        "    if owners.can_mount_nothing(process):\n",
+        "    if process:\n",
     ),
     Mutation(
         "a scan that was cut off counts as a whole one",

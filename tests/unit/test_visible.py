@@ -28,6 +28,8 @@ class Proc:
         monkeypatch.setattr(visible, "_root_of", lambda _: "/")
         monkeypatch.setattr(visible._Descriptors, "add", lambda *_: None)
         monkeypatch.setattr(owners, "is_netns_foreign", lambda *_: False)
+        self.can_mount = True
+        monkeypatch.setattr(owners, "can_mount_nothing", lambda _: not self.can_mount)
         monkeypatch.setattr(owners, "are_mounts_foreign", lambda _: self.now in FOREIGN)
         monkeypatch.setattr(visible, "_add_mounts", self._add_mounts)
         monkeypatch.setattr(posix, "listdir", lambda _: ["7"])
@@ -57,14 +59,23 @@ def test_a_process_that_moves_is_looked_at_again(monkeypatch: pytest.MonkeyPatch
     assert proc.roots == {(NEW, "/")}
 
 
+def moving() -> Iterator[int]:
+    """Return the mount namespaces of a process that never stays."""
+    while True:
+        yield OLD
+        yield NEW
+
+
+def test_a_process_that_never_stays_and_cannot_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It changes its root alone; what was read of it is enough, and its view does not count as read."""
+    proc = Proc(monkeypatch, moving())
+    proc.can_mount = False
+    proc.look()
+    assert proc.roots == set()
+
+
 def test_a_process_that_never_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of looks is bounded, and then nothing may be called stale."""
-
-    def moving() -> Iterator[int]:
-        while True:
-            yield OLD
-            yield NEW
-
     proc = Proc(monkeypatch, moving())
     with pytest.raises(OSError, match="faster than it can be read") as raised:
         proc.look()
