@@ -47,7 +47,7 @@ def reap(
     """From a new snapshot: gather everything, judge, remove, report, and remember who is waited for and who is kept.
 
     others_wait: tells whether other calls wait for this one. Returns the snapshot, None if it is not of the whole network; and
-    whether all of the network was judged, on all evidence, in a view in which all may be reaped.
+    whether all of the network was judged, on all evidence, in a view in which all may be reaped, and all that was stale is gone.
     """
     memory = Memory(views.RUN_DIR, directory.key, boot.boot_id(), call.view)
     addresses = _beginning_with(candidate, directory.addresses())
@@ -65,13 +65,15 @@ def reap(
         _remember(judged, addresses, following, memory)
         _remember_kept(judged, settings, memory)
         memory.save(log, closely=True)
+    removed = 0
     for start in range(0, len(stale), BATCH):
         batch = stale[start : start + BATCH]
         if settings.dry_run:
             for reservation, evidence, _, reason in batch:
                 report.reaped(reservation, evidence, reason, log, dry_run=True)
+            removed += len(batch)
         else:
-            _remove(directory, batch, settings, budget, log)
+            removed += _remove(directory, batch, settings, budget, log)
     for reservation, evidence, verdict, reason in judged:
         if verdict == UNKNOWN:
             report.kept(reservation, evidence, reason, log)
@@ -80,7 +82,8 @@ def reap(
     _tell_of_lifeless(judged, call, directory, log)
     if following:
         log.info("sweep-cut", network=directory.name, reason="budgetMs is used up; the next call goes on from there")
-    is_whole = not following and call.may_reap == ALL and not any(evidence.trouble for _, evidence, _, _ in judged)
+    is_whole = not following and call.may_reap == ALL and removed == len(stale)
+    is_whole = is_whole and not any(evidence.trouble for _, evidence, _, _ in judged)
     return reservations if taken >= len(addresses) else None, is_whole
 
 
@@ -161,8 +164,8 @@ def _remember_kept(judged: list[Judged], settings: Settings, memory: Memory) -> 
             memory.keep(reservation, evidence.record, None)
 
 
-def _remove(directory: store.Network, batch: list[Judged], settings: Settings, budget: Budget, log: Log) -> None:
-    """Remove a batch under host-local's lock and report each. Raises SkippedError, OSError."""
+def _remove(directory: store.Network, batch: list[Judged], settings: Settings, budget: Budget, log: Log) -> int:
+    """Remove a batch under host-local's lock and report each; return how many were. Raises SkippedError, OSError."""
     about = {id(reservation): (evidence, reason) for reservation, evidence, _, reason in batch}
     removed, refused = directory.remove(
         [one[0] for one in batch],
@@ -173,6 +176,7 @@ def _remove(directory: store.Network, batch: list[Judged], settings: Settings, b
         report.reaped(reservation, *about[id(reservation)], log)
     for reservation, error in refused:
         report.refused(reservation, error, log)
+    return len(removed)
 
 
 def _refuse_a_wrong_view(judged: list[Judged], call: Call) -> None:
