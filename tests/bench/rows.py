@@ -42,12 +42,27 @@ CHAIN = "the whole chain with cni-reaper"
 CHAIN_WITHOUT = "the whole chain without"
 PARALLEL = f"{PODS} ADDs in parallel with cni-reaper"
 PARALLEL_WITHOUT = f"{PODS} ADDs in parallel without"
+HEALTHY = "healthy node"
+STAYS = ("leak with a held descriptor", "leak with its address elsewhere", "UNKNOWN owner", "leak under dryRun")
+"""What an ADD keeps for a reason that only a full scan finds."""
+STAY_BESIDE = (30, PODS)
+AT_ONCE = 30
 
-REFERENCE = {"starts": BARE, "reaps": DELETES, "huge": READ, "chain": CHAIN_WITHOUT, "parallel": PARALLEL_WITHOUT}
-"""The row of each group to which the others are compared, round by round."""
+REFERENCE = {
+    "starts": BARE,
+    "reaps": DELETES,
+    "huge": READ,
+    "chain": CHAIN_WITHOUT,
+    "parallel": PARALLEL_WITHOUT,
+    "stays": HEALTHY,
+    "at-once": HEALTHY,
+}
+"""The row of each group to which the others are compared, round by round; HEALTHY: see `reference_of`."""
 
-UNPINNED = ("parallel",)  # on one CPU nothing would be parallel
+UNPINNED = ("parallel", "at-once")  # on one CPU nothing would be parallel
 NOTED = 8  # ADDs after which the list of standing owners is written again (evidence/standing.py): a whole turn of its costs
+
+RUN_DIR = "/run/cni-reaper"
 
 READ_ALL = """
 import os, sys
@@ -57,6 +72,17 @@ for name in os.listdir(directory):
     os.read(file, 512)
     os.close(file)
 """
+
+
+def staying(pods: int, what: str, times: int = 1) -> str:
+    """Return the name of the row of an ADD, or so many at once, on a node with so many pods and something that stays."""
+    return f"{'ADD' if times == 1 else f'{times} ADDs at once'}, {pods} live, {what}"
+
+
+def reference_of(group: str, row: str) -> str:
+    """Return the name of the row to which a row of a group is compared."""
+    reference = REFERENCE[group]
+    return reference if reference != HEALTHY else f"{row.rpartition(', ')[0]}, {HEALTHY}"
 
 
 def of_build(row: str, build: str) -> str:
@@ -183,6 +209,24 @@ class Store:
         self.pods += 1
         subprocess.run(["ip", "netns", "del", "dead-0"], check=True)
         return record
+
+    def scans(self) -> int:
+        """Return how many full scans of the network have begun: the gate counts them."""
+        try:
+            return int.from_bytes((Path(RUN_DIR) / f"{self.network}.sweep").read_bytes()[:8], "little")
+        except FileNotFoundError:
+            return 0
+
+    def has_scanned(self) -> Callable[[], bool]:
+        """Return a question: has a full scan begun since it was asked last?"""
+        before = self.scans()
+
+        def asked() -> bool:
+            nonlocal before
+            earlier, before = before, self.scans()
+            return earlier != before
+
+        return asked
 
 
 def make_netns(count: int, prefix: str) -> list[str]:
@@ -393,6 +437,83 @@ def _burst(given: Setting, name: str, network: str) -> Row:
     return Row(name, lambda turn: calls("add", turn), together=True, after=end)
 
 
+def stays(_: Setting) -> list[Row]:
+    """One ADD beside something that stays for a reason, and beside nothing of the kind: what does each ADD pay for it?"""
+    netns = make_netns(PODS + 1, "live")
+    make_netns(1, "nobodys")  # an owner without a record is UNKNOWN while there is one
+    return [_beside(netns, pods, what) for pods in STAY_BESIDE for what in (HEALTHY, *STAYS)]
+
+
+def _beside(netns: list[str], pods: int, what: str) -> Row:
+    store, verify = _with_something(netns[: pods + 1], what)
+
+    def end(_: int) -> None:
+        verify()
+        store.end_add()
+
+    return replace(store.add(staying(pods, what)), after=end, again=store.has_scanned())
+
+
+def at_once(_: Setting) -> list[Row]:
+    """The same with as many ADDs at once, each of a pod of its own."""
+    netns, own = make_netns(PODS + 1, "live"), make_netns(AT_ONCE, "own")
+    make_netns(1, "nobodys")
+    return [_beside_at_once(netns, own, what) for what in (HEALTHY, *STAYS)]
+
+
+def _beside_at_once(netns: list[str], own: list[str], what: str) -> Row:
+    store, verify = _with_something(netns, what)
+
+    def owners(turn: int) -> list[str]:
+        return [container_id(f"{store.network}-{turn}-{path}") for path in own]
+
+    def end(turn: int) -> None:
+        verify()
+        for owner in owners(turn):
+            (store.records / f"{owner}:eth0").unlink()
+
+    return Row(
+        staying(PODS, what, AT_ONCE),
+        lambda turn: [call("ADD", store.conf, owner, path) for owner, path in zip(owners(turn), own, strict=True)],
+        together=True,
+        after=end,
+        again=store.has_scanned(),
+    )
+
+
+def _with_something(netns: list[str], what: str) -> tuple[Store, Callable[[], None]]:
+    """Return a store with something that stays, one of STAYS, or nothing; and a function that fails when it has not stayed."""
+    number = (HEALTHY, *STAYS).index(what)
+    pods = len(netns) - 1
+    network = f"stays-{pods}-{number}"
+    store = Store(network, f"10.{160 + 10 * (pods == PODS) + number}", netns)
+    kept = store.address(LEAKED_FROM)
+    if what == STAYS[0]:
+        (path,) = make_netns(1, network)
+        store.pods = LEAKED_FROM
+        do(store.next_add(path))
+        store.reserve(LEAKED_FROM)
+        store.pods = pods
+        os.open(path, os.O_RDONLY)  # for as long as this process runs
+        subprocess.run(["ip", "netns", "del", f"{network}-0"], check=True)
+    elif what in (STAYS[1], STAYS[3]):
+        store.leak(range(LEAKED_FROM, LEAKED_FROM + 1), store.dead_record())
+        if what == STAYS[1]:
+            make_netns(1, network)
+            subprocess.run(["ip", "-n", f"{network}-0", "address", "add", f"{kept.name}/32", "dev", "lo"], check=True)
+        else:
+            store.conf["dryRun"] = True
+    elif what == STAYS[2]:
+        store.reserve(LEAKED_FROM)
+
+    def verify() -> None:
+        if what != HEALTHY and not (kept.exists() and store.scans()):
+            message = f"{network}: {kept.name} was freed, or never asked for"
+            raise AssertionError(message)
+
+    return store, verify
+
+
 def measured_once(given: Setting) -> Conf:
     """What repeats and needs no rounds: user instructions (callgrind), system calls (strace), peak RSS (time) of a call.
 
@@ -441,7 +562,15 @@ def _rss_kb(command: Command) -> int:
     return int(Path("/run/rss").read_text())
 
 
-GROUPS = {"starts": starts, "reaps": reaps, "huge": huge, "chain": chain, "parallel": parallel}
+GROUPS = {
+    "starts": starts,
+    "reaps": reaps,
+    "huge": huge,
+    "chain": chain,
+    "parallel": parallel,
+    "stays": stays,
+    "at-once": at_once,
+}
 
 
 def run(group: str, installed: Programs, rounds: int, seed: int, disk: str) -> Conf:

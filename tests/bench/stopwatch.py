@@ -11,6 +11,7 @@ from io import FileIO
 
 WARM = 1  # rounds before the first that counts
 PRIORITY = 20
+AGAIN = 3  # times that a round is taken again at most; a build that does each time what is left out has it counted
 
 
 class FailedError(Exception):
@@ -30,7 +31,8 @@ class Command:
 class Row:
     """The commands that are timed as one: those of a round (numbered from 0), one after the other or all at once.
 
-    before, after: make things ready, and clean up, untimed; they get the round's number.
+    before, after: make things ready, and clean up, untimed; they get the round's number. again: asked after the commands, tells
+    whether they did what is left out of this row, so that the round is taken again.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Row:
     together: bool = False
     before: Callable[[int], None] = lambda _: None
     after: Callable[[int], None] = lambda _: None
+    again: Callable[[], bool] = lambda: False
 
 
 @dataclass
@@ -71,7 +74,14 @@ def spawn(command: Command, stdin: int, errors: int) -> int:
 
 
 def take(row: Row, turn: int, samples: Samples | None) -> None:
-    """Run one round of a row. Raises FailedError when a command of it fails."""
+    """Run one round of a row, again where `again` says so. Raises FailedError when a command of it fails."""
+    for tried in range(AGAIN + 1):
+        if _take(row, turn, samples, must_count=tried == AGAIN):
+            return
+
+
+def _take(row: Row, turn: int, samples: Samples | None, *, must_count: bool) -> bool:
+    """Run one round of a row; return False, and note nothing, if it does not count."""
     row.before(turn)
     commands = row.commands(turn)
     with contextlib.ExitStack() as files:
@@ -86,11 +96,13 @@ def take(row: Row, turn: int, samples: Samples | None) -> None:
                 ended.append(_end(running.pop(), row, errors))
         ended += [_end(pid, row, errors) for pid in running]
         took = time.perf_counter() - begun
+    counts = not row.again() or must_count
     row.after(turn)
-    if samples is not None:
+    if samples is not None and counts:
         samples.wall_ms.append(took * 1000)
         samples.cpu_ms.append(sum(usage.ru_utime + usage.ru_stime for usage in ended) * 1000)
         samples.faults.append(sum(usage.ru_minflt for usage in ended))
+    return counts
 
 
 def _memory_file(data: bytes) -> FileIO:

@@ -8,6 +8,7 @@ from typing import Any
 from tests.bench.programs import OURS
 from tests.bench.rows import (
     ADD,
+    AT_ONCE,
     BARE,
     CHAIN,
     CHAIN_WITHOUT,
@@ -16,9 +17,14 @@ from tests.bench.rows import (
     LOOPBACK,
     PARALLEL,
     PARALLEL_WITHOUT,
+    PODS,
     REAPS_MOST,
+    STAY_BESIDE,
+    STAYS,
     VERSION,
     of_build,
+    reference_of,
+    staying,
 )
 
 MEGA = 1e6
@@ -54,6 +60,11 @@ class Figures:
         """Return how much longer a row of the build takes than another of its rows, the median of the rounds."""
         one, than = (self.samples(group, of_build(name, self.build))["wall_ms"] for name in (row, other))
         return statistics.median(more - less for more, less in zip(one, than, strict=True))
+
+    def staying(self, group: str, pods: int, times: int, what: str) -> float:
+        """Return the largest ratio of an ADD, or so many at once, beside something that stays to the same on a healthy node."""
+        rows = (staying(pods, kept, times) for kept in STAYS)
+        return max(self.ratio(group, row, reference_of(group, row), what) for row in rows)
 
     def once(self, row: str, what: str) -> float:
         """Return a figure that needs no rounds."""
@@ -97,6 +108,11 @@ TARGETS = (
     Target("whole chain with / without, CPU", "", 1.11, lambda of: of.ratio("chain", CHAIN, CHAIN_WITHOUT, "cpu_ms")),
     Target("110 ADDs in parallel with / without", "", 1.15, lambda of: of.ratio("parallel", PARALLEL, PARALLEL_WITHOUT)),
     Target("ADD that reaps 254 / 254 x host-local DEL", "", 0.055, lambda of: of.ratio("reaps", REAPS_MOST, DELETES)),
+    *(
+        Target(f"what stays, {pods} live / healthy, CPU", "", 1.3, lambda of, pods=pods: of.staying("stays", pods, 1, "cpu_ms"))  # type: ignore[misc]  # mypy has no type for the default
+        for pods in STAY_BESIDE
+    ),
+    Target(f"what stays, {AT_ONCE} ADDs at once / healthy", "", 1.5, lambda of: of.staying("at-once", PODS, AT_ONCE, "wall_ms")),
     Target("metricsFile on: ADD longer by", "ms", 0.3, lambda of: of.longer_ms("starts", COUNTED, ADD)),
     Target("peak RSS", "MB", 9, lambda of: max(of.once(row, "rss_kb") for row in (VERSION, ADD)) / 1024),
     Target("size of all files", "MB", 12, lambda of: of.size_bytes() / MEGA),

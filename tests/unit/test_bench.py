@@ -9,19 +9,26 @@ from tests.bench.__main__ import compared, lines
 from tests.bench.programs import BESIDE, OURS
 from tests.bench.rows import (
     ADD,
+    AT_ONCE,
     BARE,
     CHAIN,
     CHAIN_WITHOUT,
     COUNTED,
     DELETES,
+    HEALTHY,
     LOOPBACK,
     PARALLEL,
     PARALLEL_WITHOUT,
+    PODS,
     REAPS_MOST,
+    STAY_BESIDE,
+    STAYS,
     VERSION,
     of_build,
+    reference_of,
+    staying,
 )
-from tests.bench.stopwatch import WARM, Command, Row, in_turn
+from tests.bench.stopwatch import AGAIN, WARM, Command, Row, in_turn
 from tests.bench.targets import TARGETS, paired
 
 
@@ -36,6 +43,8 @@ def _run(beside: bool) -> dict[str, Any]:
         "reaps": [DELETES, REAPS_MOST],
         "chain": [CHAIN_WITHOUT, CHAIN],
         "parallel": [PARALLEL_WITHOUT, PARALLEL],
+        "stays": [staying(pods, what) for pods in STAY_BESIDE for what in (HEALTHY, *STAYS)],
+        "at-once": [staying(PODS, what, AT_ONCE) for what in (HEALTHY, *STAYS)],
     }
     builds = [OURS, BESIDE] if beside else [OURS]
     rows = {name: {row: _samples(1, 1, 1) for row in group} for name, group in groups.items()}
@@ -101,3 +110,21 @@ def test_every_round_has_every_row_in_another_order() -> None:
     assert all(sorted(one) == list("abcdef") for one in rounds)
     assert len({tuple(one) for one in rounds}) > 1
     assert {len(one.wall_ms) for one in samples.values()} == {3}
+
+
+@pytest.mark.parametrize(("scans", "ran"), [(0, 1 + WARM), (1, 2 + WARM), (99, 2 * (AGAIN + 1))])
+def test_round_that_does_not_count_is_taken_again(scans: int, ran: int) -> None:
+    """What is left out has no sample, and what is done each time has one all the same."""
+    left = [True] * scans
+    began: list[int] = []
+    nothing = [Command([sys.executable, "-c", ""])]
+    row = Row("a", lambda _: nothing, before=began.append, again=lambda: bool(left) and left.pop())
+    assert len(in_turn([row], 1, seed=1)["a"].wall_ms) == 1
+    assert len(began) == ran
+
+
+def test_what_stays_is_compared_with_the_same_on_a_healthy_node() -> None:
+    """Each row of a number of pods with that number's."""
+    assert reference_of("stays", staying(30, STAYS[0])) == staying(30, HEALTHY)
+    assert reference_of("at-once", staying(PODS, STAYS[1], AT_ONCE)) == staying(PODS, HEALTHY, AT_ONCE)
+    assert reference_of("starts", ADD) == BARE
