@@ -79,6 +79,10 @@ def reap(
             report.kept(reservation, evidence, reason, log)
         elif verdict == LIVE and call.misses(reservation):
             report.unlisted(reservation, evidence, reason, log)
+        elif verdict == LIVE:
+            place = proof.in_words(evidence, reservation, reason)
+            if place is not None or reservation.address == candidate:
+                report.kept_live(reservation, evidence, reason, place or "", log)
     _tell_of_lifeless(judged, call, directory, log)
     if following:
         log.info("sweep-cut", network=directory.name, reason="budgetMs is used up; the next call goes on from there")
@@ -176,6 +180,10 @@ def _remove(directory: store.Network, batch: list[Judged], settings: Settings, b
         report.reaped(reservation, *about[id(reservation)], log)
     for reservation, error in refused:
         report.refused(reservation, error, log)
+    told = {id(reservation) for reservation in removed} | {id(reservation) for reservation, _ in refused}
+    for reservation, evidence, _, reason in batch:
+        if id(reservation) not in told:
+            report.not_freed(reservation, evidence, reason, log)
     return len(removed)
 
 

@@ -45,6 +45,16 @@ def unlisted(reservation: Reservation, evidence: Evidence, reason: str, log: Log
     log.info("live-unlisted", **_fields(reservation, evidence, reason))
 
 
+def kept_live(reservation: Reservation, evidence: Evidence, reason: str, place: str, log: Log) -> None:
+    """Say that an owner which the first look takes for stale is LIVE by a full scan, and where stands what proves it."""
+    log.debug("kept-live", **_fields(reservation, evidence, reason), place=place)
+
+
+def not_freed(reservation: Reservation, evidence: Evidence, reason: str, log: Log) -> None:
+    """Say that a STALE reservation was not removed: under host-local's lock it is not what was judged, or time was up."""
+    log.debug("not-freed", **_fields(reservation, evidence, reason), cause="it has changed since it was judged, or time was up")
+
+
 def refused(reservation: Reservation, error: OSError, log: Log) -> None:
     """Say that a reservation could not be unlinked."""
     fields = {"network": reservation.network, "address": reservation.address, "container": reservation.container_id}

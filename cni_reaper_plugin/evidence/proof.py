@@ -16,6 +16,9 @@ from cni_reaper_plugin.facts import (
 )
 from cni_reaper_plugin.scanned import Place, VisibleNetns
 
+FAR_END = "the far end of a link"  # no netns that was seen on the node has it, a socket may be all that holds it
+_BY_FULL_SCAN = (ADDRESS_IN_USE, NAMED, NOT_LOOKED_INTO, SIBLING_ADDRESS_IN_USE, SIBLING_HAS_NETNS, VISIBLE_ELSEWHERE)
+
 
 def of(evidence: Evidence, reservation: Reservation, reason: str) -> Place | None:
     """Return the place that proves what a LIVE verdict of a full scan says, None where there is none to be found again."""
@@ -24,6 +27,18 @@ def of(evidence: Evidence, reservation: Reservation, reason: str) -> Place | Non
     if reason == SIBLING_HAS_NETNS:
         return next((_of_mapping(one) for one in evidence.siblings if one.now is not None), None)
     return next((_of_netns(seen) for seen in _provers(evidence, reservation, reason) if seen.place), None)
+
+
+def in_words(evidence: Evidence, reservation: Reservation, reason: str) -> str | None:
+    """Return for people where stands what proves a LIVE verdict; None for a reason that no full scan is needed for."""
+    if reason not in _BY_FULL_SCAN:
+        return None
+    if reason == NAMED:
+        return evidence.named
+    place = of(evidence, reservation, reason)
+    if place is not None:
+        return place[0]
+    return FAR_END if reason == ADDRESS_IN_USE and evidence.packed in evidence.surroundings.peer_addresses else ""
 
 
 def _provers(evidence: Evidence, reservation: Reservation, reason: str) -> list[VisibleNetns]:

@@ -167,6 +167,18 @@ class Memory:
             return False
         return _stands(place) if place is not None else dry_run
 
+    def tell_kept(self, reservation: Reservation, log: Log) -> None:
+        """Say why a reservation that `keeps` names stays without a full scan."""
+        place = self._kept[reservation.address][4]
+        log.debug(
+            "kept-live",
+            network=reservation.network,
+            address=reservation.address,
+            container=reservation.container_id,
+            reason="dryRun" if place is None else "what a full scan found a moment ago still exists",
+            place=None if place is None else place[0],
+        )
+
     def looked(self, addresses: "Collection[str]") -> None:
         """Note a closer look, and forget the reservations that are gone: all whose address is not among these."""
         for address in [address for address in self._seen if address not in addresses]:
