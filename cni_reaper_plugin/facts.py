@@ -258,10 +258,11 @@ class Call:
     self-check passed; valid: GC's list of (container ID, ifname), None when there is none; valid_network: the network it is
     of. For ADD: older, what the attachment's record said before this call, and standing, {(address, ino, ctime)} of the
     attachment's reservations before this call's record was written. For DEL: shows, whether its CNI_NETNS has proven the view,
-    while no ADD of this boot had.
+    while no ADD of this boot had; add_failed: it has no prevResult, so its ADD has probably failed.
     """
 
     __slots__ = (
+        "add_failed",
         "at_head",
         "attachment",
         "may_reap",
@@ -287,6 +288,7 @@ class Call:
         self.view: list[int] = []
         self.self_checked = False
         self.shows = False
+        self.add_failed = False
         self.valid: set[tuple[str, str]] | None = None
         self.valid_network = ""
         self.older: Mapping | None = None

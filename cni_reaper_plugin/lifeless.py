@@ -1,7 +1,7 @@
 """Addresses that network namespaces without life hold: the runtime has leaked the netns together with the address.
 
 Such a netns still exists, so its owner is LIVE and nothing here frees it. But no process runs in it and no runtime names its
-container, so a person can. Used where a full look was taken anyway.
+container, so a person can. They are counted where a full look was taken anyway, and after an ADD that failed: see counting.
 """
 
 from cni_reaper_plugin import once

@@ -132,6 +132,10 @@ def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Lo
             if is_put_off(call):
                 raise SkippedError(PUT_OFF)
             reservations = _reap_alone(directory, candidate, call, settings, budget, log)
+        elif call.add_failed and call.may_reap == ALL and reservations:
+            from cni_reaper_plugin import counting
+
+            counting.count(directory, reservations, call, settings, budget, log)
     if reservations is not None and call.may_reap == ALL and not settings.dry_run and call.verb != PERSON:
         expiry.drop_records(network, reservations, settings)
     return directory.listed

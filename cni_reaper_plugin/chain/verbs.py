@@ -174,6 +174,7 @@ def _delete(request: Request, _: Environment) -> bytes:
         log.warning("del-ignored", container=request.container_id, ifname=request.ifname, reason=request.problem)
         return b""
     call = Call("DEL", _attachment(request), request.netns, _identified(request.netns))
+    call.add_failed = "prevResult" not in request.config
     try:
         recording.mark_deleted(call, settings, log)
         if problems:

@@ -81,3 +81,47 @@ def test_a_node_full_of_life_says_nothing(node: Node) -> None:
     assert node.log("lifeless") == []
     assert sampled(node) == "0"
     assert "no process runs" not in node.run([EXECUTABLE, "audit"]).text
+
+
+def test_a_failed_add_has_them_counted(node: Node) -> None:
+    """The pool is full of them, so nothing is stale and no ADD takes a full look: the DEL of one that failed does, once."""
+    pair = Pair(node, "10.66.0.0/29", metricsFile=METRICS, logLevel="debug")
+    addresses = {pair.add(node.pod(f"lifeless-{number}")) for number in range(5)}
+    fails(pair, "first", {"cniVersion": "1.0.0", "ips": []})
+    assert node.log("lifeless") == []
+    fails(pair, "second")
+    (line,) = node.log("lifeless")
+    assert (line["level"], line["count"], line["address"]) == ("info", "5", "10.66.0.2")
+    assert sampled(node) == "5"
+    fails(pair, "third")
+    assert len(node.log("lifeless")) == 1, "a full look is taken once in ten minutes"
+    assert sampled(node) == "5"
+    assert pair.held() == addresses
+    assert node.log("reaped") == []
+
+
+def fails(pair: Pair, name: str, result: object = None) -> None:
+    """Have an ADD fail in a full pool, and give DEL as the runtime does then; result: with this prevResult."""
+    node, pod = pair.node, pair.node.pod(name)
+    owner = container_id(name)
+    node.plugin("ADD", pair.head, netns=pod, container_id=owner).check()
+    assert node.plugin("ADD", pair.ipam, binary="host-local", netns=pod, container_id=owner).rc != 0
+    conf = pair.head if result is None else {**pair.head, "prevResult": result}
+    node.plugin("DEL", conf, netns=pod, container_id=owner).check()
+
+
+@pytest.mark.parametrize("spoil", ["broken", "a directory"])
+def test_counting_is_no_trouble(node: Node, spoil: str) -> None:
+    """What was noted of the last count is broken, or cannot be written: the DEL succeeds."""
+    pair = Pair(node, logLevel="debug")
+    pair.add(node.pod("lifeless"))
+    noted = node.path(f"/run/cni-reaper/{NETWORK}.counted")
+    if spoil == "broken":
+        noted.write_bytes(b"\xff x")
+    else:
+        noted.mkdir()
+    pod = node.pod("failed")
+    for _ in range(2):
+        node.plugin("DEL", pair.head, netns=pod, container_id=container_id("failed")).check()
+    assert len(node.log("lifeless")) == (1 if spoil == "broken" else 0)
+    assert [line for line in node.log() if line["level"] in ("warning", "error")] == []

@@ -4,6 +4,7 @@ The chain is bridge with masquerade, host-local and portmap, its pool a /29 with
 """
 
 import contextlib
+import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ import pytest
 from tests.e2e.pair import Pair, until
 from tests.node import BIN, NET_D, Node
 from tests.runtimes.chain import EXHAUSTED, MISSING, NETWORK, ROOM, Control, chain, held, in_front_of, owners
-from tests.runtimes.containerd import LOG, NEW, ROOT_DIR, Containerd, Sandbox
+from tests.runtimes.containerd import LOG, NEW, OLD, ROOT_DIR, Containerd, Sandbox
+
+METRICS = "/var/lib/cni/reaper.prom"
 
 only_new = pytest.mark.parametrize("containerd", [NEW], indirect=True)
 
@@ -357,3 +360,64 @@ def test_control_logs_nothing_wrong(containerd: Containerd) -> None:
     assert node.path("/run/cni-reaper/views").exists(), "our plugin has run, and seen its pod"
     assert [line for line in node.log() if line["level"] in ("warning", "error") or line["event"] == "reaped"] == []
     assert EXHAUSTED not in node.read(LOG)
+
+
+HALF = (
+    'if [ "$CNI_COMMAND" = ADD ] && [ -p /run/slow ]; then touch /run/in/$CNI_CONTAINERID; read line </run/slow; fi; exec "$REAL"'
+)
+"""As SLOW, for many ADDs at once; each leaves its ID in /run/in."""
+
+
+@pytest.mark.parametrize("containerd", [OLD], indirect=True)
+def test_namespaces_without_life(containerd: Containerd) -> None:
+    """Containerd 1.6 is killed in mid-ADD until the pool is full: each way to look says how many, which first, what to do."""
+    node = containerd.node
+    chain(node, True, options={"metricsFile": METRICS})
+    in_front_of(node, "portmap", HALF)
+    node.path("/run/in").mkdir()
+    containerd.start()
+    control = control_of(containerd)
+    while len(held(node)) < ROOM:
+        kill_in_mid_add(containerd, min(2, ROOM - len(held(node))))
+        containerd.start()
+    leaked = owners(node) - {control.owner}
+    assert len(leaked) == ROOM - 1
+    assert EXHAUSTED in containerd.fails()
+    first, place = assert_told_in_the_log(node)
+    assert f'cni_reaper_lifeless{{network="{NETWORK}"}} {ROOM - 1}' in node.read(METRICS).splitlines()
+    (network,) = json.loads(node.run([f"{BIN}/cni-reaper", "audit", "--json"]).out)["networks"]
+    assert {one["address"] for one in network["lifeless"]} == held(node) - {control.address}
+    for command in ("audit", "doctor"):
+        text = " ".join(node.run([f"{BIN}/cni-reaper", command]).text.split())
+        assert f": {ROOM - 1}, the first is {first}, in {place}" in text
+        assert "ip netns delete NAME" in text
+    assert node.log("reaped") == []
+    control.check()
+    node.delete_netns(place)
+    assert containerd.run().address == first
+    control.check()
+
+
+def kill_in_mid_add(containerd: Containerd, count: int) -> None:
+    """Kill containerd while so many ADDs stand still behind host-local and bridge."""
+    node = containerd.node
+    node.run(["mkfifo", "/run/slow"]).check()
+    here = node.path("/run/in")
+    before = len(list(here.iterdir()))
+    with ThreadPoolExecutor(count) as callers:
+        asked = [callers.submit(containerd.run) for _ in range(count)]
+        until(lambda: len(list(here.iterdir())) == before + count, "the ADDs have come to portmap", 30)
+        containerd.stop(signal.SIGKILL)
+        for one in asked:
+            with pytest.raises(grpc.RpcError):
+                one.result()
+    let_go(containerd)
+
+
+def assert_told_in_the_log(node: Node) -> tuple[str, str]:
+    """One line at info says how many there are and what to do; return the first of them, and its netns."""
+    (line,) = (line for line in node.log("lifeless") if line["level"] == "info")
+    assert line["count"] == str(ROOM - 1)
+    assert "restart the container runtime, or remove the netns" in line["reason"]
+    assert line["netns"] in {f"/run/netns/{path.name}" for path in node.path("/run/netns").iterdir()}
+    return line["address"], line["netns"]

@@ -21,7 +21,7 @@ FLOORS = (
     ("__main__",),
     ("chain", "operator"),
     ("sweep",),
-    ("reap",),
+    ("reap", "counting"),
     ("judging",),
     ("first_look",),
     ("report", "expiry", "metrics", "capacity", "gate", "shared_store", "elsewhere", "absent", "lifeless"),
@@ -44,6 +44,7 @@ COLD = (
     "capacity",
     "chain.first_del",
     "chain.foreign",
+    "counting",
     "elsewhere",
     "evidence.closer",
     "evidence.addresses",
@@ -349,7 +350,7 @@ class Watched:
     loaded: set[str]
 
 
-def watched(node: Node, command: str, container_id: str = "", pod: Pod | None = None, **options: str) -> Watched:
+def watched(node: Node, command: str, container_id: str = "", pod: Pod | None = None, **options: Any) -> Watched:
     """Run a command in a bare interpreter (-I -S) of the node, and return what it imported."""
     script = WATCH.format(path=[str(ROOT), str(Path(orjson.__file__).parent.parent)], package=PACKAGE)
     conf = {"cniVersion": "1.1.0", "name": "net", "logLevel": "debug", "logFile": LOG_FILE, **options}
@@ -390,7 +391,7 @@ def test_add_and_del_of_a_healthy_node_are_hot(node: Node) -> None:
         assert_hot(seen)
         node.reserve("net", address, container_id)
     node.path(f"{DATA_DIR}/net/10.9.0.3").unlink()
-    assert_hot(watched(node, "DEL", OWN, own))
+    assert_hot(watched(node, "DEL", OWN, own, prevResult={"cniVersion": "1.1.0"}))  # without one, its ADD has failed
     assert node.reservations("net") == {"10.9.0.2": (LIVING, "eth0")}
     assert node.log() == []
 
