@@ -36,9 +36,9 @@ def _is_time_to_count(key: str) -> bool:
     """Tell whether the last count is long ago, and note that there is one now. False where that cannot be noted."""
     name, boot_id, now_s = key + ".counted", boot.boot_id(), int(boot.boottime_s())
     noted = once.read(name)
-    if isinstance(noted, list) and len(noted) == 2 and noted[0] == boot_id and isinstance(noted[1], int):
-        if 0 <= now_s - noted[1] < AGAIN_S:
-            return False
+    is_ours = isinstance(noted, list) and len(noted) == 2 and noted[0] == boot_id and isinstance(noted[1], int)
+    if is_ours and isinstance(noted, list) and 0 <= now_s - noted[1] < AGAIN_S:
+        return False
     new: list[object] = [boot_id, now_s]
     once.note(name, new)
     return once.read(name) == new

@@ -60,7 +60,7 @@ def candidate(
             is_known = is_known or evidence.record != b""
             verdict, reason = _judged(directory, reservation, evidence, settings, log)
             if verdict == STALE:
-                if memory is None or not _is_kept(reservation, evidence, call, settings, memory, log):
+                if memory is None or not _is_kept(reservation, evidence, reason, call, settings, memory, log):
                     return reservation.address, None
                 continue
             if (verdict, reason) == (LIVE, NETNS_THERE):
@@ -102,17 +102,29 @@ def _judged(
     return judge(reservation, evidence)
 
 
-def _is_kept(reservation: Reservation, evidence: Evidence, call: Call, settings: Settings, memory: "Memory", log: Log) -> bool:
+def _is_kept(
+    reservation: Reservation,
+    evidence: Evidence,
+    reason: str,
+    call: Call,
+    settings: Settings,
+    memory: "Memory",
+    log: Log,
+) -> bool:
     """Tell whether a full scan has found a moment ago that this very reservation stays, by something that stands still.
 
-    Not asked of this call's own attachment: what the call says of it is news.
+    Not asked of this call's own attachment: what the call says of it is news. reason: why it is stale at first sight, which is
+    what is told of it under dryRun.
     """
     own = call.attachment
     if own is not None and own.owns(reservation.network, reservation.container_id, reservation.ifname):
         return False
     if not memory.keeps(reservation, evidence.record, settings.dry_run):
         return False
-    memory.tell_kept(reservation, log)
+    if not memory.tell_proof(reservation, log):
+        from cni_reaper_plugin import report
+
+        report.reaped(reservation, evidence, reason, log, dry_run=True)
     return True
 
 

@@ -167,17 +167,20 @@ class Memory:
             return False
         return _stands(place) if place is not None else dry_run
 
-    def tell_kept(self, reservation: Reservation, log: Log) -> None:
-        """Say why a reservation that `keeps` names stays without a full scan."""
+    def tell_proof(self, reservation: Reservation, log: Log) -> bool:
+        """Say why a reservation that `keeps` names stays without a full scan; False where it does for the sake of dryRun."""
         place = self._kept[reservation.address][4]
+        if place is None:
+            return False
         log.debug(
             "kept-live",
             network=reservation.network,
             address=reservation.address,
             container=reservation.container_id,
-            reason="dryRun" if place is None else "what a full scan found a moment ago still exists",
-            place=None if place is None else place[0],
+            reason="what a full scan found a moment ago still exists",
+            place=place[0],
         )
+        return True
 
     def looked(self, addresses: "Collection[str]") -> None:
         """Note a closer look, and forget the reservations that are gone: all whose address is not among these."""
