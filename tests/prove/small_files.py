@@ -462,6 +462,24 @@ class Machine:
         self.changed = True
         return len(data)
 
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        """As posix.pread."""
+        return bytes(self.ask("pread", fd, size, offset))
+
+    def _pread(self, fd: int, size: int, offset: int) -> bytes:
+        return self.nodes[self.descriptors[fd][1]].content[offset : offset + size]
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        """As posix.pwrite. Only of what is not host-local's."""
+        return int(self.ask("pwrite", fd, bytes(data), offset))
+
+    def _pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        number = self.descriptors[fd][1]
+        content = self.nodes[number].content.ljust(offset, b"\0")
+        written = content[:offset] + data + content[offset + len(data) :]
+        self.nodes = {**self.nodes, number: self.nodes[number]._replace(content=written)}
+        return len(data)
+
     def fstat(self, fd: int) -> Any:
         """As posix.fstat."""
         return _about(self.ask("fstat", fd))
@@ -568,6 +586,14 @@ class Machine:
 
     def fchmod(self, fd: int, mode: int) -> None:
         """As posix.fchmod."""
+
+    def getpriority(self, which: int, who: int) -> int:
+        """As posix.getpriority; nobody is slower for it here."""
+        del which, who
+        return 0
+
+    def setpriority(self, which: int, who: int, priority: int) -> None:
+        """As posix.setpriority."""
 
     def times(self) -> Any:
         """As posix.times, of a node that is never busy."""
@@ -784,6 +810,8 @@ FOOTPRINTS: dict[str, Callable[..., Footprint]] = {
     "close": _closes,
     "read": _reads,
     "write": _writes,
+    "pread": lambda machine, fd, *_: ((machine.descriptors[fd][0],), ()),
+    "pwrite": lambda machine, fd, *_: ((), (machine.descriptors[fd][0],)),
     "fstat": _fstats,
     "stat": _stats,
     "unlink": _changes_name,

@@ -34,7 +34,7 @@ class Caller:
     def call(self) -> Any:
         """Make one, or some that belong together; return what can be compared."""
         kind = self.random.choice(
-            (self.make, self.read, self.hold, self.read_held, self.let_go, self.unlink, self.rename, self.look)
+            (self.make, self.write_within, self.read, self.hold, self.read_held, self.let_go, self.unlink, self.rename, self.look)
         )
         name, other = self.random.choices(NAMES, k=2)
         path = f"{self.top}/{name}" if self.random.random() < 0.9 else f"{self.top}/{name}/{other}"
@@ -49,6 +49,15 @@ class Caller:
         fd = self.system.open(path, posix.O_WRONLY | posix.O_CREAT | (posix.O_EXCL if place % 4 else 0), 0o600)
         try:
             return int(self.system.write(fd, b"x" * place)) if self.system.fstat(fd).st_size == 0 else -1
+        finally:
+            self.system.close(fd)
+
+    def write_within(self, path: str, _: str, place: int) -> bytes:
+        """Write somewhere in a file, or behind its end, and read near it."""
+        fd = self.system.open(path, posix.O_RDWR | posix.O_CREAT | posix.O_NOFOLLOW, 0o600)
+        try:
+            assert self.system.pwrite(fd, b"y" * (1 + place % 9), place % 17) == 1 + place % 9
+            return bytes(self.system.pread(fd, 5, place % 11))
         finally:
             self.system.close(fd)
 
