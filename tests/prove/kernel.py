@@ -8,7 +8,7 @@ import contextlib
 import errno
 import importlib
 import posix
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -21,25 +21,34 @@ FIRST_INO = 4026532000
 HOST_INO = 4026531840
 PID_NAMESPACE, MOUNT_NAMESPACE = 4026531836, 4026531841
 PRODUCT = "cni_reaper_plugin"
+NAMED = "/named/"
+PLACES = ("/run/netns/", "/var/run/netns/", "/run/docker/netns/", "/proc/")
+RUNTIME, RUNTIME_UNIT = 2, "/system.slice/runtime.service"
+POD = "/kubepods.slice/kubepods-pod.slice/cri-pod.scope"
 
+POSIX = ("evidence.netns.posix", "evidence.proof.posix", "evidence.records.posix", "evidence.views.posix")
 SEAMS = (
+    *POSIX,
     "evidence.boot.boot_id",
     "evidence.boot.boottime_s",
-    "evidence.netns.posix",
     "evidence.netns.nsfs_device",
     "evidence.netns._nsfs_device",
     "evidence.netns.identify_fully",
     "evidence.visible.everywhere",
     "evidence.visible.sees",
     "evidence.addresses.Look.configured",
-    "evidence.assigned.assign",
+    "evidence.addresses.of_processes",
+    "evidence.assigned.files",
+    "evidence.assigned.posix",
+    "evidence.boot.node",
+    "evidence.closer._Kin._check_time",
+    "network_file_system.name",
+    "clock.Budget.wall_left_s",
     "evidence.peers.addresses",
     "evidence.peers._ASKED_AGAIN_AFTER_S",
     "evidence.named.Names",
-    "evidence.records.posix",
     "files.identity",
     "evidence.unclaimed.Memory._clock_s",
-    "evidence.views.posix",
     "evidence.views.own_view",
     "evidence.views.RUN_DIR",
     "clock.Budget.spent",
@@ -58,7 +67,8 @@ SEAMS = (
 class Netns:
     """One network namespace. places: paths at which it is mounted; hidden_mount: in a mount namespace of another runtime;
     processes, threads, descriptors: process IDs that live in it, have a thread in it, or hold it open; veth: its far end is
-    in the host's netns; lookable: our user namespace may enter it."""
+    in the host's netns; lookable: our user namespace may enter it; owned_by_other: by another user than root, None where that
+    cannot be read; linked: it has an interface besides loopback; elsewhere: it lives on another node and is not seen here."""
 
     ino: int
     ctime: int
@@ -71,6 +81,9 @@ class Netns:
     socket: bool = False
     veth: bool = True
     lookable: bool = True
+    owned_by_other: bool | None = False
+    linked: bool = False
+    elsewhere: bool = False
     addresses: set[bytes] = field(default_factory=set)
 
     @property
@@ -85,7 +98,11 @@ class Netns:
 
 
 class Kernel:
-    """The node's kernel, its clocks and one boot. has_ns_id: it knows NS_GET_ID (Linux >= 6.18)."""
+    """The node's kernel, its clocks and one boot.
+
+    has_ns_id: it knows NS_GET_ID (Linux >= 6.18). node: machine ID and host name; shared: what lies on a network file system;
+    cgroups: of a process, that of a pod where nothing else is said.
+    """
 
     def __init__(self, has_ns_id: bool) -> None:
         self.has_ns_id = has_ns_id
@@ -96,6 +113,8 @@ class Kernel:
         self.unreadable: set[str] = set()
         self.blind = False
         self.view_start = 0
+        self.node = ("a" * 32, "one")
+        self.shared: set[str] = set()
         self.boot()
 
     def boot(self) -> None:
@@ -107,6 +126,7 @@ class Kernel:
         self.mounts: dict[str, list[Netns]] = {}
         self.next_id = 10
         self.next_pid = 100
+        self.cgroups = {1: "/init.scope", RUNTIME: RUNTIME_UNIT}
         self.named = set()
         self.blind = False
         self.ending: list[set[bytes]] = []
@@ -150,14 +170,23 @@ class Kernel:
             if netns.veth:
                 self.ending.append(netns.addresses)
 
-    def pid(self) -> int:
+    def pid(self, cgroup: str = POD) -> int:
         """Return a new process ID."""
         self.next_pid += 1
+        self.cgroups[self.next_pid] = cgroup
         return self.next_pid
 
     def alive(self, netns: Netns) -> bool:
-        """Tell whether a netns is there (an equal object, of this boot)."""
-        return self.netns.get(netns.ino) is netns
+        """Tell whether a netns is there (an equal object, of this boot), or on another node."""
+        return netns.elsewhere or self.netns.get(netns.ino) is netns
+
+    def shows_mounted(self, netns: Netns) -> list[str]:
+        """Return where a netns is mounted and not mounted over."""
+        return sorted(place for place in netns.places if self.at(place) is netns)
+
+    def is_foreign(self, netns: Netns) -> bool:
+        """Tell whether another user owns a netns, and root has mounted it nowhere that is seen."""
+        return bool(netns.owned_by_other) and not self.shows_mounted(netns)
 
     def at(self, path: str) -> Netns | None:
         """Return the netns that a path leads to now."""
@@ -177,7 +206,11 @@ class Kernel:
 
     def stat(self, path: Any, *arguments: Any, **options: Any) -> Any:
         """Answer for the paths of namespaces; all others are real."""
-        if isinstance(path, str) and (path in FIXED or path.startswith(("/run/netns/", "/var/run/netns/", "/proc/"))):
+        if isinstance(path, str) and path.startswith(NAMED):
+            if path.removeprefix(NAMED) not in self.named:
+                raise FileNotFoundError(2, "simulated", path)
+            return SimpleNamespace(st_dev=DEVICE, st_ino=int(path[-8:], 16), st_ctime_ns=1)
+        if isinstance(path, str) and (path in FIXED or path.startswith(PLACES)):
             if path in FIXED:
                 return SimpleNamespace(st_dev=DEVICE, st_ino=FIXED[path], st_ctime_ns=1)
             found = self.at(path)
@@ -204,14 +237,17 @@ class Kernel:
             return everyone[:1]
         return [one for one in everyone if one.pinned or one.processes or one.threads or one.descriptors]
 
-    def everywhere(self) -> Sightings:
+    def everywhere(self, limit_s: float = 1) -> Sightings:
         """Answer evidence.visible.everywhere."""
+        if not limit_s:
+            raise TimeoutError(errno.ETIMEDOUT, "simulated")
         if self.trouble:
             raise OSError(5, self.trouble)
         seen = {}
         for netns in self.visible():
             one = seen[netns.ino] = Sighting(netns.ino)
-            one.mounts = sorted(place for place in netns.places if self.at(place) is netns)
+            one.mounts = self.shows_mounted(netns)
+            one.owned_by_other = None if one.mounts else netns.owned_by_other
             one.processes = sorted(netns.processes)
             one.others = [f"/proc/{pid}/task/{pid}x/ns/net" for pid in sorted(netns.threads)]
             one.others += [f"/proc/{pid}/fd/3" for pid in sorted(netns.descriptors)]
@@ -227,10 +263,23 @@ class Kernel:
         netns = self.host if ino == HOST_INO else self.netns.get(ino)
         return frozenset(netns.addresses) if netns is not None and netns.lookable else None
 
-    def peers(self) -> frozenset[bytes]:
-        """Answer which addresses the far ends of our links have."""
+    def network_file_system(self, path: str) -> str:
+        """Answer on which network file system a path lies."""
+        return "nfs" if any(path.startswith(one) for one in self.shared) else ""
+
+    def processes(self) -> dict[int, Netns]:
+        """Return all processes, and in which netns each is; who holds one by a thread or a descriptor is in the host's."""
+        found = dict.fromkeys((1, RUNTIME), self.host)
+        for netns in self.netns.values():
+            found.update(dict.fromkeys(netns.threads | netns.descriptors, self.host))
+        for netns in self.netns.values():
+            found.update(dict.fromkeys(netns.processes, netns))
+        return found
+
+    def peers(self, passed_over: Container[int] = ()) -> frozenset[bytes]:
+        """Answer which addresses the far ends of our links have; passed_over: inode numbers of netns that do not count."""
         ending, self.ending = self.ending, []  # the far end of a link shows a netns for a moment after its end
-        shown = [netns.addresses for netns in self.netns.values() if netns.veth] + ending
+        shown = [netns.addresses for netns in self.netns.values() if netns.veth and netns.ino not in passed_over] + ending
         return frozenset() if self.blind else frozenset(address for addresses in shown for address in addresses)
 
     def view(self) -> list[int]:
@@ -245,6 +294,58 @@ FIXED = {
     "/proc/self/ns/net": HOST_INO,
     "/proc/1/ns/net": HOST_INO,
 }
+
+
+class _Overload:
+    """Time that is over anywhere. cut: tells whether a budget is used up."""
+
+    def __init__(self, cut: Callable[[], bool]) -> None:
+        self.cut = cut
+
+    def check_time(self) -> None:
+        """Answer as where reading the records takes too long."""
+        if not self.wall_left_s():
+            raise TimeoutError(errno.ETIMEDOUT, "simulated")
+
+    def wall_left_s(self) -> float:
+        """Answer how long may still be waited."""
+        return 0.0 if self.cut() and self.cut() and self.cut() else 20.0
+
+
+class _AssignedPosix:
+    """The module posix where only processes are asked for: evidence.assigned."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+
+    def listdir(self, path: str) -> list[str]:
+        """Answer which processes there are."""
+        assert path == "/proc"
+        return [str(pid) for pid in self.kernel.processes()]
+
+    def readlink(self, path: str) -> str:
+        """Answer in which netns a process is."""
+        netns = self.kernel.processes().get(int(path.split("/")[2]))
+        if netns is None:
+            raise FileNotFoundError(2, "simulated", path)
+        return f"net:[{netns.ino}]"
+
+
+class _AssignedFiles:
+    """The product's `files` where only processes are asked for: evidence.assigned."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+
+    def read(self, path: str) -> bytes:
+        """Answer in which cgroup a process is, or which interfaces its netns has."""
+        pid = int(path.split("/")[2])
+        netns = self.kernel.processes().get(pid)
+        if netns is None:
+            raise FileNotFoundError(2, "simulated", path)
+        if path.endswith("/cgroup"):
+            return f"0::{self.kernel.cgroups.get(pid, POD)}\n".encode()
+        return b"head\nhead\n    lo: 0\n" + (b"  eth0: 0\n" if netns.linked else b"")
 
 
 class Events:
@@ -284,7 +385,7 @@ class Names:
 
     def where(self, owner: str) -> str:
         """Answer at which path a container is named."""
-        return f"/named/{owner}" if owner in self.kernel.named else ""
+        return NAMED + owner if owner in self.kernel.named else ""
 
     def is_of(self, _owner: str, _pid: int) -> bool:
         """Tell that no process's cgroup has a container's name: here a runtime names it by its task directory."""
@@ -337,9 +438,12 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
         about = kernel.stat(path)
         return about.st_dev, about.st_ino, about.st_ctime_ns
 
-    def everywhere(_: float) -> Sightings:
+    overload = _Overload(cut)
+    network_file_system: Callable[[str], str] = before["network_file_system.name"][2]
+
+    def everywhere(limit_s: float) -> Sightings:
         between("before looking around")
-        seen = kernel.everywhere()
+        seen = kernel.everywhere(limit_s)
         between("after looking around")
         return seen
 
@@ -353,9 +457,9 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
         between("after the snapshot")
         return found
 
-    def remove_after(self: Any, *arguments: Any, **options: Any) -> Any:
+    def remove_after(self: Any, stale: list[Any], *arguments: Any, **options: Any) -> Any:
         between("before the removal")
-        return remove(self, *arguments, **options)
+        return remove(self, stale[: len(stale) // 2] if cut() else stale, *arguments, **options)
 
     def cheap_and(*arguments: Any, **options: Any) -> Any:
         between("before the records")
@@ -372,9 +476,15 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
         "files.identity": identity_of,
         "evidence.visible.everywhere": everywhere,
         "evidence.visible.sees": kernel.sees,
-        "evidence.assigned.assign": lambda *_: None,  # no service and no docker here
+        "evidence.addresses.of_processes": lambda ino, _: kernel.configured(ino),
+        "evidence.assigned.files": _AssignedFiles(kernel),
+        "evidence.assigned.posix": _AssignedPosix(kernel),
+        "evidence.boot.node": lambda: kernel.node,
+        "evidence.closer._Kin._check_time": lambda _: overload.check_time(),
+        "network_file_system.name": lambda path: network_file_system(path) or kernel.network_file_system(path),
+        "clock.Budget.wall_left_s": lambda _: overload.wall_left_s(),
         "evidence.addresses.Look.configured": lambda _, ino, *__: kernel.configured(ino),
-        "evidence.peers.addresses": lambda _: kernel.peers(),
+        "evidence.peers.addresses": lambda visible: kernel.peers({seen.netns.ino for seen in visible if seen.foreign}),
         "evidence.peers._ASKED_AGAIN_AFTER_S": (0, 0, 0),
         "evidence.named.Names": Names,
         "evidence.unclaimed.Memory._clock_s": lambda _: kernel.monotonic_s,
@@ -391,7 +501,7 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
     }
     try:
         for seam, (owner, name, _) in before.items():
-            setattr(owner, name, shim if name == "posix" else replacements[seam])
+            setattr(owner, name, shim if seam in POSIX else replacements[seam])
         yield
     finally:
         for owner, name, value in before.values():

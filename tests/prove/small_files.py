@@ -872,7 +872,9 @@ class _Names(kernels.Names):
 
 
 NEUTRAL = (  # of kernel.SEAMS: here they are only ways to come in between, or given by `posix` itself
-    "evidence.assigned.assign",  # no service and no docker here
+    "evidence.assigned.files",
+    "evidence.assigned.posix",
+    "evidence.proof.posix",
     "evidence.netns.posix",
     "evidence.netns.nsfs_device",
     "evidence.netns._nsfs_device",
@@ -884,6 +886,13 @@ NEUTRAL = (  # of kernel.SEAMS: here they are only ways to come in between, or g
     "evidence.gather.cheap",
 )
 
+AS_THEY_ARE = (  # of kernel.SEAMS: only the random model says something of its own
+    "evidence.addresses.of_processes",
+    "evidence.boot.node",
+    "evidence.closer._Kin._check_time",
+    "network_file_system.name",
+    "clock.Budget.wall_left_s",
+)
 
 TOLD = {"identify_fully": 1, "everywhere": 1, "sees": 2, "peers": 0}  # so many of its arguments count
 
@@ -906,7 +915,10 @@ def installed() -> Iterator[Seat]:
 
         return answer
 
+    as_they_are = {seam: getattr(*kernels.owner_of(seam)) for seam in AS_THEY_ARE}
     replacements: dict[str, Any] = {
+        **as_they_are,
+        "evidence.assigned.assign": lambda *_: None,  # no service and no docker here
         "evidence.boot.boot_id": lambda: seat.machine.kernel.boot_id,
         "evidence.boot.boottime_s": lambda: seat.machine.kernel.monotonic_s,
         "evidence.netns.identify_fully": of("identify_fully"),

@@ -18,9 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cni_reaper_plugin import judge
+from cni_reaper_plugin import judge, store_key
 from cni_reaper_plugin.chain import verbs
 from cni_reaper_plugin.chain.request import Request
+from cni_reaper_plugin.evidence import records
+from cni_reaper_plugin.evidence.unclaimed import LOOK_AGAIN_S
+from cni_reaper_plugin.facts import Netns as Identity
 from tests.prove import kernel as kernels
 from tests.prove.kernel import Kernel, Netns
 
@@ -35,9 +38,16 @@ class ViolationError(AssertionError):
     """A promise was broken."""
 
 
+class KilledError(BaseException):
+    """A process of the plugin was killed. No `except Exception` holds it up."""
+
+
 @dataclass
 class Box:
-    """One life of a container. id: its ID, which Podman gives again to its next life; uid: a pod's; path: CNI_NETNS."""
+    """One life of a container. id: its ID, which Podman gives again to its next life; uid: a pod's; path: CNI_NETNS.
+
+    foreign: no container of this node's runtime; elsewhere: one of another node that has the same store.
+    """
 
     id: str
     uid: str
@@ -45,6 +55,7 @@ class Box:
     path: str
     boot: int
     foreign: bool = False
+    elsewhere: bool = False
     attachments: list["Attached"] = field(default_factory=list)
 
 
@@ -115,12 +126,19 @@ class World:
         self.depth = 0
         self.disturbed = False
         self.quiet = True
-        self.cuts = False
+        self.cuts = self.kills = False
+        self.holder: int | None = None
+        self.taken_off: dict[bytes, float] = {}
         self.backup: Path | None = None
         self.serial = 0
         self.star = choices.random() < 0.3
         self.pool = {name: [f"10.{number}.0.{host}" for host in range(2, 2 + POOL)] for number, name in enumerate(NETWORKS, 7)}
         self.last = dict.fromkeys(NETWORKS, 0)
+        self.neighbour = choices.choices(("", "container node", "nfs"), (70, 12, 18))[0]
+        self.its_node = ("b" * 32, choices.choice(("one", "two")))
+        self.its_boot, self.its_records = "", True
+        if self.neighbour == "nfs":
+            self._share_by_nfs()
         self.stack = ExitStack()
         self.stack.enter_context(kernels.installed(self.kernel, str(self.run), self._between, self._cut))
         kernels.SAID.clear()
@@ -128,19 +146,42 @@ class World:
     def close(self) -> None:
         """Give the product back its kernel, and remove the files."""
         self.stack.close()
+        self._open_gate()
         shutil.rmtree(self.home, ignore_errors=True)
+
+    def _share_by_nfs(self) -> None:
+        """Let the store, and perhaps the records, be another node's as well; its name, or its machine ID, can be ours."""
+        self.its_boot, self.its_records = "11111111-0000-0000-0000-000000000000", self.random.random() < 0.5
+        self.kernel.shared = {str(self.data), *([str(self.state)] if self.its_records else [])}
+        same = self.random.randrange(3)
+        if same == 1:
+            self.its_node = (self.kernel.node[0], "two")
+        elif same == 2:
+            self.kernel.node = self.its_node = ("", "localhost")
 
     # What may come in between
 
     def _between(self, place: str) -> None:
+        if self.kills and self.random.random() < 0.1:
+            STATISTICS.between[f"killed {place}"] += 1
+            raise KilledError
         if self.quiet or self.depth >= DEPTH or self.random.random() > 0.2:
             return
         STATISTICS.between[place] += 1
         self.disturbed = True
         self.depth += 1
         try:
-            others = (self._fly, self._take_off, self._rush, self._end_some_netns, self._del_now, self._sweep_now)
-            self.random.choices(others, (3, 1, 2, 1, 1, 1))[0]()
+            others = (
+                self._fly,
+                self._take_off,
+                self._rush,
+                self._end_some_netns,
+                self._del_now,
+                self._sweep_now,
+                self.gate_changes,
+                self.stranger_changes,
+            )
+            self.random.choices(others, (6, 2, 4, 2, 2, 2, 1, 1))[0]()
         finally:
             self.depth -= 1
 
@@ -198,8 +239,8 @@ class World:
 
     # The plugin
 
-    def _call(self, verb: str, attached: Attached | None, network: str, path: str = "", **config: Any) -> None:
-        """Run one verb of the real plugin."""
+    def _call(self, verb: str, attached: Attached | None, network: str, path: str = "", **config: Any) -> bool:
+        """Run one verb of the real plugin; False where it was killed."""
         environment = {b"CNI_COMMAND": verb.encode(), b"CNI_PATH": b"/bin", b"CNI_NETNS": path.encode()}
         if attached is not None:
             environment[b"CNI_CONTAINERID"], environment[b"CNI_IFNAME"] = attached.box.id.encode(), attached.ifname.encode()
@@ -218,24 +259,33 @@ class World:
         request = Request(verb, environment)
         request.configure(json.dumps(whole).encode())
         said = len(kernels.SAID)
-        verbs.VERBS[verb](request, environment)
+        killed = False
+        try:
+            verbs.VERBS[verb](request, environment)
+        except KilledError:
+            killed = self.disturbed = True
         for level, event, fields in kernels.SAID[said:]:
             if level == "error":
                 raise ViolationError(f"{event} {fields}")
             if event == "reaped":
                 STATISTICS.reaped[fields["reason"]] += 1
             if level == "warning" or event in ("sweep-skipped", "sweep-cut"):
-                self.disturbed = self.disturbed or not (event == "sweep-skipped" and "no reservations here" in fields["reason"])
+                expected = event == "store-shared" or (event == "sweep-skipped" and "no reservations here" in fields["reason"])
+                self.disturbed = self.disturbed or not expected
         if not self.depth:
             del kernels.SAID[:]
         if verb == "ADD" and not self.depth:
             self._see_what_is_left(network)
+        return not killed
 
     def _gc(self, network: str, listed: dict[str, Any]) -> None:
         self._call("GC", None, network, **listed)
 
-    def _add(self, attached: Attached) -> None:
-        """Run our ADD; what it has to free is known before, and checked after, unless something came in between."""
+    def _add(self, attached: Attached) -> bool:
+        """Run our ADD; what it has to free is known before, and checked after, unless something came in between.
+
+        False where it was killed: then the runtime's ADD has failed.
+        """
         if not self.depth:
             self.disturbed = bool(self.kernel.trouble) or self.kernel.blind or self.cuts
             self._expect_before(attached)
@@ -243,8 +293,9 @@ class World:
         attached.recorded_ino = attached.box.netns.ino
         found = self.kernel.at(attached.box.path) is attached.box.netns
         self.disturbed = self.disturbed or not found
-        self._call("ADD", attached, attached.network, attached.box.path, **previous)
-        attached.mapped = found
+        done = self._call("ADD", attached, attached.network, attached.box.path, **previous)
+        attached.mapped = found and done
+        return done
 
     # What is expected
 
@@ -294,8 +345,8 @@ class World:
         ids_alive = {one.box.id for one in self.ledger.values() if self._lives(one)} | {
             box.id for box in self.boxes if self.kernel.alive(box.netns)
         }
-        configured = {address for netns in everyone for address in netns.addresses}
-        dark = any(not netns.lookable for netns in everyone)
+        configured = self._configured()
+        dark = any(not netns.lookable and not self.kernel.is_foreign(netns) for netns in everyone)
         faceless = {netns.ino for netns in everyone if not self._has_a_face(netns)}
         for (network, address), one in self.ledger.items():
             if network not in networks or self.kernel.alive(one.box.netns) or one.box.id in ids_alive:
@@ -303,21 +354,48 @@ class World:
             unreadable = any(box.path in self.kernel.unreadable for box in self.boxes if box.id == one.box.id)
             if unreadable or not self._stands(network, address, one):
                 continue
-            if packed(address) in configured or one.box.id in self.kernel.named:
+            if packed(address) in configured or one.box.id in self.kernel.named or one.box.elsewhere:
                 continue
             kin = [other.recorded_ino for box in self.boxes if box.id == one.box.id for other in box.attachments]
             reused = any(ino in numbers for ino in kin if ino)
             told = self.kernel.has_ns_id and not self.kernel.unreadable and not any(ino in faceless for ino in kin)
-            at_once = one.mapped and one.place == "head" and (told or not reused)
+            at_once = one.mapped and one.place == "head" and (told or not reused) and self._is_proven_ours(one)
             if at_once:
                 self.must_go.append((network, address, "its netns is gone and its record says so"))
-            elif self._cached_elsewhere(one):
+            elif self.neighbour:
+                continue  # whoever has no record can be another node's
+            elif self._is_hindered(one, configured) or self._cached_elsewhere(one):
                 one.waiting_since = None
             elif one.waiting_since is not None and now - one.waiting_since >= GRACE_S and not dark:
                 self.must_go.append((network, address, f"it was waited for since {one.waiting_since}"))
             elif one.waiting_since is None:
                 one.waiting_since = -1.0  # begins when this ADD has looked
-        self._expect_blank_files_to_go(networks, configured)
+        if not self.neighbour:
+            self._expect_blank_files_to_go(networks, configured)
+
+    def _configured(self) -> set[bytes]:
+        """Return the addresses that keep: those that root's netns show, and those that such a netns showed just now."""
+        everyone = [self.kernel.host, *self.kernel.netns.values()]
+        shown = {address for netns in everyone if not self.kernel.is_foreign(netns) for address in netns.addresses}
+        now = self.kernel.monotonic_s
+        return shown | {address for address, when in self.taken_off.items() if now - when <= LOOK_AGAIN_S}
+
+    def _is_proven_ours(self, one: Attached) -> bool:
+        """Tell whether its record is known to be of this node: in a shared store, where nodes have no ID, only in this boot."""
+        return self.neighbour != "nfs" or bool(self.kernel.node[0]) or one.box.boot == self.kernel.boots
+
+    def _is_hindered(self, one: Attached, configured: set[bytes]) -> bool:
+        """Tell whether something keeps a dead owner for as long as it stands, however long that is.
+
+        Its own address or a sibling's in root's netns, the runtime that names it, or another user's netns that has the number of
+        one of its container's: with the address, or one that cannot be read.
+        """
+        theirs = {packed(address) for (_, address), other in self.ledger.items() if other.box.id == one.box.id}
+        if not theirs.isdisjoint(configured) or one.box.id in self.kernel.named:
+            return True
+        numbers = {other.recorded_ino for box in self.boxes if box.id == one.box.id for other in box.attachments}
+        reusing = [netns for number, netns in self.kernel.netns.items() if number in numbers and self.kernel.is_foreign(netns)]
+        return any(not netns.lookable or packed(one.address) in netns.addresses for netns in reusing)
 
     def _expect_blank_files_to_go(self, networks: Sequence[str], configured: set[bytes]) -> None:
         for network in networks:
@@ -353,6 +431,7 @@ class World:
         netns = self.kernel.create()
         netns.veth = self.random.random() < 0.7
         kind = self.random.random()
+        cgroup = self._cgroup()
         if kind < 0.75:
             path = f"/run/netns/ns{self.random.randrange(6)}"  # few names, so that they are used again
             if path in self.kernel.mounts:
@@ -360,12 +439,27 @@ class World:
                 path = f"/run/netns/n{self.serial}"
             self.kernel.mount(netns, path)
             if self.random.random() < 0.7:
-                netns.processes.add(self.kernel.pid())
+                netns.processes.add(self.kernel.pid(cgroup))
         else:
-            pid = self.kernel.pid()
+            pid = self.kernel.pid(cgroup)
+            if self.random.random() < 0.3:
+                netns.descriptors.add(self.kernel.pid(kernels.RUNTIME_UNIT))
             netns.processes.add(pid)
             path = f"/proc/{pid}/ns/net"
         return netns, path
+
+    def _cgroup(self) -> str:
+        """Return the cgroup of a container's first process; a part of a runtime's own unit may have made its netns."""
+        self.serial += 1
+        container = f"{self.serial:064x}"
+        cgroups = (
+            kernels.POD,
+            kernels.RUNTIME_UNIT,
+            f"/machine.slice/libpod-{container}.scope",
+            f"/system.slice/web.service/libpod-payload-{container}",
+            f"/kubepods.slice/kubepods-pod.slice/docker-{container}.scope",
+        )
+        return self.random.choices(cgroups, (5, 3, 1, 1, 1))[0]
 
     def _new_box(self) -> Box:
         dead_ids = [box.id for box in self.boxes if not box.uid and not box.foreign and not self.kernel.alive(box.netns)]
@@ -378,7 +472,13 @@ class World:
         else:
             name, uid = f"{self.serial:064x}", f"uid-{self.serial}" if self.random.random() < 0.6 else ""
             name = "ab" * 16 + name[32:]
+            if not uid and self.random.random() < 0.2:  # Nomad: its allocation's, in a docker container's netns
+                name = f"{self.serial:08x}-0000-4000-8000-{self.serial:012x}"
         netns, path = self._new_netns()
+        if self.random.random() < 0.2 and not uid:
+            container = name if len(name) == 64 else f"{self.serial:064x}"
+            for pid in netns.processes:
+                self.kernel.cgroups[pid] = f"/system.slice/docker-{container}.scope"
         box = Box(name, uid, netns, path, self.kernel.boots)
         self.boxes.append(box)
         return box
@@ -396,7 +496,8 @@ class World:
         if self.kernel.at(attached.box.path) is not attached.box.netns or attached.box.path in self.kernel.unreadable:
             return  # the runtime finds another netns there, or none: it would be that one's ADD
         if attached.place == "head":
-            self._add(attached)
+            if not self._add(attached):
+                return
             yield
         yield from self._allocate(attached)
         if not attached.address:
@@ -404,10 +505,12 @@ class World:
         yield
         if not attached.hidden and self.kernel.alive(attached.box.netns):
             attached.box.netns.addresses.add(packed(attached.address))
+        attached.box.netns.linked = attached.box.netns.linked or not attached.hidden or attached.box.netns.veth
         attached.up = True
         yield
         if attached.place == "second" and self.kernel.alive(attached.box.netns):
-            self._add(attached)
+            if not self._add(attached):
+                return
             yield
         if self.random.random() < 0.7 and self.kernel.boots == attached.box.boot:
             entry = {"kind": "cniCacheV1", "netns": attached.box.path, "networkName": attached.network, "result": {}}
@@ -462,6 +565,7 @@ class World:
     def _end(self, box: Box) -> None:
         """Take away all that holds a container's netns."""
         netns = box.netns
+        netns.elsewhere = False
         for path in sorted(netns.places):
             while self.kernel.alive(netns) and path in netns.places:
                 stack = self.kernel.mounts.get(path, [])
@@ -475,11 +579,11 @@ class World:
         netns.descriptors.clear()
         netns.hidden_mount = netns.socket = False
         self.kernel.settle(netns)
-        if not any(other.id == box.id and self.kernel.alive(other.netns) for other in self.boxes):
-            self.kernel.named.discard(box.id)
+        if self.random.random() < 0.8 and not any(other.id == box.id and self.kernel.alive(other.netns) for other in self.boxes):
+            self.kernel.named.discard(box.id)  # else its task directory stays for a while
 
     def _end_some_netns(self) -> None:
-        living = [box for box in self.boxes if self.kernel.alive(box.netns)]
+        living = [box for box in self.boxes if self.kernel.alive(box.netns) and not box.elsewhere]
         if living:
             self._end(self.random.choice(living))
 
@@ -508,7 +612,7 @@ class World:
 
     def _del_now(self) -> None:
         """One DEL, perhaps late; never while another life of its container lives or starts: SPEC, no parallel operations."""
-        ready = [one for one in self._attachments() if one not in self.landing and not one.released]
+        ready = [one for one in self._attachments() if one not in self.landing and not one.released and not one.box.elsewhere]
         living = [one for one in ready if self.kernel.alive(one.box.netns)] + self.landing
         busy = {(one.box.id, id(one.box)) for one in living}
         current = [one for one in ready if not any(name == one.box.id and box != id(one.box) for name, box in busy)]
@@ -525,13 +629,21 @@ class World:
         STATISTICS.steps[name] += 1
         self.quiet = self.random.random() < 0.4
         self.cuts = self.random.random() < 0.05
+        self.kills = self.random.random() < 0.03
+        if self.random.random() < 0.3:
+            self._open_gate()
         self.kernel.trouble = "injected" if self.random.random() < 0.02 else ""
         self.disturbed = False
         getattr(self, name)()
-        if any(not netns.lookable for netns in self.kernel.netns.values()):
+        if any(not netns.lookable and not self.kernel.is_foreign(netns) for netns in self.kernel.netns.values()):
             self._forget_waiting()  # it may hold any address: LIVE, and the waiting begins anew
+        configured = self._configured()
+        for one in self.ledger.values():
+            if one.waiting_since is not None and self._is_hindered(one, configured):
+                one.waiting_since = None
         self.kernel.trouble = ""
         self.quiet = True
+        self.kills = False
         self.check()
         if len(self.boxes) > 40:
             self._forget_the_long_dead()
@@ -596,7 +708,8 @@ class World:
 
     def delete_and_end(self) -> None:
         """A container is stopped in good order."""
-        ready = [box for box in self.boxes if self.kernel.alive(box.netns) and not any(one.box is box for one in self.landing)]
+        living = [box for box in self.boxes if self.kernel.alive(box.netns) and not box.elsewhere]
+        ready = [box for box in living if not any(one.box is box for one in self.landing)]
         if ready:
             box = self.random.choice(ready)
             for one in box.attachments:
@@ -651,12 +764,127 @@ class World:
             self.kernel.unreadable.update(self.random.sample(paths, min(2, len(paths))))
 
     def stranger_comes(self) -> None:
-        """A service with PrivateNetwork, a sandbox of another kind: a netns of nobody, perhaps one nobody can look into."""
-        if len(self.kernel.netns) < 12:
-            netns = self.kernel.create()
-            netns.processes.add(self.kernel.pid())
+        """A service with PrivateNetwork, docker's container, another user's sandbox: a netns of no pod.
+
+        Perhaps nobody can look into it, and perhaps it shows addresses of the pools, which keep where it is root's.
+        """
+        if len(self.kernel.netns) >= 12:
+            return
+        self.serial += 1
+        netns = self.kernel.create()
+        netns.veth = False
+        kind = self.random.choice(("service", "docker", "user", "user", "sandbox"))
+        if kind == "service":
+            netns.processes.add(self.kernel.pid(f"/system.slice/service{self.serial}.service"))
+        elif kind == "docker":
+            netns.processes.add(self.kernel.pid(f"/system.slice/docker-{self.serial:064x}.scope"))
+            netns.linked = self.random.random() < 0.5
+            if self.random.random() < 0.7:
+                self.kernel.mount(netns, f"/run/docker/netns/{self.serial}")
+        else:
+            netns.processes.add(self.kernel.pid("/user.slice/user-1000.slice/session-1.scope"))
             netns.lookable = self.random.random() < 0.8
-            self.boxes.append(Box(f"stranger-{self.serial}", "", netns, "", self.kernel.boots, foreign=True))
+            netns.linked = True
+            netns.veth = self.random.random() < 0.3
+            netns.addresses.update(packed(self._some_address()) for _ in range(self.random.randrange(3)))
+        if kind == "user":
+            netns.owned_by_other = self.random.choices((True, None), (9, 1))[0]
+            if self.random.random() < 0.15:  # root has taken it over
+                self.kernel.mount(netns, f"/run/netns/user{self.serial}")
+        self.boxes.append(Box(f"stranger-{self.serial}", "", netns, "", self.kernel.boots, foreign=True))
+
+    def _some_address(self) -> str:
+        """Return an address of a pool, mostly one that is reserved."""
+        reserved = sorted({address for _, address in self.ledger})
+        if reserved and self.random.random() < 0.8:
+            return self.random.choice(reserved)
+        return self.random.choice(self.pool[self.random.choice(NETWORKS)])
+
+    def stranger_changes(self) -> None:
+        """A netns of no pod takes an address of a pool, or gives it up; root's and another user's alike."""
+        ready = [box.netns for box in self.boxes if box.foreign and self.kernel.alive(box.netns) and box.netns.linked]
+        if ready:
+            netns, address = self.random.choice(ready), packed(self._some_address())
+            if netns.addresses and self.random.random() < 0.5:
+                address = self.random.choice(sorted(netns.addresses))
+            if address in netns.addresses:
+                netns.addresses.remove(address)
+                self.taken_off[address] = self.kernel.monotonic_s
+            else:
+                netns.addresses.add(address)
+
+    def runtime_tidies(self) -> None:
+        """A runtime removes the task directories of containers that are gone."""
+        self.kernel.named &= {box.id for box in self.boxes if self.kernel.alive(box.netns)}
+
+    # Other nodes with the same store
+
+    def other_node_adds(self) -> None:
+        """A pod starts on another node that has the same store; its reaper has freed before what that node has leaked."""
+        theirs = [one for one in self._attachments() if one.box.elsewhere and one.address]
+        for one in theirs:
+            if not self.kernel.alive(one.box.netns):
+                self._release(one)
+                one.address = ""
+        if not self.neighbour or len([one for one in theirs if one.address]) > 3:
+            return
+        self.serial += 1
+        number = kernels.FIRST_INO + self.random.randrange(8) + (1000 + self.serial if not self.its_boot else 0)
+        netns = Netns(number, self.kernel.tick(), self.random.randrange(10, 40), elsewhere=True)
+        path, network = f"/run/netns/ns{self.random.randrange(6)}", self.random.choice(NETWORKS)
+        box = Box(f"{self.serial:064x}", "", netns, path, self.kernel.boots, foreign=True, elsewhere=True)
+        attached = Attached(box, network, "eth0", "head" if self.its_records else "none")
+        self.boxes.append(box)
+        box.attachments.append(attached)
+        if self.its_records:
+            boot_id, now_s = self.its_boot or self.kernel.boot_id, self.kernel.monotonic_s
+            identity = Identity(kernels.DEVICE, netns.ino, netns.ctime, netns.ns_id)
+            with records.Directory(str(self.state), network, make=True) as directory:
+                raw = records.encode(path, identity, boot_id, now_s, True, {}, self.its_node)
+                (self.state / network / f"{box.id}:eth0").write_bytes(raw)
+                assert directory.read(box.id, "eth0") is not None
+        for _ in self._allocate(attached):
+            pass
+        attached.up = True
+        netns.elsewhere = bool(attached.address)
+
+    def other_node_ends(self) -> None:
+        """A pod of another node ends; its host-local releases the address, or that leaks."""
+        living = [one for one in self._attachments() if one.box.elsewhere and self.kernel.alive(one.box.netns)]
+        if living:
+            one = self.random.choice(living)
+            self._end(one.box)
+            if self.random.random() < 0.6:
+                self._release(one)
+
+    # The gate
+
+    def gate_changes(self) -> None:
+        """A gate is held by somebody else, cannot be opened, is lost, or holds numbers that nobody has written."""
+        file = self.run / (store_key.key(str(self.data), self.random.choice(NETWORKS)) + ".sweep")
+        how = self.random.randrange(4)
+        if file.is_dir():
+            file.rmdir()
+        elif how == 0 and self.holder is None:
+            self.holder = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(self.holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                self._open_gate()  # one of us has it
+        elif how == 1:
+            file.unlink(missing_ok=True)
+            file.mkdir()
+        elif how == 2:
+            file.unlink(missing_ok=True)
+        else:
+            numbers = [self.random.choice((0, 1, 2, 5, 2**64 - 1)) for _ in range(2)]
+            file.write_bytes(b"".join(number.to_bytes(8, "little") for number in numbers)[: self.random.choice((16, 16, 16, 11))])
+
+    def _open_gate(self) -> None:
+        """Let go of the gate that somebody else holds."""
+        if self.holder is not None:
+            os.close(self.holder)
+            self.holder = None
 
     def reboot(self) -> None:
         """The node reboots; /run is wiped, or is a disk and stays."""
@@ -665,6 +893,11 @@ class World:
         self.flights.clear()
         self.kernel.boot()
         self._forget_waiting()
+        self._open_gate()
+        self.taken_off.clear()
+        if self.neighbour == "container node":
+            for box in self.boxes:
+                box.netns.elsewhere = False  # its kernel is ours
         if self.random.random() < 0.7:
             shutil.rmtree(self.run)
             self.run.mkdir()
@@ -701,6 +934,8 @@ class World:
         theirs = [
             one for one in self._attachments() if one.box.id == name and one.ifname == ifname and one.network == file.parent.name
         ]
+        if self.neighbour == "container node" and any(self._lives(one) and one.box.elsewhere for one in theirs):
+            return  # nothing else says that there is another node
         if any(self._lives(one) and not one.up for one in theirs) or any(one in self.landing for one in theirs):
             return  # in flight and unmapped, in a netns that another container's record may name
         if self.random.random() < 0.5:
@@ -756,6 +991,7 @@ class World:
             {"containerID": one.box.id, "ifname": one.ifname}
             for one in self._attachments()
             if one.network == network and (self.kernel.alive(one.box.netns) or self.random.random() < 0.2) and not one.released
+            if not one.box.elsewhere
         ]
         listed: dict[str, Any] = {}
         if kind == 0:
@@ -766,7 +1002,7 @@ class World:
         elif kind == 2 and not self._a_hidden_one(network):
             listed = {"cni.dev/attachments": theirs[::2]}
         self._forget_waiting()
-        self._gc(network, listed)
+        self._gc(network, {**listed, **({"dryRun": True} if self.random.random() < 0.15 else {})})
 
     def collect_after_a_while(self) -> None:
         """A good runtime's GC: every container with a netns is in its list, and what is not was seen two minutes ago."""
@@ -775,6 +1011,7 @@ class World:
         self._gc(network, {})
         self.kernel.monotonic_s += 121
         theirs = [one for one in self._attachments() if one.network == network and self.kernel.alive(one.box.netns)]
+        theirs = [one for one in theirs if not one.box.elsewhere]
         self._forget_waiting()
         self._gc(network, {"cni.dev/valid-attachments": [{"containerID": one.box.id, "ifname": one.ifname} for one in theirs]})
 
@@ -829,7 +1066,12 @@ def steps() -> dict[str, int]:
         "die": 10,
         "lose_path": 4,
         "path_unreadable": 2,
-        "stranger_comes": 2,
+        "stranger_comes": 4,
+        "stranger_changes": 2,
+        "runtime_tidies": 1,
+        "other_node_adds": 4,
+        "other_node_ends": 2,
+        "gate_changes": 2,
         "reboot": 2,
         "time_passes": 7,
         "clock_steps": 1,
