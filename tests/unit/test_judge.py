@@ -861,6 +861,7 @@ KEEPS = [
             ("no record, waited for", lambda: Facts(owned(), None, [visible(OF_POD)], unclaimed=waited(9999), shared="nfs")),
             ("not in GC's list", lambda: Facts(mapping=None, call=gc_call(), valid=set(), unclaimed=waited(999), shared="nfs")),
             ("an empty file", lambda: Facts(content(b""), None, shared="nfs")),
+            ("this node's record, second in the chain", lambda: Facts(mapping=of_this_node(record(head=False)), shared="nfs")),
             ("the record of a sibling", lambda: Facts(mapping=of_this_node(record(uid="u")), adopted=True, shared="nfs")),
             ("ADD again, the older record names no node", lambda: Facts(call=own_add(record()), shared="nfs")),
             ("left by DEL, the record names no node", lambda: Facts(mapping=marked(record()), call=own_del(), shared="nfs")),
