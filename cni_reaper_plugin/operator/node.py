@@ -5,6 +5,7 @@ import stat
 
 from cni_reaper_plugin import elsewhere, files, network_file_system, other_nodes, store
 from cni_reaper_plugin.evidence import boot, records, views
+from cni_reaper_plugin.facts import ALL
 from cni_reaper_plugin.operator import mountinfo
 from cni_reaper_plugin.operator.finding import Finding
 
@@ -20,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cni_reaper_plugin.facts import ALL, Mapping, Settings
+    from cni_reaper_plugin.facts import Mapping, Settings
 
 
 def check(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
