@@ -115,43 +115,48 @@ class Machine:
         for plugin in programs.plugins.iterdir():
             if plugin.name != "cnitool":
                 self._files[f"opt/cni/bin/{plugin.name}"] = plugin.read_bytes()
-        modules = _modules(programs.debian / "usr/lib/modules")
-        self._files |= {f"modules/{name}.ko": data for name, data in modules.items()}
-        self._files["modules/order"] = "".join(f"{name}.ko\n" for name in modules).encode()
+        self._modules = programs.debian / "usr/lib/modules"
 
-    def run(self, scenario: str, files: Mapping[str, bytes] | None = None) -> Console:
+    def run(
+        self, scenario: str, files: Mapping[str, bytes] | None = None, modules: tuple[str, ...] = (), bound_s: int = BOUND_S
+    ) -> Console:
         """Boot, run a scenario, power off.
 
         Args:
             scenario: a script for busybox' sh; init.sh says what it can use.
             files: more files of the machine, by their path without the first slash.
+            modules: of the kernel, loaded after MODULES.
+            bound_s: seconds after which the machine is ended.
 
         Raises:
             AssertionError: the scenario did not come to its end; the console's tail says how far it came.
         """
-        initramfs = archive({**self._files, **(files or {}), "scenario": scenario.encode(errors="surrogateescape")})
+        kernel = _modules(self._modules, (*MODULES, *modules))
+        loaded = {f"modules/{name}.ko": data for name, data in kernel.items()}
+        loaded["modules/order"] = "".join(f"{name}.ko\n" for name in kernel).encode()
+        initramfs = archive({**self._files, **loaded, **(files or {}), "scenario": scenario.encode(errors="surrogateescape")})
         with tempfile.NamedTemporaryFile(prefix="initramfs-") as file:
             file.write(initramfs)
             file.flush()
-            boot = ["-kernel", str(self._kernel), "-initrd", file.name, "-append", f"{ARGUMENTS} BOUND_S={BOUND_S}"]
-            console = Console(_bounded([*QEMU, *boot]))
+            boot = ["-kernel", str(self._kernel), "-initrd", file.name, "-append", f"{ARGUMENTS} BOUND_S={bound_s}"]
+            console = Console(_bounded([*QEMU, *boot], bound_s))
         assert console.complete, f"the scenario did not come to its end; the console's tail:\n{console.tail}"
         return console
 
 
-def _bounded(argv: list[str]) -> str:
+def _bounded(argv: list[str], bound_s: int) -> str:
     """Run qemu, return what it has written until it ended or ran into the bound."""
     try:
         out = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=BOUND_S + 120
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=bound_s + 120
         ).stdout
     except subprocess.TimeoutExpired as e:
         out = e.output or b""
     return out.decode(errors="replace").replace("\r\n", "\n")
 
 
-def _modules(below: Path) -> dict[str, bytes]:
-    """Return MODULES and what they depend on, unpacked, in the order in which they can be loaded."""
+def _modules(below: Path, names: tuple[str, ...]) -> dict[str, bytes]:
+    """Return modules and what they depend on, unpacked, in the order in which they can be loaded."""
     found = {file.name.partition(".")[0].replace("-", "_"): file for file in below.rglob("*.ko*")}
     order: dict[str, bytes] = {}
 
@@ -164,7 +169,7 @@ def _modules(below: Path) -> dict[str, bytes]:
             need(other)
         order[name] = data
 
-    for name in MODULES:
+    for name in names:
         need(name)
     return order
 
