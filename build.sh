@@ -340,12 +340,14 @@ e2e() {
     exec "$venv/bin/python" -m pytest -n "$(nproc)" -o testpaths=tests/runtimes "$@"
 }
 
-# What the machines of tests/machines boot, for arm64: Debian's kernel and busybox, cnitool and the reference plugins.
+# What the machines of tests/machines boot, for arm64: Debian's kernel, busybox and NFS server, cnitool and the reference plugins.
 machine_tools() {
     need "${for_build[@]}" qemu-system-aarch64=qemu-system-arm
     freeze amd64 arm64
     python_env requirements/dev.txt
-    CNI_REAPER_MACHINES_DEBIAN=$(PYTHONPATH=packaging "$venv/bin/python" -m tests.machines.fetch)
+    local fetched
+    fetched=$(PYTHONPATH=packaging "$venv/bin/python" -m tests.machines.fetch)
+    CNI_REAPER_MACHINES_DEBIAN=${fetched%$'\n'*} CNI_REAPER_MACHINES_NFS=${fetched#*$'\n'}
     local into=$go_dir/bin-cni-${plugins_version#v}-arm64
     if [[ ! -d $into ]]; then
         go_compiler
@@ -354,7 +356,7 @@ machine_tools() {
         go_install_for arm64 "$into.new" "github.com/containernetworking/plugins/plugins/"{main/bridge,main/loopback,ipam/host-local,meta/portmap}"@$plugins_version"
         mv "$into.new" "$into"
     fi
-    export CNI_REAPER_MACHINES_DEBIAN CNI_REAPER_MACHINES_PLUGINS=$into
+    export CNI_REAPER_MACHINES_DEBIAN CNI_REAPER_MACHINES_NFS CNI_REAPER_MACHINES_PLUGINS=$into
 }
 
 machines() {
@@ -411,7 +413,7 @@ lint() {
     "$venv/bin/ruff" format --check . || wrong=1
     "$venv/bin/python" -m mypy || wrong=1
     [[ -x $venv/bin/shellcheck ]] || need shellcheck=shellcheck # PyPI has it for x86_64 only
-    PATH=$venv/bin:$PATH shellcheck build.sh .ci/run packaging/install.sh packaging/deb/p* packaging/root/*.sh packaging/bootloader/*.sh tests/machines/init.sh || wrong=1
+    PATH=$venv/bin:$PATH shellcheck build.sh .ci/run packaging/install.sh packaging/deb/p* packaging/root/*.sh packaging/bootloader/*.sh tests/machines/*.sh || wrong=1
     return "$wrong"
 }
 

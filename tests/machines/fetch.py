@@ -1,7 +1,8 @@
-"""Get from Debian what the machines boot, and print the directory: kernel and busybox for arm64, unpacked and not installed.
+"""Get from Debian what the machines boot, and print the directories: kernel and busybox for arm64, and an NFS server with all
+that it needs, unpacked and not installed.
 
-The build's own apt is used (packaging/build_root.py), so the host's dpkg learns of no other architecture. The directory is kept
-in CNI_REAPER_CACHE. While it exists no network is needed; remove it for a newer kernel.
+The build's own apt is used (packaging/build_root.py), so the host's dpkg learns of no other architecture. The directories are
+kept in CNI_REAPER_CACHE. While they exist no network is needed; remove them for a newer kernel.
 """
 
 import re
@@ -14,6 +15,8 @@ import build_root
 ARCHITECTURE = "arm64"
 KERNEL = f"linux-image-cloud-{ARCHITECTURE}"
 """Depends on the package of the current version, and is empty itself."""
+SERVER = "nfs-kernel-server"
+"""Brings the client's programs, rpcbind and the libraries with it."""
 
 
 def fetch() -> Path:
@@ -34,10 +37,26 @@ def fetch() -> Path:
     return place
 
 
+def fetch_server() -> Path:
+    """Return the directory of the NFS server, filled. Raises build_root.BuildError where the packages cannot be had."""
+    place = build_root.cache() / "machines" / f"nfs-{build_root.SUITE}-{ARCHITECTURE}"
+    if place.exists():
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix="new-") as scratch:
+        at = Path(scratch)
+        apt = build_root.Apt(at / "apt", ARCHITECTURE)
+        apt.get("--yes", "--download-only", "install", SERVER)
+        for package in (at / "apt/cache/archives").glob("*.deb"):
+            build_root.run("dpkg-deb", "--extract", package, at / "root")
+        (at / "root").rename(place)
+    return place
+
+
 def main() -> None:
-    """Print the directory."""
+    """Print the directories, a line each."""
     try:
-        print(fetch())
+        print(fetch(), fetch_server(), sep="\n")
     except build_root.BuildError as e:
         sys.exit(f"machines: {e}")
 
