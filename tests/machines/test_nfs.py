@@ -17,7 +17,7 @@ from tests.machines.machine import BOUND_S, Console, Machine
 from tests.machines.nodes import conflist
 from tests.node import DATA_DIR, LOG_FILE, Conf, host_local, reaper
 
-ROUNDS = int(os.environ.get("CNI_REAPER_MACHINES_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("CNI_REAPER_MACHINES_ROUNDS", "4"))
 """Of pods on both nodes; on a busy host a round takes 7 to 15 s."""
 PROGRAMS = ("exportfs", "mount.nfs", "rpc.mountd", "rpc.nfsd", "rpc.statd", "rpcbind")
 MODULES = ("nfsd", "nfsv3", "nfsv4")
