@@ -26,8 +26,10 @@ def answered(node: Node, arguments: str, answer: str) -> Ran:
 
 
 def reserve(node: Node, address: str, owner: str) -> None:
-    """Write a reservation that was not made just now."""
+    """Write a reservation that was not made just now, or a person's note."""
     node.reserve("net", address, owner)
+    if owner == NOTE:
+        node.path(f"{DATA_DIR}/net/{address}").write_text(f"{NOTE}\n")
     aged(node, address)
 
 
