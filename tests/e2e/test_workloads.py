@@ -235,6 +235,7 @@ def test_nothing_but_its_name_keeps_it(node: Node, row: str, named_by: str) -> N
     workload.sweep()
     assert workload.address in workload.pair.held()
     workload.forget_the_name()
+    node.path(f"/run/cni-reaper/{NETWORK}.json").unlink()  # as ten seconds do: the process still stands that had the name
     workload.sweep()
     assert workload.address not in workload.pair.held()
     assert REASONS[row] in {line["reason"] for line in node.log("reaped") if line["address"] == workload.address}

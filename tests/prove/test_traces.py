@@ -20,6 +20,7 @@ class Traced(World):
         super().__init__(random.Random(1))
         self.star = False
         self.quiet = True
+        self.dies = 0.0
         self.kernel.has_ns_id = has_ns_id
         self.gap, self.times = "", 0
 

@@ -127,6 +127,7 @@ class World:
         self.disturbed = False
         self.quiet = True
         self.cuts = self.kills = False
+        self.dies = 0.03  # how often host-local is killed between creating a file and writing it
         self.holder: int | None = None
         self.taken_off: dict[bytes, float] = {}
         self.backup: Path | None = None
@@ -216,7 +217,7 @@ class World:
             killed = True
             try:
                 yield
-                killed = self.random.random() < 0.03
+                killed = self.random.random() < self.dies
             finally:
                 if killed:  # between creating and writing
                     del self.ledger[attached.network, address]
