@@ -38,13 +38,13 @@ def _waited(fd: int, operation: int, wait_s: float) -> bool:
     try:
         import _kernel  # type: ignore[import-not-found]  # packaging/bootloader/kernel.c
     except ImportError:  # run from source
-        return _polled(fd, operation, wait_s)
+        return polled(fd, operation, wait_s)
     taken: bool = _kernel.flock(fd, operation, wait_s)
     return taken
 
 
-def _polled(fd: int, operation: int, wait_s: float) -> bool:
-    """Ask for a lock again and again. Raises OSError."""
+def polled(fd: int, operation: int, wait_s: float) -> bool:
+    """Ask for a lock again and again, each millisecond, for `wait_s` seconds; for a Python without _kernel. Raises OSError."""
     import time
 
     end = time.monotonic() + wait_s

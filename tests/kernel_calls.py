@@ -7,7 +7,7 @@ import sys
 import types
 from typing import Any
 
-from cni_reaper_plugin import files
+from cni_reaper_plugin import files, flock
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -39,5 +39,10 @@ def stand_in() -> None:
     if not hasattr(posix, "setns"):
         posix.setns = setns  # type: ignore[attr-defined]  # which is why it is put there
     made: Any = types.ModuleType("_kernel")
-    made.inotify_init, made.inotify_add_watch, made.identity = inotify_init, inotify_add_watch, files.identity
+    made.inotify_init, made.inotify_add_watch, made.identity, made.flock = (
+        inotify_init,
+        inotify_add_watch,
+        files.identity,
+        flock.polled,
+    )
     sys.modules.setdefault("_kernel", made)
