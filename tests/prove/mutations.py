@@ -281,8 +281,8 @@ MUTATIONS = (
     Mutation(
         "every view is proven",
         "evidence/views.py",
-        '    known = proven(boot_id)\n    if view in known:\n        return "all"\n',
-        '    known = proven(boot_id)\n    return "all"\n',
+        "    known = proven(boot_id)\n    if view in known:\n        return ALL\n",
+        "    known = proven(boot_id)\n    return ALL\n",
     ),
     Mutation(
         "a call's netns counts for its own container as another's",
