@@ -36,7 +36,7 @@ UNIT_TESTS = (
     "tests/unit/test_whose.py",
 )
 
-IN_THE_SMALL_WORLD = ("row 4 (netns_gone)", "netns first, reservations afterwards", "no guard at all")
+IN_THE_SMALL_WORLD = ("row 4 (netns_gone)", "netns first, reservations afterwards")
 """Mutations that the small world catches two events deep."""
 
 
