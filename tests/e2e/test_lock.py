@@ -96,7 +96,7 @@ def test_we_wait_for_host_local(pair: Pair) -> None:
     theirs = host_local_holding(pair, "next")
     own = node.pod()
     command = node.plugin_command("ADD", pair.head, netns=own, container_id=container_id(own.name))
-    ours = halted(node, command, "clock_nanosleep")  # nothing else lets it sleep
+    ours = halted(node, command, "setitimer")  # it waits for the lock from here on
     assert len(pair.held()) == 2
     (given,) = theirs.go_on()["ips"]
     ours.go_on()

@@ -27,7 +27,7 @@ def test_a_list_without_host_local_is_told_once(node: Node) -> None:
 
 def test_many_processes_write_whole_lines_while_the_file_is_rotated(node: Node) -> None:
     """Each of 110 dry runs tells of each of 20 leaks, or why it has not looked; three times the file is renamed meanwhile."""
-    pair = Pair(node, dryRun=True)
+    pair = Pair(node, dryRun=True, logLevel="debug")
     pods = [node.pod() for _ in range(CALLS)]
     pair.add(pods[0])
     gone = node.pod()
@@ -58,6 +58,6 @@ def test_many_processes_write_whole_lines_while_the_file_is_rotated(node: Node) 
                 assert fields["pod"].startswith(f"n/{LONG}")
                 assert fields["cause"]
                 events[fields["address"]] = events.get(fields["address"], 0) + 1
-            skipped += fields["event"] == "sweep-skipped"
-    assert skipped < CALLS - 10, "on a busy machine some get no turn"
+            skipped += fields["event"] in ("sweep-skipped", "sweep-shared")
+    assert skipped < CALLS, "somebody has looked for all who waited"
     assert events == {f"10.66.0.{100 + number}": CALLS - skipped for number in range(20)}
