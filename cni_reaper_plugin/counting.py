@@ -27,7 +27,7 @@ def count(directory: Network, reservations: list[Reservation], call: Call, setti
     memory = Memory(views.RUN_DIR, directory.key, boot.boot_id(), look.view)
     try:
         judged = Judging(directory, reservations, [], look, settings, budget, memory).all()
-        lifeless.tell(directory.name, directory.key, lifeless.among([one[:3] for one in judged], call), log)
+        lifeless.tell(directory, judged, call, log)
     except (OSError, SkippedError) as e:
         log.debug("not-counted", network=directory.name, reason=str(e))
 

@@ -5,7 +5,7 @@ The reservations are read before the look. Whoever frees what is STALE here asks
 
 import posix
 
-from cni_reaper_plugin import files, network_file_system, store
+from cni_reaper_plugin import files, network_file_system, once, store
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.evidence import boot, closer, views
 from cni_reaper_plugin.evidence.unclaimed import Memory
@@ -136,11 +136,7 @@ def is_put_off(call: Call) -> bool:
 def _put_off_looks() -> None:
     """Note it; where /run cannot be written the next ADD looks again."""
     try:
-        fd = posix.open(views.RUN_DIR, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        try:
-            files.replace(_PUT_OFF, b"%d" % boot.boottime_s(), fd)
-        finally:
-            posix.close(fd)
+        once.note(_PUT_OFF, int(boot.boottime_s()))
     except OSError:
         return
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cni_reaper_plugin.scanned import VisibleNetns
+    from cni_reaper_plugin.store import Network
 
     Found = list[tuple[Reservation, VisibleNetns]]
 
@@ -53,19 +54,20 @@ def _netns_of(evidence: Evidence) -> "VisibleNetns | None":
     return next((seen for seen in holders if seen.inhabited), holders[0] if holders else None)
 
 
-def tell(network: str, key: str, found: "Found", log: Log) -> None:
+def tell(directory: "Network", judged: "list[tuple[Reservation, Evidence, str, str]]", call: Call, log: Log) -> None:
     """Log how many there are and the first of them: at `info` once per boot, else at `debug`. Raises OSError.
 
-    key: of the store's network, see store_key.
+    judged: (reservation, evidence, verdict, reason); call: see `among`.
     """
+    found = among((one[:3] for one in judged), call)
     if not found:
-        log.debug("lifeless", network=network, count=0)
+        log.debug("lifeless", network=directory.name, count=0)
         return
     reservation, seen = found[0]
-    is_new = once.first_time(key + ".lifeless", boot.boot_id())
+    is_new = once.first_time(directory.key + ".lifeless", boot.boot_id())
     (log.info if is_new else log.debug)(
         "lifeless",
-        network=network,
+        network=directory.name,
         count=len(found),
         address=reservation.address,
         container=reservation.container_id,

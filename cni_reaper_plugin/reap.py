@@ -96,7 +96,7 @@ def _tell_of_lifeless(judged: list[Judged], call: Call, directory: store.Network
     from cni_reaper_plugin import lifeless
 
     try:
-        lifeless.tell(directory.name, directory.key, lifeless.among([one[:3] for one in judged], call), log)
+        lifeless.tell(directory, judged, call, log)
     except OSError as e:
         log.debug("not-counted", reason=str(e))
 

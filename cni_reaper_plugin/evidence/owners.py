@@ -61,8 +61,7 @@ def is_process_powerless(task: str) -> bool:
     if not is_process_foreign(task):
         return False
     try:
-        permitted = files.read(task + "/status").partition(b"\nCapPrm:\t")[2].partition(b"\n")[0]
-        return permitted.strip(b"0") == b"" or posix.stat(task + "/ns/user").st_ino != posix.stat(_OWN).st_ino
+        return _permitted(task).strip(b"0") == b"" or posix.stat(task + "/ns/user").st_ino != posix.stat(_OWN).st_ino
     except OSError as e:
         if e.errno not in GONE_ERRNOS:
             raise
@@ -83,8 +82,13 @@ def can_mount_nothing(process: str) -> bool:
 def _can_mount_nothing(task: str) -> bool:
     if is_process_powerless(task):
         return True
-    permitted = files.read(task + "/status").partition(b"\nCapPrm:\t")[2].partition(b"\n")[0]
+    permitted = _permitted(task)
     return permitted != b"" and not int(permitted, 16) >> _SYS_ADMIN & 1
+
+
+def _permitted(task: str) -> bytes:
+    """Return the capabilities that a task may have, in hex digits, b"" where it has no such line. Raises OSError."""
+    return files.read(task + "/status").partition(b"\nCapPrm:\t")[2].partition(b"\n")[0]
 
 
 def is_process_foreign(task: str) -> bool:
