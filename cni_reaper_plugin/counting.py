@@ -3,33 +3,30 @@
 The pool may be full of them. Then all owners are LIVE, and no call finds anything that is worth a full look otherwise.
 """
 
-from cni_reaper_plugin import lifeless, once
-from cni_reaper_plugin.clock import Budget
-from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import boot, views
-from cni_reaper_plugin.evidence.unclaimed import Memory
-from cni_reaper_plugin.facts import Call, Reservation, Settings, SkippedError
+from cni_reaper_plugin import first_look, lifeless, once
+from cni_reaper_plugin.evidence import boot
+from cni_reaper_plugin.facts import Call, Reservation, SkippedError
 from cni_reaper_plugin.judging import AUDIT, Judging
-from cni_reaper_plugin.store import Network
+from cni_reaper_plugin.network_sweep import NetworkSweep
 
 AGAIN_S = 600
 
 
-def count(directory: Network, reservations: list[Reservation], call: Call, settings: Settings, budget: Budget, log: Log) -> None:
+def count(sweep: NetworkSweep, reservations: list[Reservation]) -> None:
     """Take a full look for the sake of counting, in AGAIN_S at most one. Frees nothing; trouble is logged at `debug`.
 
     reservations: the whole snapshot, in which nothing is worth a full look otherwise.
     """
-    if not _is_time_to_count(directory.key):
+    if not _is_time_to_count(sweep.network.key):
         return
-    look = Call(AUDIT)  # of which nothing stays: an ADD is not put off for the time that this has taken
-    look.view = call.view
-    memory = Memory(views.RUN_DIR, directory.key, boot.boot_id(), look.view)
+    call = Call(AUDIT)  # of which nothing stays: an ADD is not put off for the time that this has taken
+    call.view = sweep.call.view
+    look = NetworkSweep(sweep.network, call, sweep.settings, sweep.budget, sweep.log, sweep.result)
     try:
-        judged = Judging(directory, reservations, [], look, settings, budget, memory).all()
-        lifeless.tell(directory, judged, call, log)
+        judged = Judging(look, reservations, [], first_look.memory(look)).all()
+        lifeless.tell(sweep, judged)
     except (OSError, SkippedError) as e:
-        log.debug("not-counted", network=directory.name, reason=str(e))
+        sweep.log.debug("not-counted", network=sweep.network.name, reason=str(e))
 
 
 def _is_time_to_count(key: str) -> bool:

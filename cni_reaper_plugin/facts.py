@@ -4,6 +4,7 @@ No dataclasses, enum or typing here: this is on the path that the runtime pays f
 """
 
 from cni_reaper_plugin.attachment import IFNAME_BYTES, Attachment, valid_ifname, valid_name
+from cni_reaper_plugin.reasons import REBOOTED, Reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,33 +16,28 @@ LIVE = "LIVE"
 STALE = "STALE"
 UNKNOWN = "UNKNOWN"
 
-# Why an address is freed: the reasons of judge.py.
-REBOOTED = "rebooted"
-NETNS_GONE = "netns gone"
-EMPTY = "empty"
-NO_NETNS_LEFT = "no netns left"
-UNCLAIMED = "unclaimed"
-NOT_LISTED = "not in GC list"
-ADDED_AGAIN = "added again"
-LEFT_BY_DEL = "left by DEL"
-FORCED = "forced"  # by a person, over UNKNOWN
-NETNS_THERE = "netns there"  # the one reason to keep an address that can be noted for the next ADD
-
-# Why an address is kept that the first look takes for stale: what a full scan has found, and evidence.proof finds again.
-ADDRESS_IN_USE = "address in use"
-NAMED = "named by the runtime"
-NOT_LOOKED_INTO = "netns cannot be looked into"
-SIBLING_ADDRESS_IN_USE = "sibling's address in use"
-SIBLING_HAS_NETNS = "sibling has a netns"
-VISIBLE_ELSEWHERE = "netns visible elsewhere"
-
 OWNED = "owned"  # content is `id` or `id\r\nifname`
 BLANK = "blank"  # content is empty, or only NUL and white space: host-local died between creating and writing it
 ODD = "odd"  # anything else
 
 
-NOTHING, ONLY_REBOOTED, ALL = 0, 1, 2
-"""What a call may reap, by what is proven of its view (evidence.views): nothing, whom a reboot has ended, all that is STALE."""
+class Permission:
+    """What a call may reap, by what is proven of its view (evidence.views). There are three, told apart by identity."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def __repr__(self) -> str:
+        return "Permission(%r)" % self.code
+
+
+NOTHING = Permission("nothing")
+ONLY_REBOOTED = Permission("only-rebooted")
+"""Whom a reboot has ended."""
+ALL = Permission("all")
+"""All that is STALE."""
 
 HEX_RUN = 12
 DATA_DIR = "/var/lib/cni/networks"  # host-local's own default
@@ -301,9 +297,9 @@ class Call:
             return self.at_head or self.shows
         return self.verb not in ("ADD", "STATUS") or bool(self.standing)
 
-    def permits(self, reason: str) -> bool:
+    def permits(self, reason: Reason) -> bool:
         """Tell whether a reservation that is STALE for a reason may be freed by this call."""
-        return self.may_reap == ALL or (self.may_reap == ONLY_REBOOTED and reason == REBOOTED)
+        return self.may_reap is ALL or (self.may_reap is ONLY_REBOOTED and reason == REBOOTED)
 
     def lists(self, reservation: Reservation) -> bool:
         """Tell whether GC's list names the owner; an older reservation holds the ID alone."""
@@ -388,3 +384,15 @@ class Settings:
         self.log_file = ""
         self.log_level = "info"
         self.metrics_file = ""
+
+
+class Judged:
+    """One reservation with what is known of its owner, and what follows from that: LIVE, STALE or UNKNOWN, and why."""
+
+    __slots__ = ("evidence", "reason", "reservation", "verdict")
+
+    def __init__(self, reservation: Reservation, evidence: Evidence, verdict: str, reason: Reason) -> None:
+        self.reservation = reservation
+        self.evidence = evidence
+        self.verdict = verdict
+        self.reason = reason

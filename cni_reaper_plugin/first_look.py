@@ -5,92 +5,76 @@ It frees nothing. What it leaves behind for the next one lies in /run/cni-reaper
 
 import posix
 
-from cni_reaper_plugin import store
-from cni_reaper_plugin.clock import Budget
-from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, gather, records, standing, views
-from cni_reaper_plugin.facts import (
-    LIVE,
-    NETNS_THERE,
-    STALE,
-    UNKNOWN,
-    Call,
-    Evidence,
-    Reservation,
-    Settings,
-    SkippedError,
-    Surroundings,
-)
+from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Evidence, Judged, Reservation, SkippedError, Surroundings
 from cni_reaper_plugin.judge import judge
+from cni_reaper_plugin.network_sweep import NetworkSweep
+from cni_reaper_plugin.reasons import NETNS_THERE, Reason
 
 SLICE = 64  # reservations between two looks at the budget, and the least that a call gets done
 MOST_NOTED = 1024  # more attachments than any node has; beyond that what is noted costs more than it spares
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cni_reaper_plugin.events import Log
     from cni_reaper_plugin.evidence.unclaimed import Memory
+    from cni_reaper_plugin.judge import Answer
 
-    Judged = tuple[Reservation, Evidence, str, str]
 
-
-def candidate(
-    directory: store.Network, call: Call, settings: Settings, budget: Budget, log: Log
-) -> "tuple[str | None, list[Reservation] | None]":
+def candidate(sweep: NetworkSweep) -> "tuple[str | None, list[Reservation] | None]":
     """Return an address that looks stale, None when there is none, and the snapshot, None if it is not of the whole network.
 
     Raises OSError, and SkippedError when evidence cannot be read or the budget is used up.
     """
-    network, boot_id = directory.name, boot.boot_id()
-    memory = _remembered(directory.key, call)
-    surroundings = Surroundings(boot_id, settings.grace_s)
+    network, call, boot_id = sweep.network, sweep.call, boot.boot_id()
+    remembered = _remembered(sweep)
+    surroundings = Surroundings(boot_id, sweep.settings.grace_s)
     surroundings.node = boot.node()
-    surroundings.netns = memory.standing() if memory is not None else None
-    noted = _Noted(directory, call)
-    addresses = from_cursor(memory.cursor if memory is not None else "", directory.addresses(noted.live))
+    surroundings.netns = remembered.standing() if remembered is not None else None
+    noted = _Noted(sweep)
+    addresses = from_cursor(remembered.cursor if remembered is not None else "", network.addresses(noted.live))
     reservations: list[Reservation] = []
     is_known = bool(noted.live)
     for start in range(0, len(addresses), SLICE):
-        part = directory.snapshot(addresses[start : start + SLICE])
+        part = network.snapshot(addresses[start : start + SLICE])
         reservations += part
-        gathered = gather.cheap(network, part, settings, call, surroundings, memory)
+        gathered = gather.cheap(sweep, part, surroundings, remembered)
         if surroundings.trouble:
             raise SkippedError(surroundings.trouble)
         odd: list[Judged] = []
         for reservation, evidence in zip(part, gathered, strict=True):
             is_known = is_known or evidence.record != b""
-            verdict, reason = _judged(directory, reservation, evidence, settings, log)
+            verdict, reason = _judged(sweep, reservation, evidence)
             if verdict == STALE:
-                if memory is None or not _is_kept(reservation, evidence, reason, call, settings, memory, log):
+                if remembered is None or not _is_kept(sweep, reservation, evidence, reason, remembered):
                     return reservation.address, None
                 continue
-            if (verdict, reason) == (LIVE, NETNS_THERE):
+            if verdict == LIVE and reason is NETNS_THERE:
                 noted.add(reservation, evidence)
             if verdict != LIVE or evidence.unclaimed is not None or call.valid is not None:
-                odd.append((reservation, evidence, verdict, reason))
+                odd.append(Judged(reservation, evidence, verdict, reason))
         if odd:
-            memory = memory or _memory(directory.key, call)
-            _report(odd, call, memory, log)
-        if budget.spent(share=0.5) and start + SLICE < len(addresses):
-            raise _cut(memory or _memory(directory.key, call), addresses[start + SLICE], log)
-    if memory is not None:
-        memory.begin_at("")
-        memory.save(log)
-    noted.save(boot_id, log)
+            remembered = remembered or memory(sweep)
+            _report(sweep, odd, remembered)
+        if sweep.budget.spent(share=0.5) and start + SLICE < len(addresses):
+            raise _cut(remembered or memory(sweep), addresses[start + SLICE], sweep.log)
+    if remembered is not None:
+        remembered.begin_at("")
+        remembered.save(sweep.log)
+    noted.save(boot_id, sweep.log)
     if not is_known and call.verb == "ADD":
-        _note_others_without_reservation(directory, settings, log)
+        _note_others_without_reservation(sweep)
     return None, reservations
 
 
-def _cut(memory: "Memory", address: str, log: Log) -> SkippedError:
+def _cut(remembered: "Memory", address: str, log: "Log") -> SkippedError:
     """Note where the next sweep begins, and return what is to be raised."""
-    memory.begin_at(address)
-    memory.save(log)
+    remembered.begin_at(address)
+    remembered.save(log)
     return SkippedError("half of budgetMs went into a first look; the next call goes on from there")
 
 
-def _judged(
-    directory: store.Network, reservation: Reservation, evidence: Evidence, settings: Settings, log: Log
-) -> tuple[str, str]:
+def _judged(sweep: NetworkSweep, reservation: Reservation, evidence: Evidence) -> "Answer":
     """Judge a reservation; what looks stale once more when it is known whether other nodes use the store. Raises OSError."""
     answer = judge(reservation, evidence)
     surroundings = evidence.surroundings
@@ -98,47 +82,40 @@ def _judged(
         return answer
     from cni_reaper_plugin import shared_store
 
-    surroundings.shared = shared_store.kind(directory, settings, surroundings.boot_id, log)
+    surroundings.shared = shared_store.kind(sweep, surroundings.boot_id)
     return judge(reservation, evidence)
 
 
-def _is_kept(
-    reservation: Reservation,
-    evidence: Evidence,
-    reason: str,
-    call: Call,
-    settings: Settings,
-    memory: "Memory",
-    log: Log,
-) -> bool:
+def _is_kept(sweep: NetworkSweep, reservation: Reservation, evidence: Evidence, reason: Reason, remembered: "Memory") -> bool:
     """Tell whether a full scan has found a moment ago that this very reservation stays, by something that stands still.
 
     Not asked of this call's own attachment: what the call says of it is news. reason: why it is stale at first sight, which is
     what is told of it under dryRun.
     """
-    own = call.attachment
+    own, dry_run = sweep.call.attachment, sweep.settings.dry_run
     if own is not None and own.owns(reservation.network, reservation.container_id, reservation.ifname):
         return False
-    if not memory.keeps(reservation, evidence.record, settings.dry_run):
+    if not remembered.keeps(reservation, evidence.record, dry_run):
         return False
-    if not memory.tell_proof(reservation, log):
+    if not remembered.tell_proof(reservation, sweep.log):
         from cni_reaper_plugin import report
 
-        report.reaped(reservation, evidence, reason, log, dry_run=True)
+        report.would_free(sweep, Judged(reservation, evidence, STALE, reason))
     return True
 
 
-def _note_others_without_reservation(directory: store.Network, settings: Settings, log: Log) -> None:
+def _note_others_without_reservation(sweep: NetworkSweep) -> None:
     """Note that nobody here has a record, while attachments besides this call's own are recorded. Raises OSError."""
+    network, settings = sweep.network, sweep.settings
     try:
-        with records.Directory(settings.state_dir, directory.name) as recorded:
+        with records.Directory(settings.state_dir, network.name) as recorded:
             are_others = len(recorded.names()) > 1
     except FileNotFoundError:
         return
     if are_others:
         from cni_reaper_plugin import elsewhere
 
-        elsewhere.note(directory.name, directory.key, settings, log)
+        elsewhere.note(network.name, network.key, settings, sweep.log)
 
 
 class _Noted:
@@ -147,16 +124,15 @@ class _Noted:
     live: see evidence.standing; without what this call's own attachment had reserved before, which row 1 judges.
     """
 
-    __slots__ = ("_directory", "_known", "_network", "_used", "live")
+    __slots__ = ("_known", "_network", "_used", "live")
 
-    def __init__(self, directory: store.Network, call: Call) -> None:
+    def __init__(self, sweep: NetworkSweep) -> None:
         """Read it."""
-        self._directory = directory
-        self._network = directory.name
-        self._used = call.verb == "ADD" and not call.standing
+        self._network = sweep.network
+        self._used = sweep.call.verb == "ADD" and not sweep.call.standing
         self.live: standing.Standing = {}
         if self._used:
-            self.live = standing.still(views.RUN_DIR, directory.key, boot.boot_id(), directory.identity)
+            self.live = standing.still(views.RUN_DIR, self._network.key, boot.boot_id(), self._network.identity)
         self._known = len(self.live)
 
     def add(self, reservation: Reservation, evidence: Evidence) -> None:
@@ -165,29 +141,29 @@ class _Noted:
         if entry is not None:
             self.live[reservation.address] = entry
 
-    def save(self, boot_id: str, log: Log) -> None:
+    def save(self, boot_id: str, log: "Log") -> None:
         """Write it anew if enough has come to it; what has gone costs nothing."""
-        if len(self.live) < self._known + standing.MORE or self._directory.listed > MOST_NOTED:
+        if len(self.live) < self._known + standing.MORE or self._network.listed > MOST_NOTED:
             return
         try:
-            standing.note(views.RUN_DIR, self._directory.key, boot_id, self.live)
+            standing.note(views.RUN_DIR, self._network.key, boot_id, self.live)
         except (OSError, TypeError) as e:
-            log.debug("not-noted", network=self._network, reason=str(e))
+            log.debug("not-noted", network=self._network.name, reason=str(e))
 
 
-def _report(odd: "list[Judged]", call: Call, memory: "Memory", log: Log) -> None:
+def _report(sweep: NetworkSweep, odd: list[Judged], remembered: "Memory") -> None:
     """Report who is kept for want of an owner, or alive against GC's list."""
     from cni_reaper_plugin import report
 
-    for reservation, evidence, verdict, reason in odd:
-        if verdict == UNKNOWN:
-            report.kept(reservation, evidence, reason, log)
-            if evidence.unclaimed is None and not evidence.trouble:
-                memory.remember([reservation], None)  # so that it is said once
-        elif evidence.unclaimed is not None:
-            memory.forget(reservation)
-        if verdict == LIVE and call.misses(reservation):
-            report.unlisted(reservation, evidence, reason, log)
+    for one in odd:
+        if one.verdict == UNKNOWN:
+            report.kept(sweep, one)
+            if one.evidence.unclaimed is None and not one.evidence.trouble:
+                remembered.remember([one.reservation], None)  # so that it is said once
+        elif one.evidence.unclaimed is not None:
+            remembered.forget(one.reservation)
+        if one.verdict == LIVE and sweep.call.misses(one.reservation):
+            report.unlisted(sweep, one)
 
 
 def from_cursor(cursor: str, addresses: list[str]) -> list[str]:
@@ -199,12 +175,13 @@ def from_cursor(cursor: str, addresses: list[str]) -> list[str]:
     return addresses[turn:] + addresses[:turn]
 
 
-def _remembered(key: str, call: Call) -> "Memory | None":
+def _remembered(sweep: NetworkSweep) -> "Memory | None":
     """Return what earlier sweeps of this network have left, None where they left nothing, as on a healthy node."""
-    return _memory(key, call) if posix.access("%s/%s.json" % (views.RUN_DIR, key), posix.F_OK) else None
+    return memory(sweep) if posix.access("%s/%s.json" % (views.RUN_DIR, sweep.network.key), posix.F_OK) else None
 
 
-def _memory(key: str, call: Call) -> "Memory":
+def memory(sweep: NetworkSweep) -> "Memory":
+    """Return what is remembered of the network in this boot, as it is now."""
     from cni_reaper_plugin.evidence import unclaimed
 
-    return unclaimed.Memory(views.RUN_DIR, key, boot.boot_id(), call.view)
+    return unclaimed.Memory(views.RUN_DIR, sweep.network.key, boot.boot_id(), sweep.call.view)

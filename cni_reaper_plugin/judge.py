@@ -7,47 +7,50 @@ A sweep judges twice: first on cheap facts (`surroundings.deep` is False), where
 on all of them.
 """
 
-from cni_reaper_plugin.facts import (
+from cni_reaper_plugin.facts import BLANK, LIVE, OWNED, STALE, UNKNOWN, UNREADABLE, Call, Evidence, Mapping, Reservation
+from cni_reaper_plugin.reasons import (
     ADDED_AGAIN,
     ADDRESS_IN_USE,
-    BLANK,
+    CONTAINER_OF_THIS_CALL,
     EMPTY,
     FORCED,
     LEFT_BY_DEL,
-    LIVE,
+    LISTED,
     NAMED,
     NETNS_GONE,
     NETNS_THERE,
+    NO_ADDRESS,
     NO_NETNS_LEFT,
+    NO_OWNER,
+    NO_RUNTIME_ID,
     NOT_LISTED,
     NOT_LOOKED_INTO,
-    OWNED,
     REBOOTED,
     SIBLING_ADDRESS_IN_USE,
     SIBLING_HAS_NETNS,
-    STALE,
+    THIS_CALL,
+    UNACCOUNTED,
     UNCLAIMED,
-    UNKNOWN,
-    UNREADABLE,
+    UNEXPECTED,
+    UNREADABLE_EVIDENCE,
+    UNREADABLE_NETNS,
+    UNREADABLE_SIBLING,
     VISIBLE_ELSEWHERE,
-    Call,
-    Evidence,
-    Mapping,
-    Reservation,
+    Reason,
 )
 
 LISTED_AFTER_S = 120  # a runtime may make its list before an ADD that it has begun, and send it after
 
-Answer = tuple[str, str]
+Answer = tuple[str, Reason]
 
 
 def judge(reservation: Reservation, evidence: Evidence) -> Answer:
-    """Return (verdict, reason) for one reservation: LIVE, STALE or UNKNOWN, and why in a few words."""
+    """Return (verdict, reason) for one reservation: LIVE, STALE or UNKNOWN, and why."""
     for number, row in ROWS:
         answer = row(reservation, evidence)
         if answer is not None:
             return _guarded(answer, number, reservation, evidence) if answer[0] == STALE else answer
-    return UNKNOWN, "unexpected"
+    return UNKNOWN, UNEXPECTED
 
 
 def is_defenceless(reservation: Reservation, evidence: Evidence) -> bool:
@@ -68,7 +71,7 @@ def _own_call(reservation: Reservation, evidence: Evidence) -> Answer | None:
         return STALE, ADDED_AGAIN
     if call.at_head and call.verb == "DEL" and _is_left_behind(call, evidence.mapping):
         return STALE, LEFT_BY_DEL
-    return LIVE, "this call"
+    return LIVE, THIS_CALL
 
 
 def _is_added_again(reservation: Reservation, call: Call, boot_id: str) -> bool:
@@ -100,9 +103,9 @@ def _is_left_behind(call: Call, mapping: Mapping | None) -> bool:
 def _source_unreadable(_: Reservation, evidence: Evidence) -> Answer | None:
     """Before rows 2-10: only ENOENT, ENOTDIR and ESRCH mean gone; after any other errno nothing is stale."""
     if evidence.trouble:
-        return UNKNOWN, evidence.trouble
+        return UNKNOWN, UNREADABLE_EVIDENCE.detailed(evidence.trouble)
     if evidence.mapping is not None and evidence.mapping.state == UNREADABLE:
-        return UNKNOWN, "netns path cannot be read"
+        return UNKNOWN, UNREADABLE_NETNS
     return None
 
 
@@ -180,7 +183,7 @@ def _inode_elsewhere(reservation: Reservation, evidence: Evidence) -> Answer | N
 
 def _listed(reservation: Reservation, evidence: Evidence) -> Answer | None:
     """Row 6: GC's list is present and names the owner."""
-    return (LIVE, "in GC list") if evidence.call.lists(reservation) else None
+    return (LIVE, LISTED) if evidence.call.lists(reservation) else None
 
 
 def _blank(reservation: Reservation, _: Evidence) -> Answer | None:
@@ -197,10 +200,10 @@ def _sibling(reservation: Reservation, evidence: Evidence) -> Answer | None:
         return None
     own = evidence.call.attachment
     if own is not None and own.container_id == reservation.container_id and evidence.call.netns is not None:
-        return LIVE, "container of this call"
+        return LIVE, CONTAINER_OF_THIS_CALL
     for sibling in evidence.siblings:
         if sibling.state == UNREADABLE:
-            return UNKNOWN, "netns path of a sibling cannot be read"
+            return UNKNOWN, UNREADABLE_SIBLING
         if sibling.recorded is None:
             alive = _names_a_netns(sibling, evidence)
         else:
@@ -255,10 +258,12 @@ def _not_listed(reservation: Reservation, evidence: Evidence) -> Answer | None:
 def _kept(reservation: Reservation, evidence: Evidence) -> Answer:
     """Row 11: whatever is not understood is kept and reported."""
     if reservation.kind != OWNED:
-        return UNKNOWN, "content is no owner"
+        return UNKNOWN, NO_OWNER
     if not _has_owner(reservation, evidence):
-        return UNKNOWN, "no runtime's ID"
-    return UNKNOWN, "%d netns unaccounted for" % len(evidence.surroundings.unaccounted(reservation.container_id))
+        return UNKNOWN, NO_RUNTIME_ID
+    return UNKNOWN, UNACCOUNTED.detailed(
+        "%d netns unaccounted for" % len(evidence.surroundings.unaccounted(reservation.container_id))
+    )
 
 
 ROWS = (
@@ -284,16 +289,16 @@ def _guarded(answer: Answer, row: int, reservation: Reservation, evidence: Evide
     """Pass a STALE answer through the last guard and the named guard, once everything was looked at."""
     surroundings = evidence.surroundings
     if surroundings.trouble:
-        return UNKNOWN, surroundings.trouble
+        return UNKNOWN, UNREADABLE_EVIDENCE.detailed(surroundings.trouble)
     from cni_reaper_plugin import other_nodes
 
     others = other_nodes.may_own(evidence, answer[1], row in RECORDED_ROWS)
-    if others:
+    if others is not None:
         return UNKNOWN, others
     if not surroundings.deep:
         return answer
     if not evidence.packed:
-        return UNKNOWN, "name is no address"
+        return UNKNOWN, NO_ADDRESS
     if evidence.packed in surroundings.peer_addresses:
         return LIVE, ADDRESS_IN_USE
     for seen in surroundings.visible():

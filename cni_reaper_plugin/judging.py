@@ -6,12 +6,12 @@ The reservations are read before the look. Whoever frees what is STALE here asks
 import posix
 
 from cni_reaper_plugin import files, network_file_system, once, store
-from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.evidence import boot, closer, views
 from cni_reaper_plugin.evidence.unclaimed import Memory
-from cni_reaper_plugin.facts import LIVE, UNKNOWN, Call, Evidence, Reservation, Settings, SkippedError, Surroundings
+from cni_reaper_plugin.facts import LIVE, UNKNOWN, Call, Evidence, Judged, Reservation, Settings, SkippedError, Surroundings
 from cni_reaper_plugin.first_look import SLICE
 from cni_reaper_plugin.judge import judge
+from cni_reaper_plugin.network_sweep import NetworkSweep
 
 TOLERABLE_LOOK_S = 2.0  # CPU time of a look around the node: that of half a million open files
 PUT_OFF_S = 600
@@ -19,8 +19,6 @@ _PUT_OFF = "put-off"  # in RUN_DIR: seconds since boot
 _ARRIVE_S = 0.03  # a few ADDs write their records in that time
 _IDLE = 5  # so many times without anybody: on a node with many busy processes a call takes a while
 AUDIT = "AUDIT"  # the verb of a person's look, which leaves nothing behind
-
-Judged = tuple[Reservation, Evidence, str, str]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,16 +31,7 @@ class Judging:
     surroundings: what was seen of the node.
     """
 
-    def __init__(
-        self,
-        directory: store.Network,
-        reservations: list[Reservation],
-        untaken: list[str],
-        call: Call,
-        settings: Settings,
-        budget: Budget,
-        memory: Memory,
-    ) -> None:
+    def __init__(self, sweep: NetworkSweep, reservations: list[Reservation], untaken: list[str], memory: Memory) -> None:
         """Look around the node. Raises TimeoutError when that takes too long.
 
         reservations: the snapshot; untaken: addresses of the network that are not in it, whose owners can only account for
@@ -50,23 +39,24 @@ class Judging:
         """
         self._reservations = reservations
         self._complete = not untaken
-        self._call = call
-        self._budget = budget
+        self._call = sweep.call
+        self._budget = sweep.budget
+        network, settings = sweep.network, sweep.settings
 
         def neighbours() -> list[Reservation]:
             """Return everybody else's reservations."""
-            return directory.snapshot(untaken) + _neighbours(directory.name, settings)
+            return network.snapshot(untaken) + _neighbours(network.name, settings)
 
         began = posix.times()
         try:
-            self._look = closer.Look(directory.name, reservations, settings, call, memory, neighbours, budget.wall_left_s())
+            self._look = closer.Look(sweep, reservations, memory, neighbours)
         finally:
             now = posix.times()  # CPU time: on a machine that is merely busy the next look may be quicker
-            if call.verb != AUDIT and now.user + now.system - began.user - began.system > TOLERABLE_LOOK_S:
+            if self._call.verb != AUDIT and now.user + now.system - began.user - began.system > TOLERABLE_LOOK_S:
                 _put_off_looks()
         self.surroundings: Surroundings = self._look.surroundings
         self.surroundings.node = boot.node()
-        self.surroundings.shared = network_file_system.name("%s/%s" % (settings.data_dir, directory.name))
+        self.surroundings.shared = network_file_system.name("%s/%s" % (settings.data_dir, network.name))
 
     def parts(self) -> "Iterator[list[Judged]]":
         """Judge slice by slice, in the snapshot's order. Raises OSError, and SkippedError when something cannot be seen."""
@@ -91,10 +81,8 @@ class Judging:
             judged = self._with_who_arrives(judged, others_wait)
         if self._call.valid is None or not self._complete or len(judged) < len(self._reservations):
             return judged
-        self.surroundings.list_complete = not any(
-            verdict == LIVE and self._call.misses(reservation) for reservation, _, verdict, _ in judged
-        )
-        return _judge([(reservation, evidence) for reservation, evidence, _, _ in judged])
+        self.surroundings.list_complete = not any(one.verdict == LIVE and self._call.misses(one.reservation) for one in judged)
+        return _judge_again(judged)
 
     def _with_who_arrives(self, judged: list[Judged], others_wait: "Callable[[], bool]") -> list[Judged]:
         """Judge again while the netns that keep somebody become others', one after the other; return what is known then.
@@ -102,7 +90,7 @@ class Judging:
         In a storm a hundred pods have a netns already while their ADDs are on the way here, and each keeps every leak that no
         record maps. They need not be waited for where nothing gets on.
         """
-        if not any(verdict == UNKNOWN and evidence.suspect for _, evidence, verdict, _ in judged):
+        if not _is_waited_for(judged):
             return judged
         import time
 
@@ -112,14 +100,23 @@ class Judging:
             arrived = self._look.account_again()
             idle = 0 if arrived else idle + 1
             if arrived:
-                judged = _judge([(reservation, evidence) for reservation, evidence, _, _ in judged])
-                if not any(verdict == UNKNOWN and evidence.suspect for _, evidence, verdict, _ in judged):
+                judged = _judge_again(judged)
+                if not _is_waited_for(judged):
                     break
         return judged
 
 
 def _judge(pairs: list[tuple[Reservation, Evidence]]) -> list[Judged]:
-    return [(reservation, evidence, *judge(reservation, evidence)) for reservation, evidence in pairs]
+    return [Judged(reservation, evidence, *judge(reservation, evidence)) for reservation, evidence in pairs]
+
+
+def _judge_again(judged: list[Judged]) -> list[Judged]:
+    return _judge([(one.reservation, one.evidence) for one in judged])
+
+
+def _is_waited_for(judged: list[Judged]) -> bool:
+    """Tell whether somebody is UNKNOWN who may be STALE once it is known whose the netns are."""
+    return any(one.verdict == UNKNOWN and one.evidence.suspect for one in judged)
 
 
 def is_put_off(call: Call) -> bool:

@@ -5,9 +5,9 @@ container, so a person can. They are counted where a full look was taken anyway,
 """
 
 from cni_reaper_plugin import once
-from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, named
-from cni_reaper_plugin.facts import LIVE, Call, Evidence, Reservation
+from cni_reaper_plugin.facts import LIVE, Call, Evidence, Judged, Reservation
+from cni_reaper_plugin.network_sweep import NetworkSweep
 
 ADVICE = (
     "if these pods are gone, restart the container runtime, or remove the netns (`ip netns delete NAME`, or umount and rm): "
@@ -19,23 +19,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cni_reaper_plugin.scanned import VisibleNetns
-    from cni_reaper_plugin.store import Network
 
     Found = list[tuple[Reservation, VisibleNetns]]
 
 
-def among(judged: "Iterable[tuple[Reservation, Evidence, str]]", call: Call) -> "Found":
+def among(judged: "Iterable[Judged]", call: Call) -> "Found":
     """Return the LIVE owners whose netns has no process and whom no runtime names, with that netns. Raises OSError.
 
-    judged: (reservation, evidence, verdict), after a full look; call: whose own container is left out, since its netns is new.
+    judged: after a full look; call: whose own container is left out, since its netns is new.
     """
     own = call.attachment.container_id if call.attachment is not None else ""
     found = []
-    for reservation, evidence, verdict in judged:
-        if verdict == LIVE and reservation.container_id != own:
-            seen = _netns_of(evidence)
+    for one in judged:
+        if one.verdict == LIVE and one.reservation.container_id != own:
+            seen = _netns_of(one.evidence)
             if seen is not None and not seen.inhabited:
-                found.append((reservation, seen))
+                found.append((one.reservation, seen))
     if not found:
         return []
     names = named.Names()
@@ -54,20 +53,22 @@ def _netns_of(evidence: Evidence) -> "VisibleNetns | None":
     return next((seen for seen in holders if seen.inhabited), holders[0] if holders else None)
 
 
-def tell(directory: "Network", judged: "list[tuple[Reservation, Evidence, str, str]]", call: Call, log: Log) -> None:
+def tell(sweep: NetworkSweep, judged: list[Judged]) -> None:
     """Log how many there are and the first of them: at `info` once per boot, else at `debug`. Raises OSError.
 
-    judged: (reservation, evidence, verdict, reason); call: see `among`.
+    judged: after a full look. How many goes into the sweep's result.
     """
-    found = among((one[:3] for one in judged), call)
+    network, log = sweep.network, sweep.log
+    found = among(judged, sweep.call)
+    sweep.result.lifeless = len(found)
     if not found:
-        log.debug("lifeless", network=directory.name, count=0)
+        log.debug("lifeless", network=network.name, count=0)
         return
     reservation, seen = found[0]
-    is_new = once.first_time(directory.key + ".lifeless", boot.boot_id())
+    is_new = once.first_time(network.key + ".lifeless", boot.boot_id())
     (log.info if is_new else log.debug)(
         "lifeless",
-        network=directory.name,
+        network=network.name,
         count=len(found),
         address=reservation.address,
         container=reservation.container_id,

@@ -15,8 +15,8 @@ import time
 import orjson
 
 from cni_reaper_plugin import __version__, files, flock
-from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.facts import (
+from cni_reaper_plugin.network_sweep import CLEAN, OUTCOMES, REAPED, Result
+from cni_reaper_plugin.reasons import (
     ADDED_AGAIN,
     EMPTY,
     LEFT_BY_DEL,
@@ -33,7 +33,6 @@ LATE_AT_ONCE = 64
 LEARNT_FOR_S = 3600  # a conflist's ranges hardly ever change
 _POOL_SIZE = "cni_reaper_pool_size"
 BUCKETS_S = ("0.001", "0.002", "0.005", "0.02", "0.1", "0.5", "5", "+Inf")
-OUTCOMES = ("clean", "reaped", "cut", "skipped", "failed")  # of a sweep to which several apply, the last of them
 REASONS = (REBOOTED, NETNS_GONE, EMPTY, NO_NETNS_LEFT, UNCLAIMED, NOT_LISTED, ADDED_AGAIN, LEFT_BY_DEL)
 FAMILIES = (
     ("cni_reaper_reaped_total", "counter", "reason", "Reservations that were freed."),
@@ -63,9 +62,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cni_reaper_plugin.events import Log
+    from cni_reaper_plugin.facts import Judged
+
     PoolSize = tuple[str, Callable[[], int | None]]
 
-Samples = dict[str, dict[str, dict[str, float]]]
+Families = dict[str, dict[str, float]]
+Samples = dict[str, Families]
 """Network -> name of a family -> value of its label, "" where it has none -> number. A histogram's sum is under `sum`."""
 
 _STATE = b"\n# state "
@@ -76,100 +79,62 @@ _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
 
 
-class Tally(Log):
-    """A log that counts what it is told of each sweep, passes it on, and brings the file up to date when the call ends."""
+def now_s() -> float:
+    """Return a time in seconds, of which only differences mean something."""
+    return time.monotonic()
 
-    __slots__ = ("_began_s", "_counts", "_freed", "_gauges", "_lifeless", "_log", "_outcome", "_stale", "_unknown")
 
-    def __init__(self, log: Log) -> None:
-        """log: to which every event goes on."""
-        self._log = log
-        self._counts: Samples = {}
-        self._gauges: Samples = {}
-        self.begin()
-        self._outcome = -1  # no sweep has begun
+def save(path: str, results: list[Result], log: "Log", pool_size: "PoolSize | None" = None) -> None:
+    """Add what sweeps have done to a file, or leave it beside it. Raises nothing: what cannot be counted is logged at `debug`.
 
-    def begin(self) -> None:
-        """Note that the sweep of a network begins."""
-        self._unknown: set[object] = set()
-        self._lifeless: int | None = None
-        self._freed = self._stale = self._outcome = 0
-        self._began_s = time.monotonic()
+    pool_size: a network, and what returns how many addresses it has, asked once an hour.
+    """
+    counts: Samples = {}
+    gauges: Samples = {}
+    try:
+        for result in results:
+            counts[result.network] = _counts(result)
+            if result.took_s is not None and result.listed is not None:
+                gauges[result.network] = _gauges(result, result.listed)
+        if counts:
+            _update(path, counts, gauges, pool_size)
+    except Exception as e:  # noqa: BLE001  whatever it is, no pod fails for its being counted
+        log.debug("not-counted", reason=str(e))
 
-    def end(self, network: str, listed: int | None, judged: bool) -> None:
-        """Note that the sweep of a network has ended.
 
-        listed: how many reservations there were, None when it was skipped or has failed; judged: it might have freed all that
-        it found stale, so that its verdicts are all there are.
-        """
-        took_s = time.monotonic() - self._began_s
-        outcome, self._outcome = OUTCOMES[self._outcome], -1
-        self._count(network, "cni_reaper_sweeps_total", outcome)
-        for bound in BUCKETS_S:
-            self._count(network, "cni_reaper_sweep_duration_seconds", bound, int(took_s <= float(bound)))
-        self._count(network, "cni_reaper_sweep_duration_seconds", "sum", took_s)
-        if listed is None:
-            return
-        left, unknown = listed - self._freed, len(self._unknown)
-        gauges = self._gauges[network] = {
-            "cni_reaper_last_sweep_timestamp_seconds": {"": time.time()},
-            "cni_reaper_pool_used": {"": left},
-        }
-        if self._lifeless is not None:
-            gauges["cni_reaper_lifeless"] = {"": self._lifeless}
-        if outcome in ("clean", "reaped"):
-            gauges["cni_reaper_kept_unknown"] = {"": unknown}
-            if judged:
-                live = max(0, left - unknown - self._stale)
-                gauges["cni_reaper_reservations"] = {"live": live, "stale": self._stale, "unknown": unknown}
+def _counts(result: Result) -> "Families":
+    """Return what is added to the counters of a network."""
+    counts: Families = {"cni_reaper_sweeps_total": {result.outcome: 1}}
+    if result.took_s is not None:
+        counts["cni_reaper_sweep_duration_seconds"] = {bound: int(result.took_s <= float(bound)) for bound in BUCKETS_S}
+        counts["cni_reaper_sweep_duration_seconds"]["sum"] = result.took_s
+    for family, those in (("cni_reaper_reaped_total", result.freed), ("cni_reaper_would_reap_total", _would_free(result))):
+        for one in those:
+            values = counts.setdefault(family, {})
+            values[one.reason.code] = values.get(one.reason.code, 0) + 1
+    return counts
 
-    def save(self, path: str, pool_size: "PoolSize | None" = None) -> None:
-        """Add the counts to a file, or leave them beside it. Raises nothing: what cannot be counted is logged at `debug`.
 
-        pool_size: a network, and what returns how many addresses it has, asked once an hour.
-        """
-        try:
-            if self._counts:
-                _update(path, self._counts, self._gauges, pool_size)
-        except Exception as e:  # noqa: BLE001  whatever it is, no pod fails for its being counted
-            self._log.debug("not-counted", reason=str(e))
+def _would_free(result: Result) -> "list[Judged]":
+    """Return what was kept for dryRun only, each address once: a first look and a full scan may both have found it."""
+    return list({one.reservation.address: one for one in result.would_free}.values())
 
-    def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
-        """Count an event, then pass it on."""
-        network, reason = str(fields.get("network")), str(fields.get("reason"))
-        if event == "kept":
-            self._unknown.add(fields.get("address"))
-        elif event == "lifeless":
-            count = fields.get("count")
-            self._lifeless = count if isinstance(count, int) else None
-        elif event == "not-reaped":
-            self._stale += 1
-        elif event == "would-reap":
-            self._stale += 1
-            self._count(network, "cni_reaper_would_reap_total", reason)
-        elif event == "reaped":
-            self._freed += 1
-            self._count(network, "cni_reaper_reaped_total", reason)
-            self._ends(network, 1)
-        elif event == "sweep-cut":
-            self._ends(network, 2)
-        elif event == "sweep-skipped" and level in (
-            "warning",
-            "error",
-        ):  # a network without reservations yet has nothing to sweep
-            self._ends(network, 3 if level == "warning" else 4)
-        self._log._write(level, event, fields)
 
-    def _ends(self, network: str, outcome: int) -> None:
-        """Note how a sweep ends, or that a network has none: no time is left, or the networks cannot be listed."""
-        if self._outcome < 0:
-            self._count(network, "cni_reaper_sweeps_total", OUTCOMES[outcome])
-        else:
-            self._outcome = max(self._outcome, outcome)
-
-    def _count(self, network: str, family: str, key: str, more: float = 1) -> None:
-        values = self._counts.setdefault(network, {}).setdefault(family, {})
-        values[key] = values.get(key, 0) + more
+def _gauges(result: Result, listed: int) -> "Families":
+    """Return how a network stands after a sweep that had `listed` reservations."""
+    left, unknown = listed - len(result.freed), len({one.reservation.address for one in result.kept})
+    stale = len(_would_free(result)) + len(result.refused)
+    gauges: Families = {
+        "cni_reaper_last_sweep_timestamp_seconds": {"": time.time()},
+        "cni_reaper_pool_used": {"": left},
+    }
+    if result.lifeless is not None:
+        gauges["cni_reaper_lifeless"] = {"": result.lifeless}
+    if result.outcome in (CLEAN, REAPED):
+        gauges["cni_reaper_kept_unknown"] = {"": unknown}
+        if result.judged:
+            gauges["cni_reaper_reservations"] = {"live": max(0, left - unknown - stale), "stale": stale, "unknown": unknown}
+    return gauges
 
 
 def render(samples: Samples) -> bytes:
@@ -209,7 +174,7 @@ def add(samples: Samples, counts: Samples) -> None:
     for network, families in counts.items():
         if network not in samples:  # Prometheus sees an increase from 0 to 1, but none from nothing to 1
             samples[network] = {
-                "cni_reaper_reaped_total": dict.fromkeys(REASONS, 0),
+                "cni_reaper_reaped_total": {reason.code: 0 for reason in REASONS},
                 "cni_reaper_sweeps_total": dict.fromkeys(OUTCOMES, 0),
                 "cni_reaper_lifeless": {"": 0},
             }

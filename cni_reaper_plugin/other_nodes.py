@@ -4,10 +4,8 @@ A node is known by its machine ID and its host name. Neither is a proof alone: i
 can be renamed, `localhost` is a name of many. A record of version 0.1.0 names no node, (None, None).
 """
 
-from cni_reaper_plugin.facts import ADDED_AGAIN, Evidence
-
-OTHER_NODE = "recorded by another node"
-SHARED_STORE = "shared store, no record of this node"
+from cni_reaper_plugin.facts import Evidence
+from cni_reaper_plugin.reasons import ADDED_AGAIN, OTHER_NODE, SHARED_STORE, Reason
 
 Node = tuple[object, object]
 
@@ -24,8 +22,8 @@ def is_this(theirs: Node, ours: Node, is_same_boot: bool) -> bool:
     return theirs == ours and (theirs[0] != "" or is_same_boot)
 
 
-def may_own(evidence: Evidence, reason: str, is_by_record: bool) -> str:
-    """Return why the owner may be a pod of another node, "" where it cannot.
+def may_own(evidence: Evidence, reason: Reason, is_by_record: bool) -> Reason | None:
+    """Return why the owner may be a pod of another node, None where it cannot.
 
     reason: for which it is about to be called stale; is_by_record: by a row that a record proves. A record of another node and
     this boot is one of another container node of this kernel. One of another boot and on a local file system is of this disk's
@@ -34,11 +32,11 @@ def may_own(evidence: Evidence, reason: str, is_by_record: bool) -> str:
     surroundings = evidence.surroundings
     proof = evidence.call.older if reason == ADDED_AGAIN else evidence.mapping
     if proof is None:
-        return SHARED_STORE if surroundings.shared else ""
+        return SHARED_STORE if surroundings.shared else None
     is_same_boot = proof.boot_id == surroundings.boot_id
     if is_same_boot and is_another(proof.node, surroundings.node):
         return OTHER_NODE
     if not surroundings.shared:
-        return ""
+        return None
     is_recorded = is_by_record and (reason == ADDED_AGAIN or evidence.record != b"")
-    return "" if is_recorded and is_this(proof.node, surroundings.node, is_same_boot) else SHARED_STORE
+    return None if is_recorded and is_this(proof.node, surroundings.node, is_same_boot) else SHARED_STORE

@@ -4,27 +4,15 @@ The order is a safety property. Reservations are read first, netns are looked fo
 not, under host-local's lock, still exactly what was judged.
 """
 
-from cni_reaper_plugin import report, store
-from cni_reaper_plugin.clock import Budget
-from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import boot, proof, records, views
+from cni_reaper_plugin import first_look, report
+from cni_reaper_plugin.evidence import proof, records
 from cni_reaper_plugin.evidence.unclaimed import Memory
-from cni_reaper_plugin.facts import (
-    ALL,
-    FORCED,
-    LIVE,
-    NETNS_THERE,
-    STALE,
-    UNKNOWN,
-    Call,
-    Evidence,
-    Reservation,
-    Settings,
-    SkippedError,
-)
+from cni_reaper_plugin.facts import ALL, LIVE, STALE, UNKNOWN, Evidence, Judged, Reservation, Settings, SkippedError
 from cni_reaper_plugin.first_look import SLICE, from_cursor
 from cni_reaper_plugin.judge import is_defenceless
-from cni_reaper_plugin.judging import Judged, Judging
+from cni_reaper_plugin.judging import Judging
+from cni_reaper_plugin.network_sweep import NetworkSweep
+from cni_reaper_plugin.reasons import FORCED, NETNS_THERE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,98 +23,97 @@ YOUNG_S = 120  # an address that was given just now is configured by the plugin 
 SUSPICIOUS = 3  # so many recorded attachments, all stale at once, are rather a wrong view
 
 
-def reap(
-    directory: store.Network,
-    candidate: str,
-    call: Call,
-    settings: Settings,
-    budget: Budget,
-    log: Log,
-    others_wait: "Callable[[], bool]",
-) -> tuple[list[Reservation] | None, bool]:
+def reap(sweep: NetworkSweep, candidate: str, others_wait: "Callable[[], bool]") -> tuple[list[Reservation] | None, bool]:
     """From a new snapshot: gather everything, judge, remove, report, and remember who is waited for and who is kept.
 
     others_wait: tells whether other calls wait for this one. Returns the snapshot, None if it is not of the whole network; and
     whether all of the network was judged, on all evidence, in a view in which all may be reaped, and all that was stale is gone.
     """
-    memory = Memory(views.RUN_DIR, directory.key, boot.boot_id(), call.view)
-    addresses = _beginning_with(candidate, directory.addresses())
+    call, network, budget = sweep.call, sweep.network, sweep.budget
+    memory = first_look.memory(sweep)
+    addresses = _beginning_with(candidate, network.addresses())
     reservations: list[Reservation] = []
     taken = 0
     while taken < len(addresses) and not (taken and budget.spent(share=0.6)):
-        reservations += directory.snapshot(addresses[taken : taken + SLICE])
+        reservations += network.snapshot(addresses[taken : taken + SLICE])
         taken += SLICE
-    judged = Judging(directory, reservations, addresses[taken:], call, settings, budget, memory).all(others_wait)
+    judged = Judging(sweep, reservations, addresses[taken:], memory).all(others_wait)
     following = reservations[len(judged)].address if len(judged) < len(reservations) else "".join(addresses[taken : taken + 1])
-    stale = [one for one in judged if one[2] == STALE and call.permits(one[3])]
-    stale.sort(key=lambda one: one[1].packed)
-    _refuse_a_wrong_view(judged, call)
-    if call.may_reap == ALL:
+    stale = [one for one in judged if one.verdict == STALE and call.permits(one.reason)]
+    stale.sort(key=lambda one: one.evidence.packed)
+    _refuse_a_wrong_view(sweep, judged)
+    if call.may_reap is ALL:
         _remember(judged, addresses, following, memory)
-        _remember_kept(judged, settings, memory)
-        memory.save(log, closely=True)
-    removed = 0
+        _remember_kept(judged, sweep.settings, memory)
+        memory.save(sweep.log, closely=True)
+    dealt_with = 0
     for start in range(0, len(stale), BATCH):
         batch = stale[start : start + BATCH]
-        if settings.dry_run:
-            for reservation, evidence, _, reason in batch:
-                report.reaped(reservation, evidence, reason, log, dry_run=True)
-            removed += len(batch)
+        if sweep.settings.dry_run:
+            for one in batch:
+                report.would_free(sweep, one)
+            dealt_with += len(batch)
         else:
-            removed += _remove(directory, batch, settings, budget, log)
-    for reservation, evidence, verdict, reason in judged:
-        if verdict == UNKNOWN:
-            report.kept(reservation, evidence, reason, log)
-        elif verdict == LIVE and call.misses(reservation):
-            report.unlisted(reservation, evidence, reason, log)
-        elif verdict == LIVE:
-            place = proof.in_words(evidence, reservation, reason)
-            if place is not None or reservation.address == candidate:
-                report.kept_live(reservation, evidence, reason, place or "", log)
-    _tell_of_lifeless(judged, call, directory, log)
+            dealt_with += _remove(sweep, batch)
+    _report_kept(sweep, judged, candidate)
+    _tell_of_lifeless(sweep, judged)
     if following:
-        log.info("sweep-cut", network=directory.name, reason="budgetMs is used up; the next call goes on from there")
-    is_whole = not following and call.may_reap == ALL and removed == len(stale)
-    is_whole = is_whole and not any(evidence.trouble for _, evidence, _, _ in judged)
+        sweep.result.cut = "budgetMs is used up; the next call goes on from there"
+        sweep.log.info("sweep-cut", network=network.name, reason=sweep.result.cut)
+    is_whole = not following and call.may_reap is ALL and dealt_with == len(stale)
+    is_whole = is_whole and not any(one.evidence.trouble for one in judged)
     return reservations if taken >= len(addresses) else None, is_whole
 
 
-def _tell_of_lifeless(judged: list[Judged], call: Call, directory: store.Network, log: Log) -> None:
+def _report_kept(sweep: NetworkSweep, judged: list[Judged], candidate: str) -> None:
+    """Report who is kept: UNKNOWN, LIVE against GC's list, and LIVE by what only a full scan finds."""
+    for one in judged:
+        if one.verdict == UNKNOWN:
+            report.kept(sweep, one)
+        elif one.verdict == LIVE and sweep.call.misses(one.reservation):
+            report.unlisted(sweep, one)
+        elif one.verdict == LIVE:
+            place = proof.in_words(one.evidence, one.reservation, one.reason)
+            if place is not None or one.reservation.address == candidate:
+                report.kept_live(sweep, one, place or "")
+
+
+def _tell_of_lifeless(sweep: NetworkSweep, judged: list[Judged]) -> None:
     """Tell how many addresses netns without a process hold; that it cannot be told is no trouble."""
     from cni_reaper_plugin import lifeless
 
     try:
-        lifeless.tell(directory, judged, call, log)
+        lifeless.tell(sweep, judged)
     except OSError as e:
-        log.debug("not-counted", reason=str(e))
+        sweep.log.debug("not-counted", reason=str(e))
 
 
-def force(directory: store.Network, asked: list[Reservation], call: Call, settings: Settings, budget: Budget, log: Log) -> None:
+def force(sweep: NetworkSweep, asked: list[Reservation]) -> None:
     """Free reservations that a person says are dead, of those that are UNKNOWN still; what cannot be judged stays.
 
     asked: as they were read when the person was asked. Raises OSError and SkippedError.
     """
-    memory = Memory(views.RUN_DIR, directory.key, boot.boot_id(), call.view)
-    reservations = directory.snapshot(directory.addresses())
-    judged = Judging(directory, reservations, [], call, settings, budget, memory).all()
+    network = sweep.network
+    judged = Judging(sweep, network.snapshot(network.addresses()), [], first_look.memory(sweep)).all()
     wanted = {(one.address, one.ino, one.ctime) for one in asked}
-    forced = [
-        (reservation, evidence, verdict, FORCED)
-        for reservation, evidence, verdict, _ in judged
-        if (reservation.address, reservation.ino, reservation.ctime) in wanted and may_be_forced(reservation, evidence, verdict)
-    ]
+    forced = []
+    for one in judged:
+        reservation = one.reservation
+        if (reservation.address, reservation.ino, reservation.ctime) in wanted and may_be_forced(one):
+            forced.append(Judged(reservation, one.evidence, one.verdict, FORCED))
     for start in range(0, len(forced), BATCH):
-        _remove(directory, forced[start : start + BATCH], settings, budget, log)
+        _remove(sweep, forced[start : start + BATCH])
 
 
-def may_be_forced(reservation: Reservation, evidence: Evidence, verdict: str) -> bool:
+def may_be_forced(judged: Judged) -> bool:
     """Tell whether a person may say of an owner that it is dead: UNKNOWN, not made just now, and nothing says that it lives.
 
     By the wall clock, which is no evidence, but here it can only keep.
     """
     import time
 
-    return verdict == UNKNOWN and time.time() - reservation.mtime_s > YOUNG_S and is_defenceless(reservation, evidence)
+    is_young = time.time() - judged.reservation.mtime_s <= YOUNG_S
+    return judged.verdict == UNKNOWN and not is_young and is_defenceless(judged.reservation, judged.evidence)
 
 
 def _beginning_with(candidate: str, addresses: list[str]) -> list[str]:
@@ -140,15 +127,15 @@ def _remember(judged: list[Judged], addresses: list[str], following: str, memory
     Whoever is LIVE for another reason than its netns begins to be waited for only now.
     """
     waiting: dict[str, list[Reservation]] = {}
-    for reservation, evidence, verdict, _ in judged:
-        begun = evidence.unclaimed is not None and evidence.unclaimed.netns is not None
-        if verdict == STALE or evidence.trouble or (verdict == UNKNOWN and begun):
+    for one in judged:
+        begun = one.evidence.unclaimed is not None and one.evidence.unclaimed.netns is not None
+        if one.verdict == STALE or one.evidence.trouble or (one.verdict == UNKNOWN and begun):
             continue
-        if verdict == UNKNOWN or evidence.suspect:
-            waiting.setdefault(reservation.container_id, []).append(reservation)
+        if one.verdict == UNKNOWN or one.evidence.suspect:
+            waiting.setdefault(one.reservation.container_id, []).append(one.reservation)
         else:
-            memory.forget(reservation)
-    surroundings = judged[0][1].surroundings if judged else None
+            memory.forget(one.reservation)
+    surroundings = judged[0].evidence.surroundings if judged else None
     if surroundings is not None:
         for owner, theirs in waiting.items():
             memory.remember(theirs, surroundings.unaccounted(owner))
@@ -159,43 +146,42 @@ def _remember(judged: list[Judged], addresses: list[str], following: str, memory
 def _remember_kept(judged: list[Judged], settings: Settings, memory: Memory) -> None:
     """Note who is kept by something that the first look does not see, and where that stands: it need not be found again."""
     memory.keep_none()
-    for reservation, evidence, verdict, reason in judged:
-        if verdict == LIVE and reason != NETNS_THERE:
-            place = proof.of(evidence, reservation, reason)
+    for one in judged:
+        if one.verdict == LIVE and one.reason is not NETNS_THERE:
+            place = proof.of(one.evidence, one.reservation, one.reason)
             if place is not None:
-                memory.keep(reservation, evidence.record, place)
-        elif verdict == STALE and settings.dry_run:
-            memory.keep(reservation, evidence.record, None)
+                memory.keep(one.reservation, one.evidence.record, place)
+        elif one.verdict == STALE and settings.dry_run:
+            memory.keep(one.reservation, one.evidence.record, None)
 
 
-def _remove(directory: store.Network, batch: list[Judged], settings: Settings, budget: Budget, log: Log) -> int:
+def _remove(sweep: NetworkSweep, batch: list[Judged]) -> int:
     """Remove a batch under host-local's lock and report each; return how many were. Raises SkippedError, OSError."""
-    about = {id(reservation): (evidence, reason) for reservation, evidence, _, reason in batch}
-    removed, refused = directory.remove(
-        [one[0] for one in batch],
-        lambda reservation: _still_judged(reservation, about[id(reservation)][0], settings),
-        budget.wall_left_s(),
+    about = {id(one.reservation): one for one in batch}
+    removed, refused = sweep.network.remove(
+        [one.reservation for one in batch],
+        lambda reservation: _still_judged(reservation, about[id(reservation)].evidence, sweep.settings),
+        sweep.budget.wall_left_s(),
     )
     for reservation in removed:
-        report.reaped(reservation, *about[id(reservation)], log)
+        report.freed(sweep, about.pop(id(reservation)))
     for reservation, error in refused:
-        report.refused(reservation, error, log)
-    told = {id(reservation) for reservation in removed} | {id(reservation) for reservation, _ in refused}
-    for reservation, evidence, _, reason in batch:
-        if id(reservation) not in told:
-            report.not_freed(reservation, evidence, reason, log)
+        report.refused(sweep, reservation, error)
+        del about[id(reservation)]
+    for one in about.values():
+        report.not_freed(sweep, one)
     return len(removed)
 
 
-def _refuse_a_wrong_view(judged: list[Judged], call: Call) -> None:
+def _refuse_a_wrong_view(sweep: NetworkSweep, judged: list[Judged]) -> None:
     """Refuse to call every recorded attachment of this boot stale, unless an ADD's self-check has passed just now."""
-    if call.self_checked:
+    if sweep.call.self_checked:
         return
-    recorded = [
-        verdict
-        for _, evidence, verdict, _ in judged
-        if evidence.record and evidence.mapping and evidence.mapping.boot_id == evidence.surroundings.boot_id
-    ]
+    recorded = []
+    for one in judged:
+        evidence, mapping = one.evidence, one.evidence.mapping
+        if evidence.record and mapping is not None and mapping.boot_id == evidence.surroundings.boot_id:
+            recorded.append(one.verdict)
     if len(recorded) >= SUSPICIOUS and all(verdict == STALE for verdict in recorded):
         msg = "every recorded attachment of this boot looks stale from here; left to the next ADD"
         raise SkippedError(msg)
@@ -206,9 +192,7 @@ def _still_judged(reservation: Reservation, evidence: Evidence, settings: Settin
     if not reservation.ifname:
         return True
     try:
-        return (
-            records.raw_record(settings.state_dir, reservation.network, reservation.container_id, reservation.ifname)
-            == evidence.record
-        )
+        record = records.raw_record(settings.state_dir, reservation.network, reservation.container_id, reservation.ifname)
     except OSError:
         return False
+    return record == evidence.record

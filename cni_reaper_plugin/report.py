@@ -1,7 +1,11 @@
-"""What became of a reservation, as one event each, with its likely cause. Imported when there is something to say."""
+"""What becomes of a reservation: into the sweep's result, and into the log as one event each, with its likely cause.
 
-from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.facts import (
+Imported when there is something to say.
+"""
+
+from cni_reaper_plugin.facts import Judged, Reservation
+from cni_reaper_plugin.network_sweep import NetworkSweep
+from cni_reaper_plugin.reasons import (
     ADDED_AGAIN,
     EMPTY,
     FORCED,
@@ -11,8 +15,6 @@ from cni_reaper_plugin.facts import (
     NOT_LISTED,
     REBOOTED,
     UNCLAIMED,
-    Evidence,
-    Reservation,
 )
 
 CAUSES = {
@@ -28,43 +30,58 @@ CAUSES = {
 }
 
 
-def reaped(reservation: Reservation, evidence: Evidence, reason: str, log: Log, dry_run: bool = False) -> None:
-    """Say that a reservation is freed, or with dryRun that it would be."""
-    fields = _fields(reservation, evidence, reason)
-    log.info("would-reap" if dry_run else "reaped", **fields, cause=CAUSES.get(reason))
+def freed(sweep: NetworkSweep, judged: Judged) -> None:
+    """Say that a reservation is freed."""
+    sweep.result.freed.append(judged)
+    sweep.log.info("reaped", **of_freed(judged))
 
 
-def kept(reservation: Reservation, evidence: Evidence, reason: str, log: Log) -> None:
-    """Say that nobody knows the owner: at `info` once per boot, at `debug` from then on, at `warning` if that is for an error."""
-    level = log.warning if evidence.trouble else log.debug if evidence.unclaimed is not None else log.info
-    level("kept", **_fields(reservation, evidence, reason))
+def would_free(sweep: NetworkSweep, judged: Judged) -> None:
+    """Say that a reservation would be freed but for dryRun."""
+    sweep.result.would_free.append(judged)
+    sweep.log.info("would-reap", **of_freed(judged))
 
 
-def unlisted(reservation: Reservation, evidence: Evidence, reason: str, log: Log) -> None:
-    """Say that an owner that GC's list does not name is LIVE."""
-    log.info("live-unlisted", **_fields(reservation, evidence, reason))
-
-
-def kept_live(reservation: Reservation, evidence: Evidence, reason: str, place: str, log: Log) -> None:
-    """Say that an owner which the first look takes for stale is LIVE by a full scan, and where stands what proves it."""
-    log.debug("kept-live", **_fields(reservation, evidence, reason), place=place)
-
-
-def not_freed(reservation: Reservation, evidence: Evidence, reason: str, log: Log) -> None:
-    """Say that a STALE reservation was not removed: under host-local's lock it is not what was judged, or time was up."""
-    log.debug("not-freed", **_fields(reservation, evidence, reason), cause="it has changed since it was judged, or time was up")
-
-
-def refused(reservation: Reservation, error: OSError, log: Log) -> None:
+def refused(sweep: NetworkSweep, reservation: Reservation, error: OSError) -> None:
     """Say that a reservation could not be unlinked."""
+    sweep.result.refused.append((reservation, error))
     fields = {"network": reservation.network, "address": reservation.address, "container": reservation.container_id}
-    log.warning("not-reaped", **fields, reason=str(error))
+    sweep.log.warning("not-reaped", **fields, reason=str(error))
 
 
-def _fields(reservation: Reservation, evidence: Evidence, reason: str) -> dict[str, object]:
+def kept(sweep: NetworkSweep, judged: Judged) -> None:
+    """Say that nobody knows the owner: at `info` once per boot, at `debug` from then on, at `warning` if that is for an error."""
+    sweep.result.kept.append(judged)
+    log, evidence = sweep.log, judged.evidence
+    level = log.warning if evidence.trouble else log.debug if evidence.unclaimed is not None else log.info
+    level("kept", **_fields(judged))
+
+
+def unlisted(sweep: NetworkSweep, judged: Judged) -> None:
+    """Say that an owner that GC's list does not name is LIVE."""
+    sweep.log.info("live-unlisted", **_fields(judged))
+
+
+def kept_live(sweep: NetworkSweep, judged: Judged, place: str) -> None:
+    """Say that an owner which the first look takes for stale is LIVE by a full scan, and where stands what proves it."""
+    sweep.log.debug("kept-live", **_fields(judged), place=place)
+
+
+def not_freed(sweep: NetworkSweep, judged: Judged) -> None:
+    """Say that a STALE reservation was not removed: under host-local's lock it is not what was judged, or time was up."""
+    sweep.log.debug("not-freed", **_fields(judged), cause="it has changed since it was judged, or time was up")
+
+
+def of_freed(judged: Judged) -> dict[str, object]:
+    """Return what is said of a reservation that is freed, or would be, by key."""
+    return {**_fields(judged), "cause": CAUSES.get(judged.reason)}
+
+
+def _fields(judged: Judged) -> dict[str, object]:
     import time
 
-    pod = evidence.mapping.pod if evidence.mapping is not None else {}
+    reservation, mapping, reason = judged.reservation, judged.evidence.mapping, judged.reason
+    pod = mapping.pod if mapping is not None else {}
     return {
         "network": reservation.network,
         "address": reservation.address,
@@ -72,5 +89,6 @@ def _fields(reservation: Reservation, evidence: Evidence, reason: str) -> dict[s
         "ifname": reservation.ifname,
         "pod": "%s/%s" % (pod["namespace"], pod["name"]) if pod.get("namespace") and pod.get("name") else "",
         "age_s": max(0, int(time.time() - reservation.mtime_s)) if reservation.ino else None,
-        "reason": reason,
+        "reason": reason.code,
+        "detail": reason.text if reason.says_more else None,
     }

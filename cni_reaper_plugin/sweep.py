@@ -1,4 +1,4 @@
-"""One sweep: which networks, one after the other, and what happens when one cannot be swept.
+"""One call's sweeps: which networks, one after the other, and what happens when one cannot be swept.
 
 A first look, which every ADD takes, finds whether there is anything to reap; `reap` does it, and is not even loaded before.
 """
@@ -8,6 +8,7 @@ from cni_reaper_plugin.clock import Budget, ticks
 from cni_reaper_plugin.events import DEFECT, Log
 from cni_reaper_plugin.evidence import boot, views
 from cni_reaper_plugin.facts import ALL, NOTHING, ONLY_REBOOTED, Call, Settings, SkippedError, StrandedError
+from cni_reaper_plugin.network_sweep import NetworkSweep, Result
 
 PERSON = "REAP"  # the verb of a sweep that a person asks for
 WALL_LIMIT_S = 20.0  # for all networks of a call and every wait in it; a kubelet gives a sandbox two minutes
@@ -20,61 +21,55 @@ UNSTARTED = (
     "the first ADD that reaches cni-reaper frees what has leaked"
 )
 PUT_OFF = "a look around this node took too long a while ago (open files?): left to the next DEL, and to an ADD in ten minutes"
+NO_TIME = "this call has taken all its time; the next one begins at another network"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     from cni_reaper_plugin.facts import Reservation
-    from cni_reaper_plugin.metrics import PoolSize, Tally
+    from cni_reaper_plugin.metrics import PoolSize
 
     Allow = Callable[[], None]
 
 
-def run(call: Call, settings: Settings, log: Log, allow: "Allow", wall_s: float = WALL_LIMIT_S) -> None:
-    """Sweep every network of the settings. Raises nothing: trouble is logged, and everything in doubt stays.
+def run(call: Call, settings: Settings, log: Log, allow: "Allow", wall_s: float = WALL_LIMIT_S) -> list[Result]:
+    """Sweep every network of the settings; return what came of each. Raises nothing: everything in doubt stays.
 
     allow: fills in call.may_reap, what this call's view allows, see facts.Call; asked before anything is called stale;
-    wall_s: for the whole call.
+    wall_s: for the whole call. Trouble is in the log and in the results.
     """
-    tally = _tally(log) if settings.metrics_file else None
-    log = tally or log
+    metrics = _metrics(log) if settings.metrics_file else None
     budget = Budget(wall_s, settings.budget_ms)
-    for number, network in enumerate(_networks(call, settings, log)):
-        if number and not budget.wall_left_s():
-            log.info(
-                "sweep-cut", network=network, reason="this call has taken all its time; the next one begins at another network"
-            )
+    results: list[Result] = []
+    for network in _networks(call, settings, log, results):
+        result = Result(network)
+        results.append(result)
+        if len(results) > 1 and not budget.wall_left_s():
+            result.cut = NO_TIME
+            log.info("sweep-cut", network=network, reason=NO_TIME)
             break
         budget.next_sweep()
-        if tally is not None:
-            tally.begin()
-        listed = None
-        try:
-            listed = _sweep(network, call, settings, budget, log, allow)
-        except (SkippedError, OSError) as e:
-            log.warning("sweep-skipped", network=network, reason=str(e))
-        except StrandedError as e:
-            log.error("sweep-skipped", network=network, reason=str(e))
+        began_s = metrics.now_s() if metrics is not None else 0.0
+        goes_on = _sweep_safely(result, call, settings, budget, log, allow)
+        if metrics is not None:
+            result.took_s = metrics.now_s() - began_s
+        if not goes_on:
             break
-        except Exception as e:  # noqa: BLE001  the reaper is never the cause of a failed pod
-            log.error("sweep-skipped", network=network, reason=DEFECT % e)
-        finally:
-            if tally is not None:
-                tally.end(network, listed, judged=call.may_reap != ONLY_REBOOTED)
-    if tally is not None:
-        tally.save(settings.metrics_file, _pool_size(call, settings))
+    if metrics is not None:
+        metrics.save(settings.metrics_file, results, log, _pool_size(call, settings))
+    return results
 
 
-def _tally(log: Log) -> "Tally | None":
-    """Return a log that counts for metricsFile; None where a damaged executable has lost it, which is no reason not to reap."""
+def _metrics(log: Log) -> "ModuleType | None":
+    """Return the module that counts for metricsFile; None where a damaged executable has lost it: no reason not to reap."""
     try:
         from cni_reaper_plugin import metrics
-
-        return metrics.Tally(log)
     except Exception as e:  # noqa: BLE001  a module that is not what it was
         log.debug("not-counted", reason=DEFECT % e)
         return None
+    return metrics
 
 
 def _pool_size(call: Call, settings: Settings) -> "PoolSize | None":
@@ -92,13 +87,18 @@ def _pool_size(call: Call, settings: Settings) -> "PoolSize | None":
     return attachment.network, learn
 
 
-def _networks(call: Call, settings: Settings, log: Log) -> list[str]:
-    """Return the networks to sweep: this call's own, and the others from another one on in each call."""
+def _networks(call: Call, settings: Settings, log: Log, results: list[Result]) -> list[str]:
+    """Return the networks to sweep: this call's own, and the others from another one on in each call.
+
+    results: gets one of network "*" where they cannot be listed.
+    """
     if "*" not in settings.networks:
         return settings.networks
     try:
         found = store.networks(settings.data_dir)
     except OSError as e:
+        results.append(Result("*"))
+        results[-1].skipped = str(e)
         log.warning("sweep-skipped", network="*", reason=str(e))
         return []
     own = call.attachment.network if call.attachment is not None else ""
@@ -106,44 +106,60 @@ def _networks(call: Call, settings: Settings, log: Log) -> list[str]:
     return sorted(found[turn:] + found[:turn], key=lambda name: name != own)
 
 
-def _sweep(network: str, call: Call, settings: Settings, budget: Budget, log: Log, allow: "Allow") -> int:
-    """Sweep one network; return how many reservations it had.
-
-    Raises OSError and SkippedError; then nothing, or not all, was reaped.
-    """
+def _sweep_safely(result: Result, call: Call, settings: Settings, budget: Budget, log: Log, allow: "Allow") -> bool:
+    """Sweep one network, whatever happens; return whether this process may look at another one."""
     try:
-        directory = store.Network(settings.data_dir, network)
+        _sweep(result, call, settings, budget, log, allow)
+    except (SkippedError, OSError) as e:
+        result.skipped = str(e)
+        log.warning("sweep-skipped", network=result.network, reason=str(e))
+    except StrandedError as e:
+        result.failed = str(e)
+        log.error("sweep-skipped", network=result.network, reason=str(e))
+        return False
+    except Exception as e:  # noqa: BLE001  the reaper is never the cause of a failed pod
+        result.failed = DEFECT % e
+        log.error("sweep-skipped", network=result.network, reason=result.failed)
+    result.judged = call.may_reap is not ONLY_REBOOTED
+    return True
+
+
+def _sweep(result: Result, call: Call, settings: Settings, budget: Budget, log: Log, allow: "Allow") -> None:
+    """Sweep one network. Raises OSError and SkippedError; then nothing, or not all, was reaped."""
+    try:
+        network = store.Network(settings.data_dir, result.network)
     except FileNotFoundError:
         from cni_reaper_plugin import absent, elsewhere, store_key
 
-        absent.tell(network, settings.data_dir, log)
-        elsewhere.note(network, store_key.key(settings.data_dir, network), settings, log)
-        return 0
-    with directory:
-        candidate, reservations = first_look.candidate(directory, call, settings, budget, log)
+        absent.tell(result.network, settings.data_dir, log)
+        elsewhere.note(result.network, store_key.key(settings.data_dir, result.network), settings, log)
+        result.listed = 0
+        return
+    with network:
+        sweep = NetworkSweep(network, call, settings, budget, log, result)
+        candidate, reservations = first_look.candidate(sweep)
         if candidate is None and call.verb == "ADD":
-            return directory.listed  # what else there is to do can wait for a call that nobody waits for
+            result.listed = network.listed
+            return  # what else there is to do can wait for a call that nobody waits for
         allow()
         if candidate is not None:
-            if call.may_reap == NOTHING:
+            if call.may_reap is NOTHING:
                 raise SkippedError(UNSEEN if call.verb == "ADD" or views.proven(boot.boot_id()) else UNSTARTED)
             from cni_reaper_plugin.judging import is_put_off
 
             if is_put_off(call):
                 raise SkippedError(PUT_OFF)
-            reservations = _reap_alone(directory, candidate, call, settings, budget, log)
-        elif call.add_failed and call.may_reap == ALL and reservations:
+            reservations = _reap_alone(sweep, candidate)
+        elif call.add_failed and call.may_reap is ALL and reservations:
             from cni_reaper_plugin import counting
 
-            counting.count(directory, reservations, call, settings, budget, log)
-    if reservations is not None and call.may_reap == ALL and not settings.dry_run and call.verb != PERSON:
-        expiry.drop_records(network, reservations, settings)
-    return directory.listed
+            counting.count(sweep, reservations)
+    if reservations is not None and call.may_reap is ALL and not settings.dry_run and call.verb != PERSON:
+        expiry.drop_records(result.network, reservations, settings)
+    result.listed = network.listed
 
 
-def _reap_alone(
-    directory: store.Network, candidate: str, call: Call, settings: Settings, budget: Budget, log: Log
-) -> "list[Reservation] | None":
+def _reap_alone(sweep: NetworkSweep, candidate: str) -> "list[Reservation] | None":
     """Reap while no other process reaps this network; return the snapshot, None where there is none of the whole network.
 
     Waiting, never skipping: whoever skips finds a full pool. Who waited while another judged all has nothing left to do, unless
@@ -152,18 +168,19 @@ def _reap_alone(
     from cni_reaper_plugin.gate import Gate
     from cni_reaper_plugin.reap import reap
 
-    gate = Gate(views.RUN_DIR, directory.key, _terms(settings))
+    name, call, log = sweep.network.name, sweep.call, sweep.log
+    gate = Gate(views.RUN_DIR, sweep.network.key, _terms(sweep.settings))
     try:
         if not gate.is_there:
-            log.debug("no-gate", network=directory.name, reason="%s cannot be written: several may scan at once" % views.RUN_DIR)
-        if not gate.take(budget.wall_left_s()):
+            log.debug("no-gate", network=name, reason="%s cannot be written: several may scan at once" % views.RUN_DIR)
+        if not gate.take(sweep.budget.wall_left_s()):
             msg = "other sweeps of this network took all the time there was"
             raise SkippedError(msg)
         if gate.was_passed() and not call.tells_of_its_own:
-            log.debug("sweep-shared", network=directory.name, reason="another sweep has judged all while this one waited")
+            log.debug("sweep-shared", network=name, reason="another sweep has judged all while this one waited")
             return None
         gate.begin()
-        reservations, is_whole = reap(directory, candidate, call, settings, budget, log, gate.is_waited_for)
+        reservations, is_whole = reap(sweep, candidate, gate.is_waited_for)
         if is_whole and not _keeps_for_itself(call, reservations):
             gate.complete()
     finally:

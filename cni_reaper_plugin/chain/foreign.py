@@ -4,20 +4,26 @@ A network that has changed its IPAM and kept its name leaves host-local's files 
 such an address is healthy, and an owner without a netns is no reason to call it broken.
 """
 
-from cni_reaper_plugin import store
+from cni_reaper_plugin import first_look, store
 from cni_reaper_plugin.attachment import Attachment
 from cni_reaper_plugin.clock import Budget
+from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, records, views
 from cni_reaper_plugin.evidence.addresses import pack
-from cni_reaper_plugin.evidence.unclaimed import Memory
 from cni_reaper_plugin.facts import ALL, STALE, Call, Netns, Reservation, Settings, SkippedError, StrandedError
 from cni_reaper_plugin.judging import AUDIT, Judging
+from cni_reaper_plugin.network_sweep import NetworkSweep
 
 WALL_LIMIT_S = 5.0
 
 
 def is_stale(
-    directory: store.Network, reservation: Reservation, attachment: Attachment, netns: Netns | None, settings: Settings
+    network: store.Network,
+    reservation: Reservation,
+    attachment: Attachment,
+    netns: Netns | None,
+    settings: Settings,
+    log: Log,
 ) -> bool:
     """Tell whether the owner of a reservation has no netns, by all evidence; writes nothing, and raises nothing.
 
@@ -28,13 +34,13 @@ def is_stale(
     call = Call(AUDIT)
     try:
         call.view = views.own_view()
-        if netns is None or views.allowance(boot.boot_id(), call.view) != ALL:
+        if netns is None or views.allowance(boot.boot_id(), call.view) is not ALL:
             return False
         if _is_younger(reservation, attachment, settings):
             return False
-        others = [address for address in directory.addresses() if address != reservation.address]
-        memory = Memory(views.RUN_DIR, directory.key, boot.boot_id(), call.view)
-        judging = Judging(directory, [reservation], others, call, settings, Budget(WALL_LIMIT_S, settings.budget_ms), memory)
+        others = [address for address in network.addresses() if address != reservation.address]
+        look = NetworkSweep(network, call, settings, Budget(WALL_LIMIT_S, settings.budget_ms), log)
+        judging = Judging(look, [reservation], others, first_look.memory(look))
         surroundings, packed = judging.surroundings, pack(reservation.address)
         own = surroundings.with_inode_of(netns)
         if own is None or own.addresses is None or packed not in own.addresses:
@@ -42,7 +48,7 @@ def is_stale(
         own.addresses -= {packed}
         own.names.add(attachment.container_id)
         surroundings.peer_addresses -= {packed}
-        return all(verdict == STALE for _, _, verdict, _ in judging.all())
+        return all(one.verdict == STALE for one in judging.all())
     except (OSError, SkippedError, StrandedError):
         return False
 

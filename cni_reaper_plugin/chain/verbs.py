@@ -205,7 +205,7 @@ def _check(request: Request, _: Environment) -> bytes:
                 elif reservation.container_id and not attachment.owns(request.name, reservation.container_id, reservation.ifname):
                     from cni_reaper_plugin.chain import foreign
 
-                    if foreign.is_stale(directory, reservation, attachment, _identified(request.netns), settings):
+                    if foreign.is_stale(directory, reservation, attachment, _identified(request.netns), settings, log):
                         continue
                     owner = "%s %s" % (reservation.container_id, reservation.ifname)
                     raise CNIError(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from cni_reaper_plugin.evidence.unclaimed import Memory
+    from cni_reaper_plugin.network_sweep import NetworkSweep
 
     Pairs = list[tuple[Reservation, Evidence]]
     Attachments = dict[tuple[str, str], Mapping]  # (network, ifname) -> mapping
@@ -29,24 +30,20 @@ class Look:
 
     def __init__(
         self,
-        network: str,
+        sweep: "NetworkSweep",
         reservations: list[Reservation],
-        settings: Settings,
-        call: Call,
         memory: "Memory",
         neighbours: "Callable[[], list[Reservation]]",
-        limit_s: float,
     ) -> None:
-        """Look around, for `limit_s` at most; TimeoutError is raised when that is not enough.
+        """Look around, for as long as the sweep may; TimeoutError is raised when that is not enough.
 
         reservations: the whole snapshot; memory: what earlier sweeps have seen; neighbours: returns the reservations of the
         node's other networks, asked only when an owner has no netns of its own.
         """
-        self.surroundings = Surroundings(memory.boot_id, settings.grace_s)
+        limit_s = sweep.budget.wall_left_s()
+        self.surroundings = Surroundings(memory.boot_id, sweep.settings.grace_s)
+        self._sweep = sweep
         self._memory = memory
-        self._network = network
-        self._settings = settings
-        self._call = call
         self._reservations = reservations
         self._neighbours = neighbours
         self._end = posix.times().elapsed + limit_s
@@ -55,7 +52,7 @@ class Look:
         self._sightings: visible.Sightings = {}
         try:
             self._sightings = visible.everywhere(limit_s)
-            self.surroundings.netns = _visible(self._sightings, call, self._end)
+            self.surroundings.netns = _visible(self._sightings, sweep.call, self._end)
             self.surroundings.peer_addresses = self._peer_addresses()
         except TimeoutError:
             raise
@@ -77,7 +74,7 @@ class Look:
 
     def gather(self, part: list[Reservation]) -> list[Evidence]:
         """Return the evidence of some of the network's reservations, in their order."""
-        gathered = gather.cheap(self._network, part, self._settings, self._call, self.surroundings, self._memory)
+        gathered = gather.cheap(self._sweep, part, self.surroundings, self._memory)
         if self.surroundings.trouble:
             return gathered
         self._look_into_mapped(gathered)
@@ -107,7 +104,7 @@ class Look:
 
     def _find_kin(self) -> "tuple[_Kin, named.Names]":
         """Read all records, and find out whose the visible netns are. Raises OSError."""
-        kin = _Kin(self._reservations + self._neighbours(), self._settings, self.surroundings.boot_id, self._end)
+        kin = _Kin(self._reservations + self._neighbours(), self._sweep.settings, self.surroundings.boot_id, self._end)
         kin.account(self.surroundings)
         self._account_del(kin)
         self._kin, self._names = kin, self._names or named.Names()
@@ -138,7 +135,7 @@ class Look:
 
         try:
             placed = kin.placed(self.surroundings, self._sightings)
-            shown.account(self._network, self.surroundings.visible(), kin.reserved(), placed, is_named_in)
+            shown.account(self._sweep.network.name, self.surroundings.visible(), kin.reserved(), placed, is_named_in)
             nobodys = self.surroundings.unaccounted("")
             sightings = [self._sightings[seen.netns.ino] for seen in nobodys]
             assigned.assign([(seen, one.mounts, one.others) for seen, one in zip(nobodys, sightings, strict=True)], placed)
@@ -164,7 +161,7 @@ class Look:
         Only a netns that is mounted at this very path, by a name that no runtime gives twice, that nobody else is known to have,
         of a container that nothing else is known of: its ADD has failed before it came to us.
         """
-        call = self._call
+        call = self._sweep.call
         if not call.shows or call.netns is None or call.attachment is None:
             return
         owner, path = call.attachment.container_id, call.netns_path

@@ -12,26 +12,23 @@ LIFE_S = 120  # between our ADD at the head and host-local's lie milliseconds; a
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_reaper_plugin.evidence.unclaimed import Memory
+    from cni_reaper_plugin.network_sweep import NetworkSweep
     from cni_reaper_plugin.scanned import VisibleNetns
 
 
 def cheap(
-    network: str,
-    reservations: list[Reservation],
-    settings: Settings,
-    call: Call,
-    surroundings: Surroundings,
-    memory: "Memory | None",
+    sweep: "NetworkSweep", reservations: list[Reservation], surroundings: Surroundings, memory: "Memory | None"
 ) -> list[Evidence]:
     """Map every owner by its record, those without one by libcni's cache and by path. Same order as the reservations.
 
     surroundings: of the sweep, for the evidence to refer to; its `trouble` says when nothing may be called stale. memory: what
     earlier sweeps have seen of owners that nobody maps, None where they have left nothing.
     """
-    gathered = [Evidence(call, surroundings) for _ in reservations]
+    settings = sweep.settings
+    gathered = [Evidence(sweep.call, surroundings) for _ in reservations]
     try:
         try:
-            directory = records.Directory(settings.state_dir, network)
+            directory = records.Directory(settings.state_dir, sweep.network.name)
         except FileNotFoundError:
             _map_all(reservations, gathered, settings, None, surroundings.boot_id)
         else:

@@ -2,17 +2,15 @@
 
 import posix
 
-from cni_reaper_plugin.facts import (
+from cni_reaper_plugin.facts import Evidence, Mapping, Netns, Reservation
+from cni_reaper_plugin.reasons import (
     ADDRESS_IN_USE,
     NAMED,
     NOT_LOOKED_INTO,
     SIBLING_ADDRESS_IN_USE,
     SIBLING_HAS_NETNS,
     VISIBLE_ELSEWHERE,
-    Evidence,
-    Mapping,
-    Netns,
-    Reservation,
+    Reason,
 )
 from cni_reaper_plugin.scanned import Place, VisibleNetns
 
@@ -20,7 +18,7 @@ FAR_END = "the far end of a link"  # no netns that was seen on the node has it, 
 _BY_FULL_SCAN = (ADDRESS_IN_USE, NAMED, NOT_LOOKED_INTO, SIBLING_ADDRESS_IN_USE, SIBLING_HAS_NETNS, VISIBLE_ELSEWHERE)
 
 
-def of(evidence: Evidence, reservation: Reservation, reason: str) -> Place | None:
+def of(evidence: Evidence, reservation: Reservation, reason: Reason) -> Place | None:
     """Return the place that proves what a LIVE verdict of a full scan says, None where there is none to be found again."""
     if reason == NAMED:
         return _at(evidence.named)
@@ -29,7 +27,7 @@ def of(evidence: Evidence, reservation: Reservation, reason: str) -> Place | Non
     return next((_of_netns(seen) for seen in _provers(evidence, reservation, reason) if seen.place), None)
 
 
-def in_words(evidence: Evidence, reservation: Reservation, reason: str) -> str | None:
+def in_words(evidence: Evidence, reservation: Reservation, reason: Reason) -> str | None:
     """Return for people where stands what proves a LIVE verdict; None for a reason that no full scan is needed for."""
     if reason not in _BY_FULL_SCAN:
         return None
@@ -41,7 +39,7 @@ def in_words(evidence: Evidence, reservation: Reservation, reason: str) -> str |
     return FAR_END if reason == ADDRESS_IN_USE and evidence.packed in evidence.surroundings.peer_addresses else ""
 
 
-def _provers(evidence: Evidence, reservation: Reservation, reason: str) -> list[VisibleNetns]:
+def _provers(evidence: Evidence, reservation: Reservation, reason: Reason) -> list[VisibleNetns]:
     """Return the netns that show what a reason says."""
     surroundings = evidence.surroundings
     recorded = evidence.mapping.recorded if evidence.mapping is not None else None

@@ -25,6 +25,7 @@ import orjson
 from cni_reaper_plugin import files
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.facts import Netns, Reservation
+from cni_reaper_plugin.reasons import PROVEN_BEFORE
 from cni_reaper_plugin.scanned import Place, Unclaimed, VisibleNetns
 
 TYPE_CHECKING = False
@@ -177,7 +178,7 @@ class Memory:
             network=reservation.network,
             address=reservation.address,
             container=reservation.container_id,
-            reason="what a full scan found a moment ago still exists",
+            reason=PROVEN_BEFORE.code,
             place=place[0],
         )
         return True

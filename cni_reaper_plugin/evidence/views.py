@@ -10,7 +10,7 @@ import posix
 import orjson
 
 from cni_reaper_plugin import files
-from cni_reaper_plugin.facts import ALL, NOTHING, ONLY_REBOOTED
+from cni_reaper_plugin.facts import ALL, NOTHING, ONLY_REBOOTED, Permission
 
 RUN_DIR = "/run/cni-reaper"
 _FILE = "views"
@@ -62,7 +62,7 @@ def may_show(boot_id: str, view: list[int]) -> bool:
     return view not in known and all(one[::2] == view[::2] for one in known)
 
 
-def allowance(boot_id: str, view: list[int]) -> int:
+def allowance(boot_id: str, view: list[int]) -> Permission:
     """Return what may be reaped in our view without an ADD's self-check: ALL where it is proven, ONLY_REBOOTED, or NOTHING.
 
     Before the first ADD of a boot the initial PID namespace with PID 1's mount namespace counts, for ONLY_REBOOTED.

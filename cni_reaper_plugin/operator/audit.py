@@ -148,7 +148,8 @@ def as_json(report: Report) -> dict[str, object]:
                         "pod": row.pod,
                         "ageSeconds": row.age_s,
                         "verdict": row.verdict,
-                        "reason": row.reason,
+                        "reason": row.reason.code,
+                        "detail": row.reason.text,
                     }
                     for row in one.rows
                 ],
@@ -197,7 +198,7 @@ def _network(one: Inspected, wanted: Wanted, console: Console) -> list[Renderabl
             (
                 row.reservation.address,
                 row.verdict,
-                row.reason,
+                row.reason.text,
                 row.pod or "-",
                 row.reservation.container_id[: None if wanted.everything else _SHORT_ID] or "-",
                 row.reservation.ifname or "-",

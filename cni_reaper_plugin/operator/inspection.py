@@ -8,19 +8,20 @@ import ipaddress
 import time
 from dataclasses import dataclass, field
 
-from cni_reaper_plugin import lifeless, store
+from cni_reaper_plugin import first_look, lifeless, store
 from cni_reaper_plugin.clock import Budget
+from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, records, views
-from cni_reaper_plugin.evidence.unclaimed import Memory
-from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Reservation, Settings, SkippedError
+from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Judged, Reservation, Settings, SkippedError
 from cni_reaper_plugin.judging import AUDIT, Judging
+from cni_reaper_plugin.network_sweep import NetworkSweep
 from cni_reaper_plugin.operator import inhabitants
 from cni_reaper_plugin.pool import Pool, pack, unpack
+from cni_reaper_plugin.reasons import UNACCOUNTED, Reason
 from cni_reaper_plugin.scanned import VisibleNetns
 
 LIMIT_S = 120.0
 AGAIN_S = 1.0  # a chain's ADD or DEL has moved on by then
-WAITS = "netns unaccounted for"  # the end of judge.py's reason
 VERDICTS = (LIVE, STALE, UNKNOWN)
 UNPROVEN = (
     "no ADD of this boot has shown that a process like this one sees the pods' network namespaces, so what looks stale is "
@@ -37,14 +38,36 @@ if TYPE_CHECKING:
 class Row:
     """One reservation as it was judged.
 
-    evidence: all there was; unproven: it looks stale from a view that nobody has proven, so `verdict` is UNKNOWN.
+    unproven: it looks stale from a view that nobody has proven, and is called UNKNOWN.
     """
 
-    reservation: Reservation
-    evidence: Evidence
-    verdict: str
-    reason: str
+    judged: Judged
     unproven: bool
+
+    @property
+    def reservation(self) -> Reservation:
+        """What was judged."""
+        return self.judged.reservation
+
+    @property
+    def evidence(self) -> Evidence:
+        """All there was."""
+        return self.judged.evidence
+
+    @property
+    def verdict(self) -> str:
+        """LIVE, STALE or UNKNOWN."""
+        return self.judged.verdict
+
+    @property
+    def reason(self) -> Reason:
+        """Why it would be that, were the view proven."""
+        return self.judged.reason
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is UNKNOWN since a network namespace of nobody may be its owner's."""
+        return self.verdict == UNKNOWN and self.reason == UNACCOUNTED
 
     @property
     def pod(self) -> str:
@@ -99,7 +122,7 @@ class Inspected:
     @property
     def waits(self) -> int:
         """How many reservations are UNKNOWN since a network namespace of nobody may be their owner's."""
-        return sum(row.verdict == UNKNOWN and row.reason.endswith(WAITS) for row in self.rows)
+        return sum(row.waits for row in self.rows)
 
     def count(self, verdict: str) -> int:
         """Return how many reservations have a verdict."""
@@ -149,24 +172,24 @@ def _once(
     found = Inspected(network, pool)
     with store.Network(settings.data_dir, network) as directory:
         reservations = directory.snapshot(directory.addresses())
-        memory = Memory(views.RUN_DIR, directory.key, boot.boot_id(), call.view)
-        judging = Judging(directory, reservations, [], call, settings, Budget(LIMIT_S, int(LIMIT_S * 1000)), memory)
+        look = NetworkSweep(directory, call, settings, Budget(LIMIT_S, int(LIMIT_S * 1000)), Log("error", ""))
+        judging = Judging(look, reservations, [], first_look.memory(look))
         if judging.surroundings.trouble:
             raise SkippedError(judging.surroundings.trouble)
         for part in judging.parts():
-            found.rows += [_row(*one, call) for one in part]
+            found.rows += [_row(one, call) for one in part]
             judged(len(part))
         if len(found.rows) < len(reservations):
             msg = "only %d of %d reservations could be judged in %d s" % (len(found.rows), len(reservations), LIMIT_S)
             raise SkippedError(msg)
         visible = list(judging.surroundings.visible())
-        waiting = {row.reservation.container_id for row in found.rows if row.verdict == UNKNOWN and row.reason.endswith(WAITS)}
+        waiting = {row.reservation.container_id for row in found.rows if row.waits}
         nobodys = [seen for seen in visible if not seen.names and not seen.foreign and not all(map(seen.is_accounted, waiting))]
         found.nobodys = sorted(seen.place or "one without a path" for seen in nobodys)
         found.inhabited = inhabitants.told(nobodys)
         found.lifeless = {
             reservation.address: seen.place or "a netns"
-            for reservation, seen in lifeless.among([(row.reservation, row.evidence, row.verdict) for row in found.rows], call)
+            for reservation, seen in lifeless.among([row.judged for row in found.rows], call)
         }
         _find_holders(found, visible, stores)
     found.rows.sort(key=lambda row: (len(row.evidence.packed), row.evidence.packed, row.reservation.address))
@@ -175,9 +198,10 @@ def _once(
     return found
 
 
-def _row(reservation: Reservation, evidence: Evidence, verdict: str, reason: str, call: Call) -> Row:
-    unproven = verdict == STALE and not call.permits(reason)
-    return Row(reservation, evidence, UNKNOWN if unproven else verdict, reason, unproven)
+def _row(judged: Judged, call: Call) -> Row:
+    if judged.verdict != STALE or call.permits(judged.reason):
+        return Row(judged, unproven=False)
+    return Row(Judged(judged.reservation, judged.evidence, UNKNOWN, judged.reason), unproven=True)
 
 
 def _find_holders(found: Inspected, visible: list[VisibleNetns], stores: list[tuple[str, str]]) -> None:

@@ -6,10 +6,11 @@ import sys
 
 from rich.prompt import Confirm
 
-from cni_reaper_plugin import reap, store, sweep
+from cni_reaper_plugin import reap, report, store, sweep
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.facts import ALL, Call, Reservation, Settings, SkippedError, StrandedError
+from cni_reaper_plugin.facts import ALL, NOTHING, Call, Judged, SkippedError, StrandedError
+from cni_reaper_plugin.network_sweep import NetworkSweep, Result
 from cni_reaper_plugin.operator import terminal
 from cni_reaper_plugin.operator.inspection import UNPROVEN, VERDICTS, Inspected, inspect, own_call
 from cni_reaper_plugin.operator.scope import Scope, Target
@@ -18,34 +19,34 @@ from cni_reaper_plugin.pool import PoolError
 SWEPT, TROUBLE, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 LIMIT_S = 120.0
-_DONE = ("reaped", "would-reap")
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class _Told(Log):
-    """A log that also tells the person. trouble: something was a warning; reaped: how many were, or would have been."""
+    """A log whose warnings the person sees, too. trouble: there was one, or something else went wrong."""
 
     def __init__(self, log_file: str) -> None:
         super().__init__("info", log_file)
         self.trouble = False
-        self.reaped = 0
-        self.cut = False
         self.stopped = False
         self._console = terminal.console()
 
     def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
         super()._write(level, event, fields)
-        self.cut = self.cut or event == "sweep-cut"
         if level in ("warning", "error"):
             self.trouble = True
-        elif event not in _DONE:
-            return  # who is kept is told at the end
-        self.reaped += event in _DONE
-        told = "  ".join("%s=%s" % (key, value) for key, value in fields.items() if value not in (None, ""))
-        self.tell("%s  %s" % (event, told))
+            self.tell_of(event, fields)
 
     def stop(self) -> None:
         """Note that the person wants it to end."""
         self.stopped = True
+
+    def tell_of(self, event: str, fields: dict[str, object]) -> None:
+        """Print an event in the words of the log."""
+        self.tell("%s  %s" % (event, "  ".join("%s=%s" % one for one in fields.items() if one[1] not in (None, ""))))
 
     def tell(self, text: str) -> None:
         """Print a line. Raises nothing: what was freed must be in the log, whether or not somebody reads this."""
@@ -67,15 +68,15 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
         _complain(str(e))
         return TROUBLE
     counts = {"would be freed" if dry_run else "freed": 0}
-    trouble = call.may_reap != ALL
+    trouble = call.may_reap is not ALL
     for target in targets:
         if target.settings.dry_run and not dry_run:
             _complain("network %s: its entry says dryRun, so nothing is freed: take that out first" % target.network)
         target.settings.dry_run |= dry_run
         log = _Told(target.settings.log_file)
-        agreed = _reap(target, call, log, force=force, ask=not yes)
+        agreed, count = _reap(target, call, log, force=force, ask=not yes)
         came = "would be freed" if target.settings.dry_run else "freed"
-        counts[came] = counts.get(came, 0) + log.reaped
+        counts[came] = counts.get(came, 0) + count
         trouble = trouble or log.trouble
         if not agreed:
             _complain(
@@ -85,7 +86,7 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
             return REFUSED
         if log.stopped:
             return INTERRUPTED
-    if call.may_reap != ALL:
+    if call.may_reap is not ALL:
         _complain(UNPROVEN)
     _Told("").tell(", ".join("%d %s" % (count, came) for came, count in counts.items()))
     return TROUBLE if trouble else SWEPT
@@ -109,25 +110,27 @@ def _wanted(scope: Scope) -> list[Target]:
     return ours
 
 
-def _reap(target: Target, call: Call, log: _Told, *, force: bool, ask: bool) -> bool:
-    """Reap one network and say what is left. Returns False when the person has said no."""
+def _reap(target: Target, call: Call, log: _Told, *, force: bool, ask: bool) -> tuple[bool, int]:
+    """Reap one network and say what is left. Returns whether the person has not said no, and how many are freed, or would be."""
     if target.problems:
         _complain("network %s: nothing is freed with wrong options: %s" % (target.network, "; ".join(target.problems)))
         log.trouble = True
-    if target.problems or not call.may_reap:
-        return True
+    if target.problems or call.may_reap is NOTHING:
+        return True, 0
     settings = target.settings
     settings.networks, settings.budget_ms = [target.network], int(LIMIT_S * 1000)
     with _to_its_end(log):
-        _sweep(settings, call, log)
+        count = _sweep(target, call, log)
     left = _left(target, call, log)
     if left is not None and force and not log.stopped:
-        if not _force(left, target, call, log, ask=ask):
-            return False
+        forced = _force(left, target, call, log, ask=ask)
+        if forced is None:
+            return False, count
+        count += forced
         left = _left(target, call, log)
     if left is not None:
         log.tell("%s: left: %s" % (left.name, ", ".join("%d %s" % (left.count(verdict), verdict) for verdict in VERDICTS)))
-    return True
+    return True, count
 
 
 @contextlib.contextmanager
@@ -153,39 +156,48 @@ def _left(target: Target, call: Call, log: _Told) -> Inspected | None:
     return None
 
 
-def _sweep(settings: Settings, person: Call, log: _Told) -> None:
-    """Sweep a network as a call of the runtime would, again as long as that is cut off and gets on."""
+def _sweep(target: Target, person: Call, log: _Told) -> int:
+    """Sweep a network as a call of the runtime would, again while that is cut off and gets on; return how many were freed."""
+    count = 0
     while True:
         call = Call(sweep.PERSON)
         call.view, call.may_reap = person.view, person.may_reap
-        log.cut, before = False, log.reaped
-        sweep.run(call, settings, log, lambda: None, LIMIT_S)
-        if not log.cut or log.reaped == before or log.stopped:
-            return
+        results = sweep.run(call, target.settings, log, lambda: None, LIMIT_S)
+        got_on = sum(_tell_freed(result, log) for result in results)
+        count += got_on
+        if not got_on or log.stopped or not any(result.cut for result in results):
+            return count
 
 
-def _force(found: Inspected, target: Target, call: Call, log: _Told, *, ask: bool) -> bool:
-    """Free whose owner nobody knows, if the person says so. Returns whether the answer was yes."""
-    if call.may_reap != ALL:
-        return True
+def _tell_freed(result: Result, log: _Told) -> int:
+    """Print what a sweep has freed, or would have but for a dry run; return how many that is."""
+    would_free = {one.reservation.address: one for one in result.would_free}.values()
+    for event, those in (("reaped", result.freed), ("would-reap", would_free)):
+        for one in those:
+            log.tell_of(event, report.of_freed(one))
+    return len(result.freed) + len(would_free)
+
+
+def _force(found: Inspected, target: Target, call: Call, log: _Told, *, ask: bool) -> int | None:
+    """Free whose owner nobody knows, if the person says so. Returns how many, None where the answer was no."""
+    if call.may_reap is not ALL:
+        return 0
     if not target.knows_its_records:
         _complain("network %s: --force wants one entry of ours in its conflist, which says where the records are" % found.name)
         log.trouble = True
-        return True
-    rows = [row for row in found.rows if reap.may_be_forced(row.reservation, row.evidence, row.verdict)]
+        return 0
+    rows = [row for row in found.rows if reap.may_be_forced(row.judged)]
     if not rows:
-        return True
+        return 0
     for row in rows:
-        told = (row.reservation.address, row.reason, row.reservation.container_id or "no owner", terminal.age(row.age_s))
+        told = (row.reservation.address, row.reason.text, row.reservation.container_id or "no owner", terminal.age(row.age_s))
         log.tell("%s: %s" % (found.name, "  ".join(told)))
     if target.settings.dry_run:
-        log.reaped += len(rows)
-        return True
+        return len(rows)
     if ask and not _agrees(len(rows)):
-        return False
+        return None
     with _to_its_end(log):
-        _free(found.name, [row.reservation for row in rows], target.settings, call, log)
-    return True
+        return _free(found.name, [row.judged for row in rows], target, call, log)
 
 
 def _agrees(count: int) -> bool:
@@ -197,18 +209,16 @@ def _agrees(count: int) -> bool:
         return False
 
 
-def _free(network: str, asked: list[Reservation], settings: Settings, call: Call, log: _Told) -> None:
+def _free(network: str, asked: list[Judged], target: Target, call: Call, log: _Told) -> int:
+    settings, result = target.settings, Result(network)
     try:
         with store.Network(settings.data_dir, network) as directory:
-            reap.force(directory, asked, call, settings, Budget(LIMIT_S, settings.budget_ms), log)
+            forced = NetworkSweep(directory, call, settings, Budget(LIMIT_S, settings.budget_ms), log, result)
+            reap.force(forced, [one.reservation for one in asked])
     except (OSError, SkippedError, StrandedError) as e:
         log.warning("sweep-skipped", network=network, reason=str(e))
+    return _tell_freed(result, log)
 
 
 def _complain(text: str) -> None:
     terminal.console(errors=True).print("cni-reaper reap: %s" % terminal.printable(text))
-
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator

@@ -228,7 +228,7 @@ def test_gc_keeps_what_is_listed(node: Node) -> None:
         assert address in node.reservations(NETWORK)
     assert_silent(gc(node, [live]))
     assert address not in node.reservations(NETWORK)
-    assert [line["reason"] for line in node.log("reaped")] == ["no netns left"]
+    assert [line["reason"] for line in node.log("reaped")] == ["no-netns-left"]
 
 
 def test_gc_keeps_what_is_listed_under_the_id_alone(node: Node) -> None:

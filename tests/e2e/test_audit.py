@@ -64,7 +64,7 @@ def files(node: Node, *places: str) -> dict[str, tuple[int, int, bytes]]:
 
 def test_a_healthy_node(pair: Pair) -> None:
     """Everybody lives: exit code 0, a row for the pod with its reason."""
-    assert verdicts(found(pair.node, rc=0)) == {"10.66.0.2": ("LIVE", "netns there")}
+    assert verdicts(found(pair.node, rc=0)) == {"10.66.0.2": ("LIVE", "netns-there")}
     table = audit(pair.node).check().out.decode().splitlines()
     assert table[0].split() == ["ADDRESS", "VERDICT", "REASON", "POD", "CONTAINER", "IFNAME", "AGE"]
     assert table[1].split()[:4] == ["10.66.0.2", "LIVE", "netns", "there"]
@@ -84,10 +84,10 @@ def test_leaks_and_what_nobody_knows(pair: Pair) -> None:
     before = files(node, "/var/lib/cni", "/run/cni-reaper", "/var/log")
     network = found(node, rc=1)
     assert verdicts(network) == {
-        "10.66.0.2": ("LIVE", "netns there"),
-        address: ("STALE", "netns gone"),
-        "10.66.0.7": ("STALE", "no netns left"),
-        "10.66.0.9": ("UNKNOWN", "no runtime's ID"),
+        "10.66.0.2": ("LIVE", "netns-there"),
+        address: ("STALE", "netns-gone"),
+        "10.66.0.7": ("STALE", "no-netns-left"),
+        "10.66.0.9": ("UNKNOWN", "no-runtime-id"),
     }
     assert (network["live"], network["stale"], network["unknown"]) == (1, 2, 1)
     assert audit(node, "--map").rc == 1
@@ -97,7 +97,7 @@ def test_leaks_and_what_nobody_knows(pair: Pair) -> None:
 def test_a_view_that_nobody_has_proven(node: Node) -> None:
     """Before any ADD of this boot a leak is not called stale; the exit code is 2, and stderr says why."""
     node.reserve("net", "10.66.0.7", DEAD)
-    assert verdicts(found(node, rc=2)) == {"10.66.0.7": ("UNKNOWN", "no netns left")}
+    assert verdicts(found(node, rc=2)) == {"10.66.0.7": ("UNKNOWN", "no-netns-left")}
     assert b"no ADD of this boot" in audit(node).err
 
 
@@ -140,7 +140,7 @@ def test_the_conflists_say_where_and_what(node: Node) -> None:
     node.cnitool("add", "net", pod).check()
     node.path(f"{places['dataDir']}/net/10.55.0.9").write_bytes(DEAD.encode())
     network = found(node, rc=1)
-    assert verdicts(network) == {"10.55.0.2": ("LIVE", "netns there"), "10.55.0.9": ("STALE", "no netns left")}
+    assert verdicts(network) == {"10.55.0.2": ("LIVE", "netns-there"), "10.55.0.9": ("STALE", "no-netns-left")}
     assert network["pool"] == [{"size": 61, "used": 2}]
     assert node.run([EXECUTABLE, "reap"]).check().out.endswith(b"1 freed\n")
     assert "event=reaped" in node.read("/var/log/cni-reaper.log")

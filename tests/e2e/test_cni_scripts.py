@@ -135,4 +135,4 @@ def test_next_run_frees_what_a_killed_run_left(node: Node, place: str) -> None:
         assert list(node.reservations(name).values()) == [("c0ffee" * 10, f"eth{number}")]
     reasons = [line["reason"] for line in node.log("reaped") if line["container"] == "badc0de1" * 8]
     # Behind the others our record may be of a past life, so it takes more: every netns is known to be somebody else's.
-    assert reasons == ["netns gone" if place == "head" else "no netns left"] * len(CHAINS)
+    assert reasons == ["netns-gone" if place == "head" else "no-netns-left"] * len(CHAINS)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cni_reaper_plugin.facts import NETNS_GONE
+from cni_reaper_plugin.reasons import NETNS_GONE
 from tests.conftest import MakeNode
 from tests.e2e import holders
 from tests.e2e.pair import NETWORK, Pair, container_id, until
@@ -143,9 +143,9 @@ def by_socket(pair: Pair, pod: Pod) -> str:
 @pytest.mark.parametrize(
     ("hold", "reason"),
     [
-        (by_descriptor, "netns visible elsewhere"),
-        (by_address, "address in use"),
-        (by_socket, "address in use"),
+        (by_descriptor, "netns-elsewhere"),
+        (by_address, "address-in-use"),
+        (by_socket, "address-in-use"),
     ],
 )
 def test_why_a_candidate_is_kept(pair: Pair, hold: Callable[[Pair, Pod], str], reason: str) -> None:
@@ -173,7 +173,7 @@ def test_why_a_leak_is_kept_under_dry_run(node: Node) -> None:
     address = pair.leak()
     pair.reap()
     pair.reap()
-    assert [(line["address"], line["reason"]) for line in node.log("would-reap")] == [(address, NETNS_GONE)] * 2
+    assert [(line["address"], line["reason"]) for line in node.log("would-reap")] == [(address, NETNS_GONE.code)] * 2
     assert node.log("kept-live") == []
 
 

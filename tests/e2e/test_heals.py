@@ -99,7 +99,7 @@ def test_full_29_heals_at_the_first_add(make_node: MakeNode, plugins: str, famil
     assert_untouched(node, "net", fresh, {ip["address"].partition("/")[0] for ip in ran.json()["ips"]})
     assert {owner for owner, _ in node.reservations("net").values()} == {live.container_id, fresh.container_id}
     reaped = {line["address"]: (line["container"], line["reason"]) for line in node.log("reaped")}
-    reason = "no netns left" if before else "netns gone"
+    reason = "no-netns-left" if before else "netns-gone"
     assert reaped == {address: (owner, reason) for address, (owner, _) in full.items() if owner != live.container_id}
 
     node.cnitool("del", "net", fresh).check()
@@ -151,7 +151,7 @@ def test_full_24_heals_at_the_first_add(make_node: MakeNode, plugins: str) -> No
     assert_untouched(node, "net", live, its_own)
     assert_untouched(node, "net", fresh, addresses_of(fresh))
     reaped = {line["container"]: line["reason"] for line in node.log("reaped")}
-    expected = {pod.container_id: "netns gone" for pod in recorded} | dict.fromkeys(lost, "no netns left")
+    expected = {pod.container_id: "netns-gone" for pod in recorded} | dict.fromkeys(lost, "no-netns-left")
     assert reaped == expected
     assert {owner for owner, _ in node.reservations("net").values()} == {live.container_id, fresh.container_id}
 
@@ -173,7 +173,7 @@ def test_first_add_after_a_reboot_heals(node: Node, leaked: str) -> None:
     ran.check()
     its_own = addresses_of(first)
     reaped = {line["address"]: (line["container"], line["reason"]) for line in node.log("reaped")}
-    reason = "no netns left" if before else "rebooted"
+    reason = "no-netns-left" if before else "rebooted"
     assert reaped == {address: (owner, reason) for address, (owner, _) in full.items()}
 
     second, ran = add_to_fresh_pod(node, "net")

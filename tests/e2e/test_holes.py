@@ -160,7 +160,7 @@ def test_h03a_two_boot_ids(pair: Pair) -> None:
         assert pair.held() == kept | leaks
         kept.add(add(f"next-{round_}", elsewhere))
         assert pair.held() == kept, node.log()
-    assert reasons(pair) == {"netns gone", "rebooted"}
+    assert reasons(pair) == {"netns-gone", "rebooted"}
 
 
 @pytest.mark.parametrize("end", ["reboot", "DEL"])
@@ -242,7 +242,7 @@ def test_h05a_del_that_does_nothing_while_the_address_stands(pair: Pair) -> None
     pod.delete()
     call(pair)
     assert pair.held() == set()
-    assert reasons(pair) == {"netns gone"}
+    assert reasons(pair) == {"netns-gone"}
 
 
 def test_h05b_a_reservation_written_after_del(pair: Pair) -> None:
@@ -267,7 +267,7 @@ def test_h05b_a_reservation_written_after_del(pair: Pair) -> None:
     pod.delete()
     call(pair)
     assert pair.held() == set()
-    assert reasons(pair) == {"netns gone"}
+    assert reasons(pair) == {"netns-gone"}
 
 
 def test_h05c_a_plugin_that_fails_after_our_del(pair: Pair) -> None:
@@ -283,7 +283,7 @@ def test_h05c_a_plugin_that_fails_after_our_del(pair: Pair) -> None:
     pod.delete()
     call(pair)
     assert pair.held() == set()
-    assert reasons(pair) == {"netns gone"}
+    assert reasons(pair) == {"netns-gone"}
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -335,7 +335,7 @@ def test_h07_nothing_maps_the_owner_and_the_kernel_shows_no_address(pair: Pair, 
     else:
         call(pair)
     assert pair.held() == set()
-    assert reasons(pair) == {{"8": "no netns left", "9": "unclaimed", "10": "not in GC list"}[row]}
+    assert reasons(pair) == {{"8": "no-netns-left", "9": "unclaimed", "10": "not-in-gc-list"}[row]}
 
 
 @pytest.mark.parametrize("recorded", [True, False])
@@ -415,7 +415,7 @@ def test_h10_a_list_that_lacks_a_live_owner(pair: Pair) -> None:
     assert pair.held() == {live, address}, node.log()
     gc(pair, [container_id("web")], 3 * LISTED_AFTER_S)
     assert pair.held() == {live}
-    assert reasons(pair) == {"not in GC list"}
+    assert reasons(pair) == {"not-in-gc-list"}
 
 
 def test_h11_a_storm_on_a_full_pool(node: Node) -> None:
@@ -434,7 +434,7 @@ def test_h11_a_storm_on_a_full_pool(node: Node) -> None:
     assert len(node.log("reaped")) == 13
 
 
-@pytest.mark.parametrize("end", ["netns gone", "rebooted"])
+@pytest.mark.parametrize("end", ["netns-gone", "rebooted"])
 def test_h12_a_record_of_another_life_on_another_network(node: Node, end: str) -> None:
     """The DEL on B is lost, the container starts again, its ADD on A runs: the old record of B does not prove A dead."""
     one, two = Pair(node, network="one"), Pair(node, subnet="10.67.0.0/24", network="two")

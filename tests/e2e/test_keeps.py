@@ -101,7 +101,7 @@ def test_the_same_container_in_a_netns_made_again_under_the_same_name(node: Node
     assert set(node.reservations("net")) == own != old
     node.cnitool("add", "net", node.pod()).check()
     assert own < set(node.reservations("net"))
-    assert [line["reason"] for line in node.log("reaped")] == ["added again"]
+    assert [line["reason"] for line in node.log("reaped")] == ["added-again"]
 
 
 def with_the_number_of_a_dead_one(pair: Pair, name: str) -> Pod:

@@ -12,7 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cni_reaper_plugin import metrics
-from cni_reaper_plugin.facts import EMPTY, NETNS_GONE, NO_NETNS_LEFT
+from cni_reaper_plugin.network_sweep import OUTCOMES
+from cni_reaper_plugin.reasons import EMPTY, NETNS_GONE, NO_NETNS_LEFT
 from tests.e2e import strace
 from tests.e2e.pair import NETWORK, Pair, container_id, until
 from tests.node import DATA_DIR, LOG_FILE, Node, bridge, host_local, reaper
@@ -55,11 +56,11 @@ def test_freed_addresses_are_counted_by_reason(pair: Pair) -> None:
         pod.delete()
     node.path(f"{DATA_DIR}/{NETWORK}/10.66.0.77").write_bytes(b"")
     before = exported(node)
-    assert (before["sweeps_total clean"], before["reaped_total netns gone"]) == (3, 0)
+    assert (before["sweeps_total clean"], before["reaped_total netns-gone"]) == (3, 0)
     pair.reap()
     after = exported(node)
-    assert after[f"reaped_total {NETNS_GONE}"] == 2
-    assert after[f"reaped_total {EMPTY}"] == after["sweeps_total reaped"] == 1
+    assert after[f"reaped_total {NETNS_GONE.code}"] == 2
+    assert after[f"reaped_total {EMPTY.code}"] == after["sweeps_total reaped"] == 1
     assert [after[f"reservations {one}"] for one in ("live", "stale", "unknown")] == [1, 0, 0]
     assert after["pool_used"] == 1
     assert after["sweeps_total clean"] == 3
@@ -77,7 +78,7 @@ def test_dry_run_is_counted_apart(pair: Pair) -> None:
     for _ in range(2):
         pair.reap(dryRun=True)
     after = exported(pair.node)
-    assert (after[f"would_reap_total {NETNS_GONE}"], after[f"reaped_total {NETNS_GONE}"]) == (2, 0)
+    assert (after[f"would_reap_total {NETNS_GONE.code}"], after[f"reaped_total {NETNS_GONE.code}"]) == (2, 0)
     assert (after["reservations stale"], after["reservations live"], after["pool_used"]) == (1, 0, 1)
 
 
@@ -105,7 +106,7 @@ def test_a_full_pool_is_healed_and_counted(node: Node) -> None:
     node.conflist(NETWORK, [reaper(metricsFile=FILE), bridge(host_local("10.66.0.0/29"))])
     node.cnitool("add", NETWORK, node.pod()).check()
     after = exported(node)
-    assert (after[f"reaped_total {NO_NETNS_LEFT}"], after["sweeps_total reaped"], after["pool_used"]) == (5, 1, 0)
+    assert (after[f"reaped_total {NO_NETNS_LEFT.code}"], after["sweeps_total reaped"], after["pool_used"]) == (5, 1, 0)
 
 
 def test_parallel_adds_lose_no_count(pair: Pair) -> None:
@@ -127,9 +128,9 @@ def test_parallel_adds_lose_no_count(pair: Pair) -> None:
         pair.reap()
     assert not late.exists() or list(late.iterdir()) == []
     after = exported(node)
-    sweeps = sum(after[f"sweeps_total {outcome}"] for outcome in metrics.OUTCOMES)
+    sweeps = sum(after[f"sweeps_total {outcome}"] for outcome in OUTCOMES)
     assert sweeps == after["sweep_duration_seconds_count"] == len(leaks) + MANY + 1 + MANY // metrics.LATE_AT_ONCE
-    assert after[f"reaped_total {NETNS_GONE}"] == len(leaks) == len(node.log("reaped"))
+    assert after[f"reaped_total {NETNS_GONE.code}"] == len(leaks) == len(node.log("reaped"))
     assert [one.name for one in node.path(DIRECTORY).iterdir() if one.name.startswith(".new-")] == []
 
 
@@ -249,7 +250,7 @@ def test_skipped_and_cut_sweeps_are_counted(pair: Pair) -> None:
     node.path(f"{DATA_DIR}/{NETWORK}/lock").symlink_to("lock")
     pair.reap()
     after = exported(node)
-    assert (after["sweeps_total skipped"], after[f"reaped_total {NETNS_GONE}"]) == (1, 0)
+    assert (after["sweeps_total skipped"], after[f"reaped_total {NETNS_GONE.code}"]) == (1, 0)
     assert re.search(r"Too many levels|symbolic", node.log("sweep-skipped")[-1]["reason"])
 
 

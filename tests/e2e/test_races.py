@@ -179,7 +179,7 @@ def test_a_host_local_that_is_killed(make_node: MakeNode, moment: str, version: 
     pair.reap()
     assert pair.held() == {live}
     reasons = {line["address"]: line["reason"] for line in node.log("reaped")}
-    assert reasons == {stale: "netns gone", **dict.fromkeys(blank, "empty")}
+    assert reasons == {stale: "netns-gone", **dict.fromkeys(blank, "empty")}
 
 
 def stopped_host_local(pair: Pair, pod: Pod, call: str) -> Halted:

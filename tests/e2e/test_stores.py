@@ -374,7 +374,7 @@ def test_container_nodes_are_known_by_machine_id_or_name(container_nodes: tuple[
     ours.reap()
     assert leak not in ours.held()
     assert ours.held() == {live, unmapped}, ours.node.log()
-    assert "recorded by another node" in {line["reason"] for line in ours.node.log("kept")}
+    assert "other-node" in {line["reason"] for line in ours.node.log("kept")}
     doctor = ours.node.run(["cni-reaper", "doctor", "--json"], env=ON_PATH)
     assert "records-shared" in {one["key"] for one in doctor.json()["findings"]}
     for one, other in ((ours, theirs), (theirs, ours)):

@@ -59,7 +59,7 @@ def test_freed_by_the_first_add_where_every_netns_is_somebodys(pair: Pair) -> No
     node.write(f"/var/lib/cni/results/{NETWORK}-{container_id('old 0')}-eth0", entry)
     kept = pair.add(node.pod("web"))
     assert pair.held() == {kept}
-    assert {line["reason"] for line in node.log("reaped")} == {"no netns left"}
+    assert {line["reason"] for line in node.log("reaped")} == {"no-netns-left"}
 
 
 def test_kept_beside_a_netns_of_nobody_until_that_is_gone(pair: Pair) -> None:
@@ -184,7 +184,7 @@ def test_gc_frees_what_its_list_does_not_name_after_two_minutes(pair: Pair) -> N
     assert pair.held() == {address}
     gc(pair, [], 330)
     assert pair.held() == set()
-    assert [line["reason"] for line in pair.node.log("reaped")] == ["not in GC list"]
+    assert [line["reason"] for line in pair.node.log("reaped")] == ["not-in-gc-list"]
 
 
 def test_gc_with_a_list_that_lacks_a_live_owner_frees_nothing_by_it(pair: Pair) -> None:

@@ -30,7 +30,7 @@ LISTED_AFTER_S = 120
 LIST = "cni.dev/valid-attachments"
 OWNER = container_id("workload")
 OTHER = container_id("other")
-REASONS = {"5": "netns gone", "8": "no netns left", "9": "unclaimed", "10": "not in GC list"}
+REASONS = {"5": "netns-gone", "8": "no-netns-left", "9": "unclaimed", "10": "not-in-gc-list"}
 CGROUPS = {
     "kubepods": f"0::/kubepods.slice/kubepods-pod6f0c.slice/cri-containerd-{OWNER}.scope",
     "cgroup v1": f"4:memory:/docker/{OWNER}\n1:name=systemd:/docker/{OWNER}",

@@ -173,7 +173,7 @@ MUTATIONS = (
         "a record of another node of this kernel proves death",
         "other_nodes.py",
         "        return OTHER_NODE\n",
-        '        return ""\n',
+        '        return None\n',
     ),
     Mutation(
         "on a shared store any record proves death",
@@ -190,8 +190,8 @@ MUTATIONS = (
     Mutation(
         "on a shared store no record is needed",
         "other_nodes.py",
-        '        return SHARED_STORE if surroundings.shared else ""\n',
-        '        return ""\n',
+        "        return SHARED_STORE if surroundings.shared else None\n",
+        "        return None\n",
     ),
     Mutation(
         "on a shared store a sibling's record proves death",
@@ -214,24 +214,24 @@ MUTATIONS = (
     Mutation(
         "netns first, reservations afterwards",
         "reap.py",
-        "    addresses = _beginning_with(candidate, directory.addresses())\n"
+        "    addresses = _beginning_with(candidate, network.addresses())\n"
         "    reservations: list[Reservation] = []\n"
         "    taken = 0\n"
         "    while taken < len(addresses) and not (taken and budget.spent(share=0.6)):\n"
-        "        reservations += directory.snapshot(addresses[taken : taken + SLICE])\n"
+        "        reservations += network.snapshot(addresses[taken : taken + SLICE])\n"
         "        taken += SLICE\n"
-        "    judged = Judging(directory, reservations, addresses[taken:], call, settings, budget, memory).all(others_wait)\n",
+        "    judged = Judging(sweep, reservations, addresses[taken:], memory).all(others_wait)\n",
         "    from cni_reaper_plugin.evidence import visible\n"
         "    early, late = visible.everywhere(8.0), visible.everywhere\n"
-        "    addresses = _beginning_with(candidate, directory.addresses())\n"
+        "    addresses = _beginning_with(candidate, network.addresses())\n"
         "    reservations: list[Reservation] = []\n"
         "    taken = 0\n"
         "    while taken < len(addresses) and not (taken and budget.spent(share=0.6)):\n"
-        "        reservations += directory.snapshot(addresses[taken : taken + SLICE])\n"
+        "        reservations += network.snapshot(addresses[taken : taken + SLICE])\n"
         "        taken += SLICE\n"
         "    visible.everywhere = lambda _: early\n"
         "    try:\n"
-        "        judged = Judging(directory, reservations, addresses[taken:], call, settings, budget, memory).all(others_wait)\n"
+        "        judged = Judging(sweep, reservations, addresses[taken:], memory).all(others_wait)\n"
         "    finally:\n"
         "        visible.everywhere = late\n",
     ),
@@ -449,8 +449,8 @@ MUTATIONS = (
     Mutation(
         "whoever was reported has been looked for",
         "first_look.py",
-        "                memory.remember([reservation], None)",
-        "                memory.remember([reservation], [])",
+        "                remembered.remember([one.reservation], None)",
+        "                remembered.remember([one.reservation], [])",
     ),
     Mutation(
         "what stays is remembered for another file",
@@ -491,8 +491,8 @@ MUTATIONS = (
     Mutation(
         "a scan that was cut off counts as a whole one",
         "reap.py",
-        "    is_whole = not following and call.may_reap == ALL and",
-        "    is_whole = call.may_reap == ALL and",
+        "    is_whole = not following and call.may_reap is ALL and",
+        "    is_whole = call.may_reap is ALL and",
     ),
     Mutation(
         "a noted owner is LIVE whatever stands at its path",

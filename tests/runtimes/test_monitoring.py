@@ -20,7 +20,7 @@ evaluation_interval: 5m
 tests:
   - interval: 5m
     input_series:
-      - series: 'cni_reaper_reaped_total{{instance="n",network="net",reason="netns gone"}}'
+      - series: 'cni_reaper_reaped_total{{instance="n",network="net",reason="netns-gone"}}'
         values: '0+{leaks}x60'
     alert_rule_test:
       - eval_time: 4h
@@ -55,7 +55,7 @@ def test_node_exporter_serves_it(node: Node) -> None:
         node.stop(running)
     assert "node_textfile_scrape_error 0" in served
     lines = [line for line in served.splitlines() if "cni_reaper_" in line]
-    assert 'cni_reaper_reaped_total{network="net",reason="no netns left"} 1' in lines
+    assert 'cni_reaper_reaped_total{network="net",reason="no-netns-left"} 1' in lines
     assert 'cni_reaper_pool_used{network="net"} 1' in lines
     promtool("check", "metrics", stdin="\n".join(lines) + "\n")
 
@@ -70,7 +70,7 @@ def test_an_alert_fires_and_a_few_leaks_do_not(tmp_path: Path) -> None:
     summary = "Pods of network net on n keep leaving their addresses behind"
     for leaks, expected in (
         (0.1, []),
-        (5, [{"exp_labels": {"severity": "warning", "instance": "n", "network": "net", "reason": "netns gone"}}]),
+        (5, [{"exp_labels": {"severity": "warning", "instance": "n", "network": "net", "reason": "netns-gone"}}]),
     ):
         text = FIRES.format(rules=ALERTS, leaks=leaks, alerts=json.dumps(expected))
         file = tmp_path / f"{leaks}.yaml"

@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from cni_reaper_plugin import store
 from cni_reaper_plugin.attachment import Attachment
+from cni_reaper_plugin.clock import Budget
+from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import gather, records
 from cni_reaper_plugin.facts import Call, Mapping, Netns, Reservation, Settings, Surroundings
+from cni_reaper_plugin.network_sweep import NetworkSweep
 
 OWNER = "aa11bb22cc33" * 5
 ATTACHMENT = Attachment("net", OWNER, "eth0")
@@ -27,7 +31,10 @@ def mapped(state: Path, ago_s: float, deleted: bool = False, pod: dict[str, str]
     settings.state_dir = str(state)
     reservation = Reservation("net", "10.0.0.2", f"{OWNER}\r\neth0".encode(), 7, added_ns + int(ago_s * SECOND))
     surroundings = Surroundings("boot")
-    (evidence,) = gather.cheap("net", [reservation], settings, Call("ADD"), surroundings, None)
+    (state.parent / "net").mkdir(exist_ok=True)
+    with store.Network(str(state.parent), "net") as network:
+        sweep = NetworkSweep(network, Call("ADD"), settings, Budget(5, 500), Log("error", ""))
+        (evidence,) = gather.cheap(sweep, [reservation], surroundings, None)
     assert (surroundings.trouble, evidence.trouble) == ("", "")
     assert evidence.mapping is not None
     return evidence.mapping

@@ -27,11 +27,12 @@ FLOORS = (
     ("report", "expiry", "metrics", "capacity", "gate", "shared_store", "elsewhere", "absent", "lifeless"),
     ("once",),
     ("judge", "evidence"),
+    ("network_sweep",),
     ("store",),
     ("rtnetlink", "options", "pool", "frozen", "network_file_system", "other_nodes", "store_key", "go_json"),
     ("scanned",),
     ("facts",),
-    ("attachment", "events", "flock", "files", "clock", "packed"),
+    ("attachment", "events", "flock", "files", "clock", "packed", "reasons"),
 )
 """Top to bottom. Arrows go down, never up nor sideways; within chain, evidence and operator there are rules of their own."""
 NAMES_ONLY = {("facts", "scanned")}
@@ -199,14 +200,26 @@ def test_there_are_no_circles() -> None:
 
 
 def test_only_the_sweep_counts() -> None:
-    """What is counted is what a sweep says in its log; nobody else knows of it, and it knows neither store nor verdict."""
+    """What is counted is what came of a sweep; nobody else knows of it, and it asks neither store nor judge."""
     assert {one.module for one in OURS if one.target == "metrics"} == {"sweep"}
-    assert {one.target for one in OURS if one.module == "metrics"} == {"", "events", "facts", "files", "flock"}
+    assert {one.target for one in OURS if one.module == "metrics"} == {
+        "",
+        "events",
+        "facts",
+        "files",
+        "flock",
+        "network_sweep",
+        "reasons",
+    }
 
 
 def test_judge_imports_facts_only() -> None:
-    """The judge reads no file and no clock: it knows the facts, and nothing else in the world. `other_nodes` is a part of it."""
-    assert {one.target for one in IMPORTS if one.module in ("judge", "other_nodes")} == {"facts", "other_nodes"}
+    """The judge reads no file and no clock: it knows facts and reasons, and nothing else in the world. `other_nodes` is a part of it."""
+    assert {one.target for one in IMPORTS if one.module in ("judge", "other_nodes")} == {
+        "facts",
+        "other_nodes",
+        "reasons",
+    }
 
 
 def test_evidence_knows_neither_judge_nor_store() -> None:

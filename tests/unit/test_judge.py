@@ -12,19 +12,11 @@ import pytest
 from cni_reaper_plugin.attachment import Attachment
 from cni_reaper_plugin.evidence.addresses import pack
 from cni_reaper_plugin.facts import (
-    ADDED_AGAIN,
     ALL,
-    EMPTY,
     GONE,
-    LEFT_BY_DEL,
     LIVE,
     NETNS,
-    NETNS_GONE,
-    NO_NETNS_LEFT,
-    NOT_LISTED,
-    REBOOTED,
     STALE,
-    UNCLAIMED,
     UNKNOWN,
     UNREADABLE,
     Call,
@@ -35,7 +27,19 @@ from cni_reaper_plugin.facts import (
     Surroundings,
 )
 from cni_reaper_plugin.judge import ROWS, judge
-from cni_reaper_plugin.other_nodes import OTHER_NODE, SHARED_STORE
+from cni_reaper_plugin.reasons import (
+    ADDED_AGAIN,
+    EMPTY,
+    LEFT_BY_DEL,
+    NETNS_GONE,
+    NO_NETNS_LEFT,
+    NOT_LISTED,
+    OTHER_NODE,
+    REBOOTED,
+    SHARED_STORE,
+    UNCLAIMED,
+    Reason,
+)
 from cni_reaper_plugin.scanned import Unclaimed, VisibleNetns
 
 BOOT, OTHER_BOOT = "this boot", "another boot"
@@ -185,7 +189,8 @@ class Facts:
         evidence.packed = pack(self.reservation.address) if self.packed is None else self.packed
         if not self.deep:
             evidence.packed = b""
-        return judge(self.reservation, evidence)
+        verdict, reason = judge(self.reservation, evidence)
+        return verdict, reason.text
 
 
 def own_add(
@@ -230,7 +235,12 @@ class Case:
     what: str
     facts: Callable[[], Facts]
     verdict: str
-    reason: str = ""
+    reason: Reason | str = ""
+
+    @property
+    def text(self) -> str:
+        """The reason's text."""
+        return self.reason.text if isinstance(self.reason, Reason) else self.reason
 
     def __str__(self) -> str:
         return f"{self.row}: {self.what}"
@@ -1258,7 +1268,7 @@ REAPS = [
 def test_keeps(case: Case) -> None:
     """On these facts the address stays, for this reason."""
     verdict, reason = case.facts().judged()
-    assert (verdict, reason) == (case.verdict, case.reason or reason)
+    assert (verdict, reason) == (case.verdict, case.text or reason)
     assert verdict != STALE
 
 
@@ -1266,7 +1276,7 @@ def test_keeps(case: Case) -> None:
 def test_reaps(case: Case) -> None:
     """On these facts, and nothing less, the address is freed, for this reason."""
     verdict, reason = case.facts().judged()
-    assert (verdict, reason) == (STALE, case.reason or reason)
+    assert (verdict, reason) == (STALE, case.text or reason)
 
 
 @pytest.mark.parametrize("case", REAPS, ids=str)
@@ -1294,7 +1304,7 @@ def test_named_guard(case: Case) -> None:
     facts = case.facts()
     facts.named = True
     named = case.row in ("5", "8", "9", "10")
-    assert facts.judged() == ((LIVE, "named by the runtime") if named else (STALE, case.reason or facts.judged()[1]))
+    assert facts.judged() == ((LIVE, "named by the runtime") if named else (STALE, case.text or facts.judged()[1]))
 
 
 @pytest.mark.parametrize("case", [*KEEPS, *REAPS], ids=str)

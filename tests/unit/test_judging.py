@@ -6,9 +6,11 @@ import pytest
 
 from cni_reaper_plugin import judging, store
 from cni_reaper_plugin.clock import Budget
+from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import closer, views
 from cni_reaper_plugin.evidence.unclaimed import Memory
 from cni_reaper_plugin.facts import Call, Settings
+from cni_reaper_plugin.network_sweep import NetworkSweep
 
 VIEW = [4026531836, 4026531841, 1]
 
@@ -20,15 +22,17 @@ def test_costly_look_is_noted(
 ) -> None:
     """Also where it has not come to its end; a look of AUDIT leaves no note."""
 
-    def look(*_: object) -> None:
+    def slow(*_: object) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr(closer, "Look", look)
+    monkeypatch.setattr(closer, "Look", slow)
     monkeypatch.setattr(views, "RUN_DIR", str(tmp_path))
     monkeypatch.setattr(judging, "TOLERABLE_LOOK_S", tolerable_s)
     (tmp_path / "net").mkdir()
     memory = Memory(str(tmp_path), "net", "boot", VIEW)
-    with store.Network(str(tmp_path), "net") as directory, pytest.raises(TimeoutError):
-        judging.Judging(directory, [], [], Call(verb), Settings(), Budget(5, 500), memory)
+    with store.Network(str(tmp_path), "net") as directory:
+        look = NetworkSweep(directory, Call(verb), Settings(), Budget(5, 500), Log("error", ""))
+        with pytest.raises(TimeoutError):
+            judging.Judging(look, [], [], memory)
     assert judging.is_put_off(Call("ADD")) == (is_noted and verb != judging.AUDIT)
     assert not judging.is_put_off(Call("DEL"))

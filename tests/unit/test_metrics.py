@@ -18,7 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cni_reaper_plugin import __version__, metrics
 from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.facts import EMPTY, NETNS_GONE
+from cni_reaper_plugin.facts import STALE, UNKNOWN, Call, Evidence, Judged, Reservation, Surroundings
+from cni_reaper_plugin.network_sweep import OUTCOMES, Result
+from cni_reaper_plugin.reasons import EMPTY, NETNS_GONE, UNACCOUNTED, Reason
 from tests.neighbours import ROOT
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
@@ -50,13 +52,23 @@ def quiet() -> Log:
     return Log("error", "")
 
 
-def sweep(path: Path, say: Callable[[Log], None] = lambda _: None, listed: int | None = 3, **options: Any) -> None:
-    """Let one call sweep one network, and say something meanwhile."""
-    tally = metrics.Tally(quiet())
-    tally.begin()
-    say(tally)
-    tally.end(options.get("network", "net"), listed, options.get("judged", True))
-    tally.save(str(path), ("net", options["size"]) if "size" in options else None)
+def judged(address: str = "10.0.0.2", reason: Reason = EMPTY) -> Judged:
+    """Return an owner as a sweep has judged it."""
+    evidence = Evidence(Call("ADD"), Surroundings("boot"))
+    return Judged(Reservation("net", address, b"", 1, 1), evidence, UNKNOWN if reason == UNACCOUNTED else STALE, reason)
+
+
+def freed(result: Result) -> None:
+    """Let a sweep have freed one that was empty."""
+    result.freed.append(judged())
+
+
+def sweep(path: Path, do: Callable[[Result], None] = lambda _: None, listed: int | None = 3, **options: Any) -> None:
+    """Let one call sweep one network, and do something in it."""
+    result = Result(options.get("network", "net"))
+    result.listed, result.judged, result.took_s = listed, options.get("judged", True), options.get("took_s", 0.004)
+    do(result)
+    metrics.save(str(path), [result], quiet(), ("net", options["size"]) if "size" in options else None)
 
 
 @pytest.fixture
@@ -73,8 +85,8 @@ def test_a_clean_sweep(file: Path) -> None:
     finally:
         os.umask(before)
     assert value(file, "sweeps_total", outcome="clean") == 1
-    assert [value(file, "sweeps_total", outcome=one) for one in metrics.OUTCOMES[1:]] == [0] * 4
-    assert [value(file, "reaped_total", reason=one) for one in metrics.REASONS] == [0] * 8
+    assert [value(file, "sweeps_total", outcome=one) for one in OUTCOMES[1:]] == [0] * 4
+    assert [value(file, "reaped_total", reason=one.code) for one in metrics.REASONS] == [0] * 8
     assert [value(file, "reservations", verdict=one) for one in ("live", "stale", "unknown")] == [3, 0, 0]
     assert (value(file, "kept_unknown"), value(file, "pool_used")) == (0, 3)
     assert value(file, "sweep_duration_seconds_count") == value(file, "sweep_duration_seconds_bucket", le="+Inf") == 1
@@ -83,63 +95,47 @@ def test_a_clean_sweep(file: Path) -> None:
     assert sorted(os.listdir(file.parent)) == ["own.prom", "own.prom.lock"]
 
 
-def test_what_is_said_is_counted(file: Path) -> None:
-    """Freed, refused, kept and unknown reservations, by what the log is told of them; the same address is counted once."""
+def test_what_a_sweep_does_is_counted(file: Path) -> None:
+    """Freed, refused, kept and unknown reservations; the same address is counted once."""
 
-    def say(log: Log) -> None:
-        log.info("reaped", network="net", address="10.0.0.2", reason=NETNS_GONE)
-        log.info("reaped", network="net", address="10.0.0.3", reason=EMPTY)
-        log.info("kept", network="net", address="10.0.0.4", reason="x")
-        log.debug("kept", network="net", address="10.0.0.4", reason="x")
-        log.warning("not-reaped", network="net", address="10.0.0.5", reason="x")
+    def do(result: Result) -> None:
+        result.freed += [judged("10.0.0.2", NETNS_GONE), judged("10.0.0.3", EMPTY)]
+        result.kept += [judged("10.0.0.4", UNACCOUNTED)] * 2
+        result.refused.append((judged("10.0.0.5").reservation, OSError()))
 
-    sweep(file, say, listed=9)
-    sweep(file, say, listed=9)
-    assert value(file, "reaped_total", reason=NETNS_GONE) == value(file, "reaped_total", reason=EMPTY) == 2
+    sweep(file, do, listed=9)
+    sweep(file, do, listed=9)
+    assert value(file, "reaped_total", reason="netns-gone") == value(file, "reaped_total", reason="empty") == 2
     assert value(file, "sweeps_total", outcome="reaped") == 2
     assert [value(file, "reservations", verdict=one) for one in ("live", "stale", "unknown")] == [5, 1, 1]
     assert (value(file, "kept_unknown"), value(file, "pool_used")) == (1, 7)
 
 
 def test_dry_run(file: Path) -> None:
-    """Nothing is freed: the sweep is a clean one, and what it would have freed is stale and still there."""
-    sweep(file, lambda log: log.info("would-reap", network="net", address="10.0.0.2", reason=EMPTY))
-    assert value(file, "would_reap_total", reason=EMPTY) == value(file, "sweeps_total", outcome="clean") == 1
+    """Nothing is freed: the sweep is a clean one, and what it would have freed is stale, still there, and counted once."""
+    sweep(file, lambda result: result.would_free.extend([judged()] * 2))
+    assert value(file, "would_reap_total", reason="empty") == value(file, "sweeps_total", outcome="clean") == 1
     assert [value(file, "reservations", verdict=one) for one in ("live", "stale")] == [2, 1]
-    assert (value(file, "reaped_total", reason=EMPTY), value(file, "pool_used")) == (0, 3)
+    assert (value(file, "reaped_total", reason="empty"), value(file, "pool_used")) == (0, 3)
 
 
-@pytest.mark.parametrize(
-    ("say", "outcome"),
-    [
-        (lambda log: log.info("sweep-cut", network="net", reason="x"), "cut"),
-        (lambda log: log.warning("sweep-skipped", network="net", reason="x"), "skipped"),
-        (lambda log: log.error("sweep-skipped", network="net", reason="x"), "failed"),
-    ],
-    ids=["cut", "skipped", "failed"],
-)
-def test_a_sweep_that_is_not_whole_changes_no_verdict(file: Path, say: Callable[[Log], None], outcome: str) -> None:
+@pytest.mark.parametrize("outcome", ["cut", "skipped", "failed"])
+def test_a_sweep_that_is_not_whole_changes_no_verdict(file: Path, outcome: str) -> None:
     """What a sweep has not seen it does not say; only one that was cut knows how many there are."""
     sweep(file, listed=5)
     first = value(file, "last_sweep_timestamp_seconds")
 
-    def freed_too(log: Log) -> None:
-        log.info("kept", network="net", address="10.0.0.3", reason="x")
-        say(log)
-        log.info("reaped", network="net", address="10.0.0.2", reason=EMPTY)
+    def do(result: Result) -> None:
+        result.kept.append(judged("10.0.0.3", UNACCOUNTED))
+        setattr(result, outcome, "x")
+        freed(result)
 
-    sweep(file, freed_too, listed=8 if outcome == "cut" else None)
-    assert value(file, "sweeps_total", outcome=outcome) == value(file, "reaped_total", reason=EMPTY) == 1
+    sweep(file, do, listed=8 if outcome == "cut" else None)
+    assert value(file, "sweeps_total", outcome=outcome) == value(file, "reaped_total", reason="empty") == 1
     assert value(file, "sweeps_total", outcome="reaped") == 0
     assert (value(file, "reservations", verdict="live"), value(file, "kept_unknown")) == (5, 0)
     assert value(file, "pool_used") == (7 if outcome == "cut" else 5)
     assert (value(file, "last_sweep_timestamp_seconds") == first) == (outcome != "cut")
-
-
-def test_a_network_without_reservations_is_clean(file: Path) -> None:
-    """Before the first pod there is no directory; that is said at `info` and is no trouble."""
-    sweep(file, lambda log: log.info("sweep-skipped", network="net", reason="no reservations here yet"), listed=0)
-    assert value(file, "sweeps_total", outcome="clean") == 1
 
 
 def test_a_sweep_that_may_free_only_some_says_no_verdicts(file: Path) -> None:
@@ -151,34 +147,19 @@ def test_a_sweep_that_may_free_only_some_says_no_verdicts(file: Path) -> None:
 
 def test_what_did_not_even_begin_is_counted(file: Path) -> None:
     """No time for the next network, or the networks cannot be listed."""
-    tally = metrics.Tally(quiet())
-    tally.warning("sweep-skipped", network="*", reason="x")
-    tally.info("sweep-cut", network="net", reason="x")
-    tally.save(str(file))
+    all_of_them, own = Result("*"), Result("net")
+    all_of_them.skipped = own.cut = "x"
+    metrics.save(str(file), [all_of_them, own], quiet())
     assert value(file, "sweeps_total", outcome="skipped", network="*") == value(file, "sweeps_total", outcome="cut") == 1
 
 
-def test_durations_are_a_histogram(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_durations_are_a_histogram(file: Path) -> None:
     """Buckets are cumulative, and a sweep of exactly a bound is in its bucket."""
-    clock = iter((-1.0, 0.0, 0.005, -1.0, 10.0, 10.3))
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    sweep(file)
-    sweep(file)
+    sweep(file, took_s=0.005)
+    sweep(file, took_s=0.3)
     found = [value(file, "sweep_duration_seconds_bucket", le=one) for one in metrics.BUCKETS_S[:-1]]
     assert found == [0, 0, 1, 1, 1, 2, 2]
     assert value(file, "sweep_duration_seconds_sum") == pytest.approx(0.305)
-
-
-def test_events_go_on_to_the_log(tmp_path: Path) -> None:
-    """A log that counts says the same as one that does not, down to the same level."""
-    for name, counts in (("plain", False), ("counted", True)):
-        log = Log("info", str(tmp_path / name))
-        for one in (metrics.Tally(log) if counts else log,):
-            one.info("reaped", network="net", address="10.0.0.2", reason=EMPTY)
-            one.debug("kept", network="net")
-            one.warning("else", a=1)
-    plain, counted = ((tmp_path / name).read_text().split("Z ", 1)[1] for name in ("plain", "counted"))
-    assert re.sub(r"\S+Z ", "", plain) == re.sub(r"\S+Z ", "", counted)
 
 
 names = st.text(max_size=12) | st.sampled_from(('"', "\\", "\n", '\\"', "\\n", "} 1", '",le="', "\u2028", "\r", "# state {}"))
@@ -191,7 +172,7 @@ def test_whatever_a_label_holds(tmp_path: Path, given_labels: list[tuple[str, st
     file.unlink(missing_ok=True)
     for network, reason in given_labels:
         for _ in range(2):
-            sweep(file, lambda log, n=network, r=reason: log.info("reaped", network=n, reason=r), network=network)  # type: ignore[misc]
+            sweep(file, lambda result, r=reason: result.freed.append(judged(reason=Reason(r))), network=network)  # type: ignore[misc]
     for network, reason in given_labels:
         if (
             network.isprintable() and reason.isprintable()
@@ -220,8 +201,8 @@ NOT_OURS = {
 def test_a_damaged_file_is_replaced(file: Path, content: bytes) -> None:
     """What is not as we write it counts for nothing; all begins anew."""
     file.write_bytes(content)
-    sweep(file, lambda log: log.info("reaped", network="net", reason=EMPTY))
-    assert value(file, "reaped_total", reason=EMPTY) == 1
+    sweep(file, freed)
+    assert value(file, "reaped_total", reason="empty") == 1
     assert value(file, "sweeps_total", outcome="reaped") == 1
 
 
@@ -269,7 +250,7 @@ def test_late_counts_are_added_by_the_next(file: Path) -> None:
     fd = held(file)
     before = file.read_bytes()
     for _ in range(3):
-        sweep(file, lambda log: log.info("reaped", network="net", reason=EMPTY), listed=7)
+        sweep(file, freed, listed=7)
     assert file.read_bytes() == before
     assert len(os.listdir(f"{file}.late")) == 3
     (Path(f"{file}.late") / "junk").write_bytes(b'{"net":7}')
@@ -278,7 +259,7 @@ def test_late_counts_are_added_by_the_next(file: Path) -> None:
     os.close(fd)
     for turn in (1, 2):
         sweep(file, listed=1 + turn)
-        assert value(file, "reaped_total", reason=EMPTY) == value(file, "sweeps_total", outcome="reaped") == 3
+        assert value(file, "reaped_total", reason="empty") == value(file, "sweeps_total", outcome="reaped") == 3
         assert (value(file, "sweeps_total", outcome="clean"), value(file, "pool_used")) == (1 + turn, 1 + turn)
 
 
@@ -299,7 +280,7 @@ def test_many_writers_lose_nothing(file: Path) -> None:
 
     def one() -> None:
         start.wait()
-        sweep(file, lambda log: log.info("reaped", network="net", reason=EMPTY))
+        sweep(file, freed)
 
     threads = [threading.Thread(target=one) for _ in range(110)]
     for thread in threads:
@@ -308,16 +289,13 @@ def test_many_writers_lose_nothing(file: Path) -> None:
         thread.join()
     for _ in range(3):
         sweep(file)
-    assert value(file, "reaped_total", reason=EMPTY) == value(file, "sweeps_total", outcome="reaped") == 110
+    assert value(file, "reaped_total", reason="empty") == value(file, "sweeps_total", outcome="reaped") == 110
 
 
 @pytest.mark.parametrize("path", ["/nowhere/at/all.prom", "/proc/own.prom", "/.prom/x.prom", "/dev/null/x.prom"])
 def test_what_cannot_be_written_is_said_at_debug(tmp_path: Path, path: str) -> None:
     """No error comes out, and one line tells why."""
-    tally = metrics.Tally(Log("debug", str(tmp_path / "log")))
-    tally.begin()
-    tally.end("net", 0, True)
-    tally.save(path)
+    metrics.save(path, [Result("net")], Log("debug", str(tmp_path / "log")))
     assert "level=debug event=not-counted reason=" in (tmp_path / "log").read_text()
 
 
@@ -352,7 +330,7 @@ FOREIGN = {"node_textfile_mtime_seconds", "node_textfile_scrape_error"}
 @pytest.fixture
 def exported(file: Path) -> dict[str, set[str]]:
     """Return all that can be exported: name of a sample -> its labels."""
-    sweep(file, lambda log: log.info("would-reap", network="net", address="10.0.0.2", reason=EMPTY), size=lambda: 253)
+    sweep(file, lambda result: result.would_free.append(judged()), size=lambda: 253)
     found: dict[str, set[str]] = {}
     for name, labels in samples(file):
         found.setdefault(name, set()).update(key for key, _ in labels)
@@ -401,7 +379,7 @@ def test_every_metric_is_documented(exported: dict[str, set[str]]) -> None:
     text = (ROOT / "docs/metrics.md").read_text()
     families = {re.sub(r"(?<=seconds)_(bucket|sum|count)$", "", name) for name in exported}
     assert set(re.findall(r"^\| `(cni_reaper_\w+)", text, re.MULTILINE)) == families
-    for outcome in metrics.OUTCOMES:
+    for outcome in OUTCOMES:
         assert f"`{outcome}`" in text
     for rule in (rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]):
         assert f"`{rule['alert']}`" in text

@@ -1,0 +1,90 @@
+"""The sweep of one network: what everybody who takes part in it is handed, and what came of it.
+
+sweep.py makes one for each network of a call, first_look and reap work with it, and metrics and commands read its result.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_reaper_plugin.clock import Budget
+    from cni_reaper_plugin.events import Log
+    from cni_reaper_plugin.facts import Call, Judged, Reservation, Settings
+    from cni_reaper_plugin.store import Network
+
+CLEAN = "clean"
+REAPED = "reaped"
+CUT = "cut"
+SKIPPED = "skipped"
+FAILED = "failed"
+OUTCOMES = (CLEAN, REAPED, CUT, SKIPPED, FAILED)
+"""How a sweep can end; where several apply, the last of them."""
+
+
+class Result:
+    """What the sweep of one network has done and found. It grows while the sweep goes on.
+
+    network: its name; "*" where the networks could not even be listed.
+    listed: how many reservations there were, None where that is not known.
+    freed, would_free: what was freed; what would have been but for dryRun.
+    refused: what was to be freed and could not be unlinked, with the error.
+    kept: owners that are UNKNOWN.
+    lifeless: how many addresses netns without a process hold; None where nobody looked.
+    judged: the verdicts are all there are: whatever was stale could be freed by this call.
+    cut, skipped, failed: why it ended before its end, was not begun, or has failed; "" where it did not.
+    took_s: wall time in seconds; None where it was not begun, or nobody asked.
+    """
+
+    __slots__ = (
+        "cut",
+        "failed",
+        "freed",
+        "judged",
+        "kept",
+        "lifeless",
+        "listed",
+        "network",
+        "refused",
+        "skipped",
+        "took_s",
+        "would_free",
+    )
+
+    def __init__(self, network: str) -> None:
+        self.network = network
+        self.listed: int | None = None
+        self.freed: list[Judged] = []
+        self.would_free: list[Judged] = []
+        self.refused: list[tuple[Reservation, OSError]] = []
+        self.kept: list[Judged] = []
+        self.lifeless: int | None = None
+        self.judged = False
+        self.cut = ""
+        self.skipped = ""
+        self.failed = ""
+        self.took_s: float | None = None
+
+    @property
+    def outcome(self) -> str:
+        """One of OUTCOMES."""
+        if self.failed:
+            return FAILED
+        if self.skipped:
+            return SKIPPED
+        if self.cut:
+            return CUT
+        return REAPED if self.freed else CLEAN
+
+
+class NetworkSweep:
+    """One sweep: the network's directory in the store, the call it is for, its limits, and its result."""
+
+    __slots__ = ("budget", "call", "log", "network", "result", "settings")
+
+    def __init__(
+        self, network: "Network", call: "Call", settings: "Settings", budget: "Budget", log: "Log", result: "Result | None" = None
+    ) -> None:
+        self.network = network
+        self.call = call
+        self.settings = settings
+        self.budget = budget
+        self.log = log
+        self.result = result or Result(network.name)
