@@ -159,7 +159,8 @@ def _answer(row: Row) -> "Lines":
     decided = rule(row.reason)
     verdict = row.verdict + (": looks STALE, but from a view that no ADD has proven" if row.unproven else "")
     return [
-        ("verdict", "%s, %s (%s)" % (verdict, row.reason.text, row.reason.code)),
+        ("verdict", "%s, %s" % (verdict, row.reason.text)),
+        ("reason", row.reason.code),
         ("rule", "docs/evidence.md, %s" % decided.where),
         ("would change", decided.change),
     ]

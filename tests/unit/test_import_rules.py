@@ -214,7 +214,7 @@ def test_only_the_sweep_counts() -> None:
 
 
 def test_judge_imports_facts_only() -> None:
-    """The judge reads no file and no clock: it knows facts and reasons, and nothing else in the world. `other_nodes` is a part of it."""
+    """The judge reads no file and no clock: it knows facts and reasons, nothing else. `other_nodes` is a part of it."""
     assert {one.target for one in IMPORTS if one.module in ("judge", "other_nodes")} == {
         "facts",
         "other_nodes",
