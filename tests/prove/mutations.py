@@ -173,7 +173,7 @@ MUTATIONS = (
         "a record of another node of this kernel proves death",
         "other_nodes.py",
         "        return OTHER_NODE\n",
-        '        return None\n',
+        "        return None\n",
     ),
     Mutation(
         "on a shared store any record proves death",
