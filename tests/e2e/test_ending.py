@@ -164,7 +164,7 @@ def test_why_a_candidate_is_kept_without_a_full_scan(pair: Pair) -> None:
     place = by_address(pair, pod)
     told(pair, address)
     line = told(pair, address)
-    assert (line["reason"], line["place"]) == ("what a full scan found a moment ago still exists", place)
+    assert (line["reason"], line["place"]) == ("proven-before", place)
 
 
 def test_why_a_leak_is_kept_under_dry_run(node: Node) -> None:
