@@ -32,10 +32,8 @@ def count(sweep: NetworkSweep, reservations: list[Reservation]) -> None:
 def _is_time_to_count(key: str) -> bool:
     """Tell whether the last count is long ago, and note that there is one now. False where that cannot be noted."""
     name, boot_id, now_s = key + ".counted", boot.boot_id(), int(boot.boottime_s())
-    noted = once.read(name)
-    is_ours = isinstance(noted, list) and len(noted) == 2 and noted[0] == boot_id and isinstance(noted[1], int)
-    if is_ours and isinstance(noted, list) and 0 <= now_s - noted[1] < AGAIN_S:
+    last_s = once.number(name, boot_id)
+    if last_s is not None and 0 <= now_s - last_s < AGAIN_S:
         return False
-    new: list[object] = [boot_id, now_s]
-    once.note(name, new)
-    return once.read(name) == new
+    once.note(name, [boot_id, now_s])
+    return once.number(name, boot_id) == now_s

@@ -41,9 +41,8 @@ def note(network: str, key: str, settings: Settings, log: Log) -> None:
     """
     boot_id = boot.boot_id()
     name = key + ".elsewhere"
-    noted = once.read(name)
-    times = noted[1] if isinstance(noted, list) and len(noted) == 2 and noted[0] == boot_id else 0
-    if not isinstance(times, int) or times >= TIMES:
+    times = once.number(name, boot_id) or 0
+    if times >= TIMES:
         return
     count = recorded(settings.state_dir, network)
     if not count:

@@ -133,6 +133,19 @@ def replace(name: str, data: bytes, dir_fd: int, mode: int = 0o600) -> None:
         raise
 
 
+def replace_in(directory: str, name: str, data: bytes) -> None:
+    """Write a file of root's in a directory of root's, which is made where it is not there; see `replace`. Raises OSError.
+
+    directory: a path whose last part is no symlink.
+    """
+    make_directory(directory, 0o700)
+    fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
+    try:
+        replace(name, data, fd)
+    finally:
+        posix.close(fd)
+
+
 def drop(name: str, dir_fd: int) -> None:
     """Remove a file that has been read, and whose content is kept elsewhere from now on. Raises OSError."""
     posix.unlink(name, dir_fd=dir_fd)

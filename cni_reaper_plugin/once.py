@@ -27,14 +27,17 @@ def read(name: str) -> object:
         return None
 
 
+def number(name: str, boot_id: str) -> int | None:
+    """Return the number of a file that holds `[boot ID, number]`, None where it has none of this boot. Raises nothing."""
+    noted = read(name)
+    if not isinstance(noted, list) or len(noted) != 2 or noted[0] != boot_id or not isinstance(noted[1], int):
+        return None
+    return noted[1]
+
+
 def note(name: str, data: object) -> None:
     """Write a small file in /run/cni-reaper, or not. Raises nothing."""
     try:
-        files.make_directory(views.RUN_DIR, 0o700)
-        fd = posix.open(views.RUN_DIR, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
-        try:
-            files.replace(name, orjson.dumps(data), fd)
-        finally:
-            posix.close(fd)
+        files.replace_in(views.RUN_DIR, name, orjson.dumps(data))
     except OSError:
         return

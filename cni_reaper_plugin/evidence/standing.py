@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     Standing = dict[str, list[object]]  # address -> [ino and ctime of the reservation, path, dev, ino, ctime]
 
-_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
-
 
 def still(run_dir: str, key: str, boot_id: str, identity: "Callable[[str], tuple[int, int]]") -> "Standing":
     """Return what is noted of the reservations whose file is the same and whose netns still stands where it stood.
@@ -54,10 +52,4 @@ def entry(reservation: Reservation, mapping: Mapping | None) -> list[object] | N
 
 def note(run_dir: str, key: str, boot_id: str, standing: "Standing") -> None:
     """Write the file anew. Raises OSError, and TypeError for a path that is not UTF-8."""
-    data = orjson.dumps({"bootID": boot_id, "live": standing})
-    files.make_directory(run_dir, 0o700)
-    fd = posix.open(run_dir, _DIRECTORY)
-    try:
-        files.replace(key + ".live", data, fd)
-    finally:
-        posix.close(fd)
+    files.replace_in(run_dir, key + ".live", orjson.dumps({"bootID": boot_id, "live": standing}))

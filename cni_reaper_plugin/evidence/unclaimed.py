@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 LOOK_AGAIN_S = 10  # a netns that still stands can have become known as somebody else's, or have lost the address it showed
 _LIMIT = 1 << 26
 _MALFORMED = (AttributeError, KeyError, IndexError, OverflowError, TypeError, ValueError)
-_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
 
 
 class Memory:
@@ -202,13 +201,7 @@ class Memory:
         if not self._changed or (self.is_foreign and not closely):
             return
         try:
-            data = self._encoded()
-            files.make_directory(self._run_dir, 0o700)
-            fd = posix.open(self._run_dir, _DIRECTORY)
-            try:
-                files.replace(self._file, data, fd)
-            finally:
-                posix.close(fd)
+            files.replace_in(self._run_dir, self._file, self._encoded())
         except (OSError, TypeError) as e:
             log.warning("not-remembered", reason="owners without a netns are waited for in vain: %s" % e)
 

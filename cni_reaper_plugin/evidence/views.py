@@ -16,7 +16,6 @@ RUN_DIR = "/run/cni-reaper"
 _FILE = "views"
 _MOST = 64  # views worth remembering; the oldest go first
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
-_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
 
 
 def own_view() -> list[int]:
@@ -48,12 +47,7 @@ def prove(boot_id: str, view: list[int], key: str = "views") -> None:
     """Note a view, our own, as proven; key: "views" by an ADD, "shown" by a DEL. Raises OSError."""
     noted: dict[str, object] = {"bootID": boot_id, "views": proven(boot_id), "shown": _noted(boot_id, "shown")}
     noted[key] = [*_noted(boot_id, key)[1 - _MOST :], view]
-    files.make_directory(RUN_DIR, 0o700)
-    fd = posix.open(RUN_DIR, _DIRECTORY)
-    try:
-        files.replace(_FILE, orjson.dumps(noted), fd)
-    finally:
-        posix.close(fd)
+    files.replace_in(RUN_DIR, _FILE, orjson.dumps(noted))
 
 
 def may_show(boot_id: str, view: list[int]) -> bool:

@@ -889,7 +889,7 @@ NEUTRAL = (  # of kernel.SEAMS: here they are only ways to come in between, or g
 AS_THEY_ARE = (  # of kernel.SEAMS: only the random model says something of its own
     "evidence.addresses.of_processes",
     "evidence.boot.node",
-    "evidence.closer._Kin._check_time",
+    "evidence.kin.Kin._check_time",
     "network_file_system.name",
     "clock.Budget.wall_left_s",
 )

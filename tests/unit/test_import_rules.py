@@ -37,7 +37,7 @@ FLOORS = (
 """Top to bottom. Arrows go down, never up nor sideways; within chain, evidence and operator there are rules of their own."""
 NAMES_ONLY = {("facts", "scanned")}
 """facts and scanned are one subject, in two modules since only the first is hot: it names the other's types."""
-PUT_TOGETHER = ("evidence.gather", "evidence.closer")
+PUT_TOGETHER = ("evidence.gather", "evidence.kin", "evidence.closer")
 """What puts the sources of evidence together; all other modules of evidence are sources."""
 HOT_STDLIB = {"posix", "errno", "fcntl", "orjson", "_kernel"}
 COLD = (
@@ -50,6 +50,7 @@ COLD = (
     "evidence.closer",
     "evidence.addresses",
     "evidence.assigned",
+    "evidence.kin",
     "evidence.libcni_cache",
     "evidence.named",
     "evidence.owners",
@@ -228,7 +229,7 @@ def test_evidence_knows_neither_judge_nor_store() -> None:
 
 
 def test_sources_of_evidence_do_not_know_each_other() -> None:
-    """One source of evidence a module; only `gather` and `closer` put them together, and only `judging` asks for closer.
+    """One source of evidence a module; only `gather`, `kin` and `closer` put them together, and only `judging` asks for closer.
 
     One netns, all netns, and whose they are: one subject, in three modules since only the first is hot.
     """
