@@ -34,14 +34,13 @@ if TYPE_CHECKING:
     Allow = Callable[[], None]
 
 
-def run(call: Call, settings: Settings, log: Log, allow: "Allow", wall_s: float = WALL_LIMIT_S) -> list[Result]:
+def run(call: Call, settings: Settings, log: Log, allow: "Allow", budget: Budget) -> list[Result]:
     """Sweep every network of the settings; return what came of each. Raises nothing: everything in doubt stays.
 
     allow: fills in call.may_reap, what this call's view allows, see facts.Call; asked before anything is called stale;
-    wall_s: for the whole call. Trouble is in the log and in the results.
+    budget: of the whole call, begun when that began. Trouble is in the log and in the results.
     """
     metrics = _metrics(log) if settings.metrics_file else None
-    budget = Budget(wall_s, settings.budget_ms)
     results: list[Result] = []
     for network in _networks(call, settings, log, results):
         result = Result(network)

@@ -26,6 +26,7 @@ from cni_reaper_plugin.chain.request import (
     read_stdin,
     variable,
 )
+from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import DEFECT, Log
 from cni_reaper_plugin.evidence import boot, netns, views
 from cni_reaper_plugin.facts import ALL, Call, Netns, Settings
@@ -78,12 +79,13 @@ def _add(request: Request, environment: Environment) -> bytes:
         raise CNIError(INVALID_NETNS, "plugin's netns and netns from CNI_NETNS should not be the same", request.netns)
     call.at_head = result.is_head(request)
     settings, problems, log = _options(request)
+    budget = _budget(settings)
     try:
         recording.record(call, request.pod(), settings, log)
         if problems:
             log.warning("bad-options", network=request.name, reason="nothing is reaped: " + "; ".join(problems))
         elif "ADD" in settings.reap_on:
-            _sweep(call, settings, log)
+            _sweep(call, settings, log, budget)
     except Exception as e:  # noqa: BLE001  the reaper is never the cause of a failed pod
         log.error("sweep-skipped", network=request.name, reason=DEFECT % e)
     return answer
@@ -121,7 +123,12 @@ def _options(request: Request) -> tuple[Settings, list[str], Log]:
     return settings, problems, Log(settings.log_level, settings.log_file)
 
 
-def _sweep(call: Call, settings: Settings, log: Log) -> None:
+def _budget(settings: Settings) -> Budget:
+    """Begin the time of a call, before the first thing that it may have to wait for."""
+    return Budget(sweep.WALL_LIMIT_S, settings.budget_ms)
+
+
+def _sweep(call: Call, settings: Settings, log: Log, budget: Budget) -> None:
     """Sweep, as far as this call's own netns or an earlier ADD has proven our view.
 
     An ADD in a view that is not proven yet checks it in any case, for the verbs that cannot.
@@ -146,7 +153,7 @@ def _sweep(call: Call, settings: Settings, log: Log) -> None:
         elif not call.self_checked:
             _check_self(call, log)
 
-    sweep.run(call, settings, log, allow)
+    sweep.run(call, settings, log, allow, budget)
 
 
 def _check_self(call: Call, log: Log) -> None:
@@ -175,12 +182,13 @@ def _delete(request: Request, _: Environment) -> bytes:
         return b""
     call = Call("DEL", _attachment(request), request.netns, _identified(request.netns))
     call.add_failed = "prevResult" not in request.config
+    budget = _budget(settings)
     try:
         recording.mark_deleted(call, settings, log)
         if problems:
             log.warning("bad-options", network=request.name, reason="nothing is reaped: " + "; ".join(problems))
         elif "DEL" in settings.reap_on:
-            _sweep(call, settings, log)
+            _sweep(call, settings, log, budget)
     except Exception as e:  # noqa: BLE001  a failing DEL would keep the other plugins from releasing
         log.error("sweep-skipped", network=request.name, reason=DEFECT % e)
     return b""
@@ -240,11 +248,12 @@ def _gc(request: Request, _: Environment) -> bytes:
         raise CNIError(INVALID_CONFIG, "; ".join(problems))
     call = Call("GC")
     call.valid, call.valid_network = valid, request.name
+    budget = _budget(settings)
     try:
         if valid is not None:
             recording.mark_unlisted(request.name, valid, settings, log)
         if "GC" in settings.reap_on:
-            _sweep(call, settings, log)
+            _sweep(call, settings, log, budget)
     except Exception as e:  # noqa: BLE001  what could not be reaped stays for the next call
         log.error("sweep-skipped", network=request.name, reason=DEFECT % e)
     return b""
@@ -279,7 +288,7 @@ def _status(request: Request, _: Environment) -> bytes:
     if problems:
         log.warning("bad-options", network=request.name, reason="; ".join(problems))
     elif "STATUS" in settings.reap_on:
-        _sweep(Call("STATUS"), settings, log)
+        _sweep(Call("STATUS"), settings, log, _budget(settings))
     return b""
 
 

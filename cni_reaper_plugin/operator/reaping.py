@@ -162,7 +162,7 @@ def _sweep(target: Target, person: Call, log: _Told) -> int:
     while True:
         call = Call(sweep.PERSON)
         call.view, call.may_reap = person.view, person.may_reap
-        results = sweep.run(call, target.settings, log, lambda: None, LIMIT_S)
+        results = sweep.run(call, target.settings, log, lambda: None, Budget(LIMIT_S, target.settings.budget_ms))
         got_on = sum(_tell_freed(result, log) for result in results)
         count += got_on
         if not got_on or log.stopped or not any(result.cut for result in results):
