@@ -1,10 +1,9 @@
 """Small files read and written whole, by descriptor, with nothing but `posix`."""
 
-import errno
 import posix
 
 TEMPORARY = ".new-"  # no container ID starts with a dot
-GONE_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)  # only these mean that nothing is there
+GONE_ERRNOS = (2, 3, 20)  # ENOENT, ESRCH, ENOTDIR: only these mean that nothing is there; to import `errno` costs a start 1 %
 CHUNK = 1 << 16  # below malloc's mmap threshold
 HERE = -100  # AT_FDCWD, include/uapi/linux/fcntl.h
 NOFOLLOW = 0x100  # AT_SYMLINK_NOFOLLOW
@@ -80,6 +79,8 @@ def open_on_device(path: str, device: int) -> int:
     try:
         here = "/proc/self/fd/%d" % pinned  # by its number fstatat(2) asks the server, whatever the flags
         if identity(here, HERE, UNASKED)[0] != device:
+            import errno
+
             raise OSError(errno.EXDEV, "not the file it was", path)
         return posix.open(here, _READ)
     finally:
@@ -109,6 +110,8 @@ def _new_file(dir_fd: int) -> tuple[int, str]:
             return posix.open(name, flags, 0o600, dir_fd=dir_fd), name
         except FileExistsError:
             continue
+    import errno
+
     raise FileExistsError(errno.EEXIST, "100 temporary files of dead processes are in the way")
 
 

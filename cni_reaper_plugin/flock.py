@@ -3,7 +3,6 @@
 flock, not fcntl or OFD record locks: host-local takes flock, and the kinds do not exclude each other.
 """
 
-import errno
 import fcntl
 import posix
 
@@ -26,9 +25,7 @@ def take(fd: int, operation: int, wait_s: float) -> bool:
     """
     try:
         fcntl.flock(fd, operation | fcntl.LOCK_NB)
-    except OSError as e:
-        if e.errno not in (errno.EWOULDBLOCK, errno.EINTR):
-            raise
+    except (BlockingIOError, InterruptedError):  # EWOULDBLOCK, EINTR
         return wait_s > 0 and _waited(fd, operation, wait_s)
     return True
 
@@ -52,9 +49,8 @@ def polled(fd: int, operation: int, wait_s: float) -> bool:
         time.sleep(_POLL_S)
         try:
             fcntl.flock(fd, operation | fcntl.LOCK_NB)
-        except OSError as e:
-            if e.errno not in (errno.EWOULDBLOCK, errno.EINTR):
-                raise
+        except (BlockingIOError, InterruptedError):
+            pass
         else:
             return True
         if time.monotonic() >= end:

@@ -11,7 +11,6 @@ The directory itself may be a symlink, which host-local follows. No symlink in i
 Source: containernetworking/plugins plugins/ipam/host-local/backend/disk (3d27709).
 """
 
-import errno
 import fcntl
 import posix
 
@@ -126,6 +125,8 @@ class Network:
         except FileNotFoundError:
             return None
         except OSError as e:
+            import errno
+
             if e.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.EIO):
                 return Reservation(self.name, address, b"\xff", 0, 0)
             raise
@@ -169,6 +170,8 @@ class Network:
                         older = posix.open(".", _DIRECTORY, dir_fd=self._fd)
                         free = flock.take(older, fcntl.LOCK_EX, DIRECTORY_WAIT_S)
                     if not free:
+                        import errno
+
                         refused.append((judged, OSError(errno.EWOULDBLOCK, _DIRECTORY_LOCKED)))
                         continue
                 now = self.read(judged.address)

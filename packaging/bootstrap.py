@@ -194,7 +194,7 @@ finder.find_spec, finder.exec_module, finder.create_module = find_spec, exec_mod
 if hasattr(sys, "_MEIPASS") and HOT_MODULES:  # the bootloader has started it
     sys.meta_path.append(finder)
     try:
-        for linked in ("_kernel", "errno", "fcntl"):
+        for linked in ("_kernel", "fcntl"):
             linked_in(linked)
         load_orjson()
         run_modules(HOT_MODULES)  # type: ignore[arg-type]  # by then they are there

@@ -11,7 +11,6 @@ means "unmapped", never an error; one that cannot be read raises, and nothing is
 records LOCK_EX|LOCK_NB.
 """
 
-import errno
 import fcntl
 import posix
 
@@ -87,6 +86,8 @@ class Directory:
         except files.TooLargeError:
             return None
         except OSError as e:
+            import errno
+
             if e.errno in (errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG):
                 return None  # nothing that we wrote
             raise

@@ -39,7 +39,7 @@ NAMES_ONLY = {("facts", "scanned")}
 """facts and scanned are one subject, in two modules since only the first is hot: it names the other's types."""
 PUT_TOGETHER = ("evidence.gather", "evidence.kin", "evidence.closer")
 """What puts the sources of evidence together; all other modules of evidence are sources."""
-HOT_STDLIB = {"posix", "errno", "fcntl", "orjson", "_kernel"}
+HOT_STDLIB = {"posix", "fcntl", "orjson", "_kernel"}
 COLD = (
     "absent",
     "capacity",
@@ -317,7 +317,7 @@ def is_hot(module: str) -> bool:
 
 
 def test_hot_modules_import_next_to_nothing() -> None:
-    """A hot module imports posix, errno, fcntl, orjson, _kernel and other hot modules; all else comes when it is needed."""
+    """A hot module imports posix, fcntl, orjson, _kernel and other hot modules; all else comes when it is needed."""
     eager = [one for one in IMPORTS if is_hot(one.module) and not one.lazy]
     assert [str(one) for one in eager if one.foreign and one.target not in HOT_STDLIB] == []
     assert [str(one) for one in eager if not one.foreign and not is_hot(one.target)] == []
@@ -335,7 +335,7 @@ def test_nothing_starts_a_program_or_opens_a_network() -> None:
 WATCH = """
 import sys
 sys.path[:0] = {path}
-import builtins, errno, fcntl, posix, orjson
+import builtins, fcntl, posix, orjson
 before, asked, bare = set(sys.modules), set(), builtins.__import__
 
 def watch(name, globals=None, *rest):
