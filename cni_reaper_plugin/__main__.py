@@ -2,8 +2,8 @@
 
 import posix
 
-from cni_reaper_plugin.chain import verbs
-from cni_reaper_plugin.options import SUPPORTED_VERSIONS
+from cni_reaper_plugin.chain import call
+from cni_reaper_plugin.cni_versions import SUPPORTED_VERSIONS
 
 ABOUT = "cni-reaper: a CNI plugin that frees host-local reservations whose network namespace is gone; try cni-reaper --help"
 
@@ -19,7 +19,7 @@ def main() -> None:
 
 def _run() -> int:
     if posix.environ.get(b"CNI_COMMAND"):
-        return verbs.run(posix.environ)
+        return call.run(posix.environ)
     import sys
 
     if len(sys.argv) > 1:

@@ -1,4 +1,4 @@
-"""The options of the conflist entry (docs/options.md), and the versions of its list. Every problem is named, not only the first.
+"""The options of the conflist entry (docs/options.md). Every problem is named, not only the first.
 
 Unknown keys are ignored, but for one that is an option of ours in another spelling: `dryrun` that reaps would lose data.
 """
@@ -7,7 +7,6 @@ from cni_reaper_plugin.attachment import valid_name
 from cni_reaper_plugin.events import LEVELS
 from cni_reaper_plugin.facts import Settings
 
-SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 VERBS_THAT_REAP = ("ADD", "DEL", "GC", "STATUS")
 LEAST_GRACE_S = 300
 METRICS_END = ".prom"  # node_exporter reads no other; and no slip of the pen has us write over a file of another kind

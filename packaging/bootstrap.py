@@ -7,9 +7,10 @@ them, and any other name that a stand-in is asked for comes from the real module
 list, tuple, str, int, float, bool and None (no dataclass, enum or UUID), and orjson.JSONDecodeError is a ValueError but not
 json's. Each freeze proves both: gate.py.
 
-The hot modules are code objects inside this module's own code, all in one: the interpreter makes no spec for any of them, looks
-for no file, and unmarshals a name that they share only once. The others are in PyInstaller's archive behind the executable, not
-packed, and are read from there: the finder here is the only one that finds anything.
+The hot modules are code objects, marshalled all in one: the interpreter makes no spec for any of them, looks for no file, and
+unmarshals a name that they share only once. VERSION has its own, inside this module's code; those of all other calls are in
+PyInstaller's archive behind the executable. So are the cold ones, not packed, each by itself: the finder here is the only one
+that finds anything.
 """
 
 import _imp
@@ -18,7 +19,7 @@ from _frozen_importlib import ModuleSpec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from types import CodeType, ModuleType
 
     Entry = tuple[int, int, int]  # (PyInstaller's kind, place, length)
@@ -100,10 +101,7 @@ table: "dict[str, Entry]" = {}  # all of it
 
 def entry(name: str) -> "Entry | None":
     """Return where in the archive a module is, None for one that is not there."""
-    if archive[0] < 0:
-        # PyInstaller's bootloader sets it; link.sh makes it /proc/self/exe, the file that runs, whatever has its path by then
-        path, _, start = sys._pyinstaller_pyz.rpartition("?")  # type: ignore[attr-defined]
-        archive[:] = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC), int(start)
+    if not own_table:
         own_table.update(marshal.loads(COLD_MODULES))
     if name.partition(".")[0] == OURS:
         return own_table.get(name)
@@ -113,6 +111,11 @@ def entry(name: str) -> "Entry | None":
 
 
 def _read(place: int, length: int) -> bytes:
+    """Return a part of the archive. Raises OSError."""
+    if archive[0] < 0:
+        # PyInstaller's bootloader sets it; link.sh makes it /proc/self/exe, the file that runs, whatever has its path by then
+        path, _, start = sys._pyinstaller_pyz.rpartition("?")  # type: ignore[attr-defined]
+        archive[:] = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC), int(start)
     found: bytes = posix.pread(archive[0], length, archive[1] + place)
     return found
 
@@ -175,9 +178,9 @@ def made(name: str, is_package: bool) -> "ModuleType":
     return module
 
 
-def run_modules(modules: "Iterable[tuple[str, bool, CodeType]]") -> None:
+def run_modules(marshalled: bytes) -> None:
     """Make modules of (name, is it a package?, code), in that order."""
-    for name, is_package, code in modules:
+    for name, is_package, code in marshal.loads(marshalled):  # its own file, about to be run
         module = made(name, is_package)
         exec(code, module.__dict__)  # noqa: S102  its own code
         parent, _, own_name = name.rpartition(".")
@@ -185,19 +188,25 @@ def run_modules(modules: "Iterable[tuple[str, bool, CodeType]]") -> None:
             setattr(sys.modules[parent], own_name, module)
 
 
-HOT_MODULES = ("the freeze puts the hot modules here",)  # see bootstrap_with in modules.py
+VERSION_MODULES = b"the freeze puts here the hot modules of VERSION"  # see bootstrap_with in modules.py
+VERBS_MODULES = ("the freeze puts here where in the archive the hot modules of all other calls are, and their length",)
 COLD_MODULES = b"the freeze puts here where the cold ones are"  # a part of the table, by marshal: to read the whole takes longer
 
 finder = type(sys)("cni_reaper_archive")  # a finder and loader is whatever has its functions; a class would cost a start
 finder.find_spec, finder.exec_module, finder.create_module = find_spec, exec_module, create_module  # type: ignore[attr-defined]
 
-if hasattr(sys, "_MEIPASS") and HOT_MODULES:  # the bootloader has started it
+
+def start() -> None:
+    """Make what is linked in, and the hot modules of this call. Raises SystemExit where the executable is damaged."""
     sys.meta_path.append(finder)
     try:
         for linked in ("_kernel", "fcntl"):
             linked_in(linked)
         load_orjson()
-        run_modules(HOT_MODULES)  # type: ignore[arg-type]  # by then they are there
+        if posix.environ.get(b"CNI_COMMAND") == b"VERSION":  # as chain/call.py asks
+            run_modules(VERSION_MODULES)
+        else:
+            run_modules(_read(*VERBS_MODULES))  # type: ignore[call-arg,arg-type]  # by then they are numbers
     except Exception as e:  # noqa: BLE001  whatever it is, the executable is damaged; last_words.c answers on stdout
         posix.write(2, ("cni-reaper: its executable is damaged, install it again: %r\n" % e).encode())
         raise SystemExit(1) from None

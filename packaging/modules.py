@@ -1,17 +1,21 @@
 """Which of our modules every start needs, read from the sources, so that no list has to be kept by hand.
 
-Hot: everything that `cni_reaper_plugin.__main__` reaches by imports at the top of a module. bootstrap.py runs these straight
-out of the executable, in an order in which each finds what it imports. Cold: the others, imported inside functions.
+Hot: everything that `cni_reaper_plugin.__main__` reaches by imports at the top of a module, and then either `chain.version` or
+`chain.verbs`, one of which chain/call.py imports. bootstrap.py runs these in an order in which each finds what it imports. Cold:
+the others, imported inside functions.
 """
 
 import ast
 import importlib.util
+import marshal
 from pathlib import Path
 from types import CodeType
 
 PACKAGE = "cni_reaper_plugin"
 MAIN = f"{PACKAGE}.__main__"
-HOT_PLACE = ("the freeze puts the hot modules here",)
+VERSION, VERBS = f"{PACKAGE}.chain.version", f"{PACKAGE}.chain.verbs"
+VERSION_PLACE = b"the freeze puts here the hot modules of VERSION"
+VERBS_PLACE = ("the freeze puts here where in the archive the hot modules of all other calls are, and their length",)
 COLD_PLACE = b"the freeze puts here where the cold ones are"
 
 
@@ -24,8 +28,8 @@ def sources(root: Path) -> dict[str, Path]:
     return found
 
 
-def hot(modules: dict[str, Path]) -> list[str]:
-    """Return the hot modules, each behind all that it imports; a package comes before its modules."""
+def hot(modules: dict[str, Path], way: str) -> list[str]:
+    """Return the hot modules of one way, VERSION or VERBS: each behind all that it imports, a package before its modules."""
     order: list[str] = []
 
     def visit(name: str) -> None:
@@ -40,6 +44,7 @@ def hot(modules: dict[str, Path]) -> list[str]:
             order.append(name)
 
     visit(MAIN)
+    visit(way)
     return order
 
 
@@ -56,15 +61,23 @@ def _imports(name: str, modules: dict[str, Path]) -> list[str]:
     return [one for one in found if one in modules and one != package]
 
 
-def bootstrap_with(file: Path, root: Path, names: list[str], cold: bytes) -> CodeType:
-    """Compile bootstrap.py with hot modules, and the cold ones' part of the archive's table, in it.
+def marshalled(root: Path, names: list[str]) -> bytes:
+    """Return modules of the package below `root` as bootstrap.py runs them, all in one, so that each name is there only once.
 
-    The names of files are relative to `root`. Raises ValueError where bootstrap.py has no place for them.
+    The names of their files are relative to `root`.
     """
     found = sources(root)
-    hot_modules = tuple((name, _is_package(found[name]), _compiled(found[name], root)) for name in names)
+    return marshal.dumps([(name, _is_package(found[name]), _compiled(found[name], root)) for name in names])
+
+
+def bootstrap_with(file: Path, version: bytes, verbs: tuple[int, int], cold: bytes) -> CodeType:
+    """Compile bootstrap.py with what is its own of an executable in it.
+
+    version: the hot modules of VERSION, `marshalled`; verbs: place and length of the others' in the archive; cold: the cold
+    ones' part of the archive's table. Raises ValueError where bootstrap.py has no place for them.
+    """
     code = _compiled(file, file.parent)
-    given: dict[object, object] = {HOT_PLACE: hot_modules, COLD_PLACE: cold}
+    given: dict[object, object] = {VERSION_PLACE: version, VERBS_PLACE: verbs, COLD_PLACE: cold}
     if not given.keys() <= {one for one in code.co_consts if isinstance(one, tuple | bytes)}:
         msg = f"{file.name} has no place for the hot modules, or for where the cold ones are"
         raise ValueError(msg)

@@ -17,9 +17,8 @@ from cni_reaper_plugin.chain.errors import (
     IO_FAILURE,
     CNIError,
 )
-from cni_reaper_plugin.options import SUPPORTED_VERSIONS
+from cni_reaper_plugin.cni_versions import LATEST_VERSION, SUPPORTED_VERSIONS
 
-LATEST_VERSION = SUPPORTED_VERSIONS[-1]
 DEFAULT_VERSION = "0.1.0"  # a config without cniVersion; pkg/types/create (3f51e88)
 
 REQUIRED = {

@@ -1,7 +1,4 @@
-"""One function a verb, and the one door through which the runtime comes in."""
-
-import fcntl
-import posix
+"""One function a verb, VERSION excepted (version.py)."""
 
 import orjson
 
@@ -19,7 +16,6 @@ from cni_reaper_plugin.chain.errors import (
     CNIError,
 )
 from cni_reaper_plugin.chain.request import (
-    LATEST_VERSION,
     REQUIRED,
     Environment,
     Request,
@@ -27,26 +23,20 @@ from cni_reaper_plugin.chain.request import (
     variable,
 )
 from cni_reaper_plugin.clock import Budget
+from cni_reaper_plugin.cni_versions import LATEST_VERSION
 from cni_reaper_plugin.events import DEFECT, Log
 from cni_reaper_plugin.evidence import boot, netns, views
 from cni_reaper_plugin.facts import ALL, Call, Netns, Settings
-from cni_reaper_plugin.options import SUPPORTED_VERSIONS
-
-STDIN_WAIT_MS = 100  # VERSION needs nothing from stdin, so an open and silent one must not hold it up
-_FIONREAD = 0x541B  # ioctl_tty(2)
 
 
-def run(environment: Environment) -> int:
-    """Answer one call of the runtime on stdout and return the exit code: 0, or 1 with an error object printed.
+def answer(environment: Environment) -> tuple[int, bytes]:
+    """Answer one call of the runtime that is not VERSION: the exit code, 0 or 1, and what is printed, with 1 an error object.
 
-    environment: the process's, with CNI_COMMAND in it. Raises OSError when stdout cannot be written.
+    environment: the process's, with CNI_COMMAND in it. Reads stdin to its end.
     """
     version = LATEST_VERSION
     try:
         verb = variable(environment, "CNI_COMMAND")
-        if verb == "VERSION":
-            _print(_version())
-            return 0
         if verb not in REQUIRED:
             raise CNIError(BAD_ENVIRONMENT, "unknown CNI_COMMAND: %s" % verb)
         request = Request(verb, environment)
@@ -55,20 +45,11 @@ def run(environment: Environment) -> int:
             request.configure(document)
         finally:
             version = request.cni_version
-        _print(VERBS[verb](request, environment))
+        return 0, VERBS[verb](request, environment)
     except CNIError as e:
-        _print(orjson.dumps(e.as_object(version)))
-        return 1
+        return 1, orjson.dumps(e.as_object(version))
     except Exception as e:  # noqa: BLE001  a traceback is nothing that a runtime can read
-        _print(orjson.dumps(CNIError(INTERNAL, DEFECT % e).as_object(version)))
-        return 1
-    return 0
-
-
-def _print(answer: bytes) -> None:
-    """Write the answer to stdout, whole. Raises OSError."""
-    while answer:
-        answer = answer[posix.write(1, answer) :]
+        return 1, orjson.dumps(CNIError(INTERNAL, DEFECT % e).as_object(version))
 
 
 def _add(request: Request, environment: Environment) -> bytes:
@@ -290,34 +271,6 @@ def _status(request: Request, _: Environment) -> bytes:
     elif "STATUS" in settings.reap_on:
         _sweep(Call("STATUS"), settings, log, _budget(settings))
     return b""
-
-
-def _version() -> bytes:
-    """VERSION: echo a valid cniVersion from stdin where one is waiting, else say the newest."""
-    version = LATEST_VERSION
-    try:
-        config = orjson.loads(_waiting_stdin())
-        if isinstance(config, dict) and config.get("cniVersion") in SUPPORTED_VERSIONS:
-            version = config["cniVersion"]
-    except (OSError, orjson.JSONDecodeError):
-        version = LATEST_VERSION
-    return orjson.dumps({"cniVersion": version, "supportedVersions": SUPPORTED_VERSIONS})
-
-
-def _waiting_stdin() -> bytes:
-    """Return what stdin has for us, b"" when nothing comes within STDIN_WAIT_MS. Raises OSError."""
-    try:
-        waiting = any(fcntl.ioctl(0, _FIONREAD, b"\0" * 4))
-    except OSError:
-        waiting = True  # neither pipe, file nor terminal: /dev/null
-    if not waiting:
-        import select  # only a stdin that is late pays for it
-
-        poll = select.poll()
-        poll.register(0, select.POLLIN)
-        if not poll.poll(STDIN_WAIT_MS):
-            return b""
-    return posix.read(0, 1 << 16)
 
 
 VERBS = {"ADD": _add, "DEL": _delete, "CHECK": _check, "GC": _gc, "STATUS": _status}

@@ -4,6 +4,7 @@ What goes in comes out without a trace (conflist_text).
 """
 
 from cni_reaper_plugin import go_json, options
+from cni_reaper_plugin.cni_versions import SUPPORTED_VERSIONS
 from cni_reaper_plugin.facts import Settings
 from cni_reaper_plugin.operator import conflist, placement
 from cni_reaper_plugin.operator.conflist import OURS, Conflist, ConflistError
@@ -32,7 +33,7 @@ def put(path: str, raw: bytes, given: "Json | None", had: "Json | None" = None) 
     host-local of the list. Raises ConflistError, OptionsError.
     """
     one = parsed(path, raw)
-    if one.version not in options.SUPPORTED_VERSIONS:
+    if one.version not in SUPPORTED_VERSIONS:
         raise ConflistError("its `cniVersion` %s is one that we do not speak: install a newer cni-reaper." % one.version)
     others = [plugin for plugin in one.plugins if plugin["type"] != OURS]
     if not others:

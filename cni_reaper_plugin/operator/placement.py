@@ -1,6 +1,7 @@
 """The doctor on conflists: are we in the one that is used, once, at the right place, and with options that fit the rest of it?"""
 
 from cni_reaper_plugin import options
+from cni_reaper_plugin.cni_versions import SUPPORTED_VERSIONS
 from cni_reaper_plugin.operator import conflist
 from cni_reaper_plugin.operator.conflist import OURS, Conflist, ConflistError, OddError
 from cni_reaper_plugin.operator.finding import Finding
@@ -162,11 +163,11 @@ def must_come_first(plugin: "conflist.Json") -> bool:
 
 
 def _version(one: Conflist) -> "Iterator[Finding]":
-    if one.version not in options.SUPPORTED_VERSIONS:
-        known = ", ".join(options.SUPPORTED_VERSIONS)
+    if one.version not in SUPPORTED_VERSIONS:
+        known = ", ".join(SUPPORTED_VERSIONS)
         what = "Its `cniVersion` %s is one that we do not speak: each ADD fails with error 1." % one.version
         yield Finding("version-unknown", one.path, what, "Write one of %s, or install a newer cni-reaper." % known)
-    elif options.SUPPORTED_VERSIONS.index(one.version) < options.SUPPORTED_VERSIONS.index(FIRST_LIST_VERSION):
+    elif SUPPORTED_VERSIONS.index(one.version) < SUPPORTED_VERSIONS.index(FIRST_LIST_VERSION):
         what = "Its `cniVersion` %s is older than lists of plugins are." % one.version
         yield Finding("version-old", one.path, what, "Write 0.4.0 or 1.0.0, if all its plugins speak that.")
 

@@ -2,7 +2,8 @@ r"""What is where in an executable: the sections of the ELF file, and the module
 
 The archive (PyInstaller.loader.pyimod01_archive), in which places count from its beginning:
 
-    "PYZ\0", CPython's magic number, place of the table (4 bytes); the modules' code; the table, [(name, (kind, place, length))]
+    "PYZ\0", CPython's magic number, place of the table (4 bytes); the modules' code; the table, [(name, (kind, place, length))];
+    the hot modules of all calls but VERSION, marshalled in one
 """
 
 import marshal
@@ -10,7 +11,7 @@ import struct
 from pathlib import Path
 
 SECTION = "pydata"
-"""All of PyInstaller's: bootstrap.py with the hot modules in it, the archive, its table of contents."""
+"""All of PyInstaller's: bootstrap.py with the hot modules of VERSION in it, the archive, its table of contents."""
 PYZ = b"PYZ\0\xf3\x0d\x0d\x0a"
 """Of CPython 3.13."""
 

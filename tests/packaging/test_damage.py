@@ -109,6 +109,17 @@ def test_zeroed_blocks(whole: bytes, written: Callable[[bytes], Path]) -> None:
     assert seen[REFUSED] > 0
 
 
+@pytest.mark.parametrize("verb", ["ADD", "DEL", "CHECK", "GC", "STATUS"])
+def test_damaged_hot_modules_are_refused(whole: bytes, written: Callable[[bytes], Path], verb: str) -> None:
+    """VERSION does without the other verbs' modules and answers; each of the others says with code 102 what is wrong."""
+    place = whole.index(b"cni_reaper_plugin/chain/verbs.py")  # the last of them, and VERSION's are elsewhere
+    executable = written(whole[: place - 256] + bytes(256) + whole[place:])
+    assert outcome(executable) == ANSWERED
+    ran = subprocess.run([executable], env={"CNI_COMMAND": verb}, stdin=subprocess.DEVNULL, capture_output=True, timeout=CIRCLE_S)
+    assert (ran.returncode, json.loads(ran.stdout)["code"]) == (1, DAMAGED), ran
+    assert b"install it again" in ran.stderr
+
+
 def test_the_sum_tells_every_flipped_byte(whole: bytes, written: Callable[[bytes], Path]) -> None:
     """At the ends, in the sum itself, and anywhere between."""
     executable = written(whole)

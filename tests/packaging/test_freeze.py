@@ -79,9 +79,9 @@ def test_both_architectures_have_the_same_archive(whole: bytes, arm64: Path) -> 
 def test_holds_each_module_once_and_none_that_is_left_out(whole: bytes) -> None:
     """The cold ones of cni-reaper, what is asked for by name, what the analysis finds; not the hot ones, which are elsewhere."""
     sources = modules.sources(ROOT)
-    hot = modules.hot(sources)
+    hot = {*modules.hot(sources, modules.VERSION), *modules.hot(sources, modules.VERBS)}
     found = archive.modules(whole)
-    assert {name for name in found if name.startswith(f"{modules.PACKAGE}.")} == set(sources) - set(hot)
+    assert {name for name in found if name.startswith(f"{modules.PACKAGE}.")} == set(sources) - hot
     assert set(contents.BY_NAME) <= set(found)
     left_out = {name for name in found if name in contents.LEFT_OUT or name.partition(".")[0] in contents.LEFT_OUT}
     assert left_out == set()
@@ -91,19 +91,31 @@ def test_holds_each_module_once_and_none_that_is_left_out(whole: bytes) -> None:
 
 
 def test_hot_modules_come_after_what_they_import() -> None:
-    """The order in which the bootloader runs the modules is read from the sources; the operator's commands are not in it."""
+    """The order in which the modules are run is read from the sources; the operator's commands are not in it."""
     sources = modules.sources(ROOT)
-    hot = modules.hot(sources)
-    assert hot[0] == "cni_reaper_plugin"
-    assert hot[-1] == "cni_reaper_plugin.__main__"
     late = (".closer", ".addresses", ".named", ".libcni_cache", ".packed")
-    assert not [name for name in hot if ".operator" in name or name.endswith(late)]
-    assert set(hot) < set(sources)
+    for way in (modules.VERSION, modules.VERBS):
+        hot = modules.hot(sources, way)
+        assert hot[0] == "cni_reaper_plugin"
+        assert hot[-1] == way
+        assert modules.MAIN in hot
+        assert not [name for name in hot if ".operator" in name or name.endswith(late)]
+        assert set(hot) < set(sources)
+
+
+def test_version_and_the_other_verbs_have_their_own_hot_modules() -> None:
+    """What neither way shares with the other: VERSION does not pay for what judges, nor an ADD for what answers VERSION."""
+    sources = modules.sources(ROOT)
+    version, verbs = (set(modules.hot(sources, way)) for way in (modules.VERSION, modules.VERBS))
+    assert version - verbs == {modules.VERSION}
+    assert {f"{modules.PACKAGE}.{name}" for name in ("sweep", "store", "judge", "evidence.records")} <= verbs - version
+    assert len(version) < 10
 
 
 def written(root: Path, files: dict[str, str]) -> Path:
     """Write a package of the shape of cni-reaper's below `root`; names are relative to the package."""
-    for name, text in files.items():
+    ways = {"chain/__init__.py": "", "chain/version.py": "", "chain/verbs.py": ""}
+    for name, text in {**ways, **files}.items():
         file = root / modules.PACKAGE / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
@@ -124,29 +136,39 @@ def test_hot_modules_may_import_each_other_in_any_way(tmp_path: Path) -> None:
             "values.py": "VALUE = 1",
             "last.py": "if False:\n    from . import never",
             "never.py": "",
+            "chain/verbs.py": "from cni_reaper_plugin import last, more",
+            "more.py": "",
         },
     )
-    short = [name.removeprefix(modules.PACKAGE).removeprefix(".") for name in modules.hot(modules.sources(root))]
-    assert short == ["", "values", "room", "room.second", "room.first", "last", "__main__"]
+
+    def hot(way: str) -> list[str]:
+        return [name.removeprefix(modules.PACKAGE).removeprefix(".") for name in modules.hot(modules.sources(root), way)]
+
+    each = ["", "values", "room", "room.second", "room.first", "last", "__main__", "chain"]
+    assert hot(modules.VERSION) == [*each, "chain.version"]
+    assert hot(modules.VERBS) == [*each, "more", "chain.verbs"]
 
 
 def started(root: Path, script: str, damage: Callable[[str, bytes], bytes] = lambda _, code: code) -> str:
-    """Run bootstrap.py in this Python with the modules of a package: hot ones in it, cold ones in an archive; then a script.
+    """Run bootstrap.py in this Python with the modules of a package: VERSION's in it, all others in an archive; then a script.
 
-    damage: what becomes of a cold module's code, by its name. Returns what the script prints.
+    The call is another one than VERSION. damage: what becomes of a cold module's code, by its name. Returns what is printed.
     """
     sources = modules.sources(root)
-    hot = modules.hot(sources)
+    version, hot = (modules.hot(sources, way) for way in (modules.VERSION, modules.VERBS))
     packed, table = bytearray(16), []
     for name in sources:
-        if name not in hot:
+        if name not in (*version, *hot):
             code = damage(name, marshal.dumps(compile(sources[name].read_bytes(), name, "exec")))
             kind = PACKAGE if sources[name].name == "__init__.py" else MODULE
             table.append((name, (kind, len(packed), len(code))))
             packed += code
     packed[8:12] = len(packed).to_bytes(4, "big")
-    (root / "archive").write_bytes(bytes(packed) + marshal.dumps(table))
-    made = modules.bootstrap_with(ROOT / "packaging" / "bootstrap.py", root, hot, marshal.dumps(table))
+    packed += marshal.dumps(table)
+    place = len(packed), len(modules.marshalled(root, hot))
+    (root / "archive").write_bytes(bytes(packed) + modules.marshalled(root, hot))
+    own = modules.marshalled(root, version)
+    made = modules.bootstrap_with(ROOT / "packaging" / "bootstrap.py", own, place, marshal.dumps(table))
     (root / "bootstrap").write_bytes(marshal.dumps(made))
     start = f"""if True:
         import marshal, sys
@@ -154,7 +176,7 @@ def started(root: Path, script: str, damage: Callable[[str, bytes], bytes] = lam
         scope = {{"__name__": "bootstrap"}}
         exec(marshal.load(open({str(root / "bootstrap")!r}, "rb")), scope)
         sys.meta_path.append(scope["finder"])
-        scope["run_modules"](scope["HOT_MODULES"])
+        scope["run_modules"](scope["_read"](*scope["VERBS_MODULES"]))
     """
     argv = [sys.executable, "-I", "-S", "-c", f"{start}\n{script}"]
     done = subprocess.run(argv, capture_output=True, text=True)

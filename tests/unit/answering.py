@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Listener
 from pathlib import Path
 
-from cni_reaper_plugin.chain import verbs
+from cni_reaper_plugin.chain import call
 from tests import kernel_calls
 
 DATA_DIR, STATE_DIR, RUN_DIR = Path("/var/lib/cni/networks"), Path("/var/lib/cni/reaper"), Path("/run/cni-reaper")
@@ -92,7 +92,7 @@ def answer(example: Example) -> Answer:
     os.dup2(stdout, 1)
     code, raised = None, ""
     try:
-        code = verbs.run(example.environment)
+        code = call.run(example.environment)
     except BaseException:  # noqa: BLE001  the test wants to see whatever it is
         raised = traceback.format_exc()
     out = os.pread(stdout, 1 << 24, 0)

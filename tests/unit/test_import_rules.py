@@ -32,7 +32,7 @@ FLOORS = (
     ("rtnetlink", "options", "pool", "frozen", "network_file_system", "other_nodes", "store_key", "go_json"),
     ("scanned",),
     ("facts",),
-    ("attachment", "events", "flock", "files", "clock", "packed", "reasons"),
+    ("attachment", "events", "flock", "files", "clock", "packed", "cni_versions", "reasons"),
 )
 """Top to bottom. Arrows go down, never up nor sideways; within chain, evidence and operator there are rules of their own."""
 NAMES_ONLY = {("facts", "scanned")}
@@ -40,6 +40,8 @@ NAMES_ONLY = {("facts", "scanned")}
 PUT_TOGETHER = ("evidence.gather", "evidence.kin", "evidence.closer")
 """What puts the sources of evidence together; all other modules of evidence are sources."""
 HOT_STDLIB = {"posix", "fcntl", "orjson", "_kernel"}
+HOT_OF_VERSION = {"", "__main__", "chain", "chain.call", "chain.errors", "chain.version", "cni_versions", "events"}
+"""All that VERSION imports."""
 COLD = (
     "absent",
     "capacity",
@@ -386,10 +388,11 @@ def assert_hot(seen: Watched) -> None:
 
 
 def test_version_is_hot(node: Node) -> None:
-    """VERSION imports only what the hot path may."""
+    """VERSION imports only what it needs, which is little: nothing that reads the node, or that judges."""
     seen = watched(node, "VERSION")
     assert b"supportedVersions" in seen.out
     assert_hot(seen)
+    assert {name.removeprefix(PACKAGE).lstrip(".") for name in seen.loaded} == HOT_OF_VERSION
 
 
 def test_add_and_del_of_a_healthy_node_are_hot(node: Node) -> None:
