@@ -58,10 +58,15 @@ def is_process_powerless(task: str) -> bool:
 
     It cannot enter a runtime's netns, so it can hold only the one that it was started in. False where it is gone.
     """
-    if not is_process_foreign(task):
+    status = _status(task)
+    return status is not None and _is_powerless(task, status)
+
+
+def _is_powerless(task: str, status: bytes) -> bool:
+    if not _is_foreign(status):
         return False
     try:
-        return _permitted(task).strip(b"0") == b"" or posix.stat(task + "/ns/user").st_ino != posix.stat(_OWN).st_ino
+        return _permitted(status).strip(b"0") == b"" or posix.stat(task + "/ns/user").st_ino != posix.stat(_OWN).st_ino
     except OSError as e:
         if e.errno not in GONE_ERRNOS:
             raise
@@ -69,26 +74,25 @@ def is_process_powerless(task: str) -> bool:
 
 
 def can_mount_nothing(process: str) -> bool:
-    """Tell whether no thread of a process has CAP_SYS_ADMIN in our user namespace. Raises OSError; True where it is gone."""
+    """Tell whether no thread of a process has CAP_SYS_ADMIN in our user namespace. Raises OSError; True where it is gone.
+
+    A thread that ends meanwhile says nothing of the others.
+    """
     try:
         tasks = posix.listdir(process + "/task")
-        return all(_can_mount_nothing("%s/task/%s" % (process, task)) for task in tasks)
     except OSError as e:
         if e.errno not in GONE_ERRNOS:
             raise
         return True
+    return all(_can_mount_nothing("%s/task/%s" % (process, task)) for task in tasks)
 
 
 def _can_mount_nothing(task: str) -> bool:
-    if is_process_powerless(task):
+    status = _status(task)
+    if status is None or _is_powerless(task, status):
         return True
-    permitted = _permitted(task)
+    permitted = _permitted(status)
     return permitted != b"" and not int(permitted, 16) >> _SYS_ADMIN & 1
-
-
-def _permitted(task: str) -> bytes:
-    """Return the capabilities that a task may have, in hex digits, b"" where it has no such line. Raises OSError."""
-    return files.read(task + "/status").partition(b"\nCapPrm:\t")[2].partition(b"\n")[0]
 
 
 def is_process_foreign(task: str) -> bool:
@@ -96,14 +100,28 @@ def is_process_foreign(task: str) -> bool:
 
     False where it is gone. Raises OSError.
     """
+    status = _status(task)
+    return status is not None and _is_foreign(status)
+
+
+def _status(task: str) -> bytes | None:
+    """Return what proc(5) says of a task, None where it is gone. Raises OSError."""
     try:
-        status = files.read(task + "/status")
+        return files.read(task + "/status")
     except OSError as e:
         if e.errno not in GONE_ERRNOS:
             raise
-        return False
+        return None
+
+
+def _is_foreign(status: bytes) -> bool:
     real = status.partition(b"\nUid:\t")[2].partition(b"\t")[0]
     return real.isdigit() and int(real) not in _ours()
+
+
+def _permitted(status: bytes) -> bytes:
+    """Return the capabilities that a task may have, in hex digits, b"" where it has no such line."""
+    return status.partition(b"\nCapPrm:\t")[2].partition(b"\n")[0]
 
 
 def _ours() -> tuple[int | None, ...]:

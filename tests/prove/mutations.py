@@ -31,6 +31,7 @@ UNIT_TESTS = (
     "tests/unit/test_standing.py",
     "tests/unit/test_unclaimed.py",
     "tests/unit/test_gate.py",
+    "tests/unit/test_owners.py",
     "tests/unit/test_visible.py",
     "tests/unit/test_rtnetlink.py",
     "tests/unit/test_whose.py",
@@ -487,6 +488,12 @@ MUTATIONS = (
         "evidence/visible.py",
         "    if owners.can_mount_nothing(process):\n",
         "    if process:\n",
+    ),
+    Mutation(
+        "a thread that ends answers for its process",
+        "evidence/owners.py",
+        "    return all(_can_mount_nothing(",
+        "    return any(_can_mount_nothing(",
     ),
     Mutation(
         "a scan that was cut off counts as a whole one",
