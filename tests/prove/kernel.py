@@ -383,9 +383,13 @@ class Names:
 
     kernel: "Kernel"
 
+    def named(self) -> Container[str]:
+        """Return the IDs of all containers that are named."""
+        return self.kernel.named
+
     def where(self, owner: str) -> str:
         """Answer at which path a container is named."""
-        return NAMED + owner if owner in self.kernel.named else ""
+        return NAMED + owner if owner in self.named() else ""
 
     def is_of(self, _owner: str, _pid: int) -> bool:
         """Tell that no process's cgroup has a container's name: here a runtime names it by its task directory."""

@@ -23,7 +23,7 @@ import cni_reaper_plugin
 from cni_reaper_plugin.evidence.visible import Sighting, Sightings
 from cni_reaper_plugin.facts import Netns
 from tests.prove import kernel as kernels
-from tests.prove.kernel import DEVICE, FIXED, HOST_INO, PRODUCT, Kernel
+from tests.prove.kernel import DEVICE, FIXED, HOST_INO, NAMED, PRODUCT, Kernel
 
 DATA, STATE, CACHE, RUN = "/data", "/state", "/cache", "/run/cni-reaper"
 NETWORK = "alpha"
@@ -506,6 +506,8 @@ class Machine:
         """Return the identity of what the kernel shows at a path. Raises OSError."""
         if path in FIXED:
             return Netns(DEVICE, FIXED[path], 1)
+        if path.startswith(NAMED) and path.removeprefix(NAMED) in self.kernel.named:
+            return Netns(DEVICE, int(path[-8:], 16), 1)
         found = self.kernel.at(path)
         if found is None:
             raise OSError(errno.ENOENT, "", path)
@@ -732,7 +734,7 @@ def _about(answer: tuple[Any, ...]) -> Any:
 
 
 def _is_of_kernel(path: str) -> bool:
-    return path in FIXED or path.startswith(("/run/netns/", "/var/run/netns/", "/proc/"))
+    return path in FIXED or path.startswith(("/run/netns/", "/var/run/netns/", "/proc/", NAMED))
 
 
 # What a system call reads and writes. What every process has for itself, and what never changes while it runs, is nothing.
@@ -859,16 +861,16 @@ class Seat:
 
 
 class _Names(kernels.Names):
-    """The named guard's oracle."""
+    """The named guard's oracle, which looks once."""
 
     seat: Seat
 
     def __init__(self) -> None:
         self._named = self.seat.machine.named()
 
-    def have(self, owner: str) -> bool:
-        """Tell whether a container is named."""
-        return owner in self._named
+    def named(self) -> frozenset[str]:
+        """Return whom a runtime named then."""
+        return self._named
 
 
 NEUTRAL = (  # of kernel.SEAMS: here they are only ways to come in between, or given by `posix` itself
