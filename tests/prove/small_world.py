@@ -102,9 +102,9 @@ class Root:
     """Where a small world begins.
 
     places: of our entry in each pod's chain; by_process: pods whose CNI_NETNS is a process's path;
-    hidden: pods whose address the kernel never shows; unlinked: pods without a veth (macvlan), whose address no link leads to;
-    cached: libcni's cache is written; comes_back: A has one ID in all its lives, as a container of Podman's; before: events
-    before the begin.
+    hidden: pods whose address the kernel never shows; dark: pods whose netns cannot be looked into; unlinked: pods without a
+    veth (macvlan), whose address no link leads to; held: what keeps a netns whose path is lost, see KEEP; cached: libcni's cache
+    is written; comes_back: A has one ID in all its lives, as a container of Podman's; before: events before the begin.
     """
 
     name: str
@@ -112,7 +112,9 @@ class Root:
     places: tuple[str, str] = ("head", "head")
     by_process: str = ""
     hidden: str = ""
+    dark: str = ""
     unlinked: str = ""
+    held: str = "a process"
     cached: bool = False
     comes_back: bool = False
     before: tuple[str, ...] = ()
@@ -136,7 +138,23 @@ def _roots() -> Iterator[Root]:
         yield Root(f"a process's path, {kind}", has_ns_id, by_process="A", before=("A starts",))
 
 
-ROOTS = tuple(_roots())
+def _guarded_roots() -> Iterator[Root]:
+    """Begin where A lives, and nothing but a guard of the judge says so: at once, or after `GRACE_S`."""
+    lost = ("A starts", "A's record is lost", "GC without a list")  # which begins to wait for it
+    yield Root("a lost record", unlinked="A", before=lost)
+    yield Root("a lost record, of an address that the kernel does not show", True, hidden="A", before=lost)
+    yield Root("a lost record, of a netns that cannot be looked into", dark="A", unlinked="A", before=lost)
+    yield Root("a netns that only a socket holds", True, held="a socket", before=(*lost[:1], "A's path is lost"))
+    yield Root(
+        "a netns that only a descriptor holds, of an address that the kernel does not show",
+        held="a descriptor",
+        hidden="A",
+        before=("A starts", "A's path is lost", "GC without a list"),
+    )
+    yield Root("a mount over a netns", True, held="a mount below", before=(*lost[:1], "A's path is lost"))
+
+
+ROOTS = (*_roots(), *_guarded_roots())
 
 
 @dataclass
@@ -558,12 +576,10 @@ class Small:
         self._end(draft.kernel, draft.boxes[draft.last(pod)], draft.boxes)
 
     def path_is_lost(self, draft: "Draft", pod: str) -> None:
-        """A pod's path is unmounted, and a process keeps its netns."""
+        """A pod's path is unmounted, or another netns mounted over it, and something else keeps its netns."""
         draft.spent[PATHS] += 1
         box = draft.boxes[draft.last(pod)]
-        netns = self._netns(draft.kernel, box)
-        netns.processes.add(netns.ns_id + 500)
-        draft.kernel.umount(box.path)
+        KEEP[self.root.held](draft.kernel, self._netns(draft.kernel, box), box.path)
 
     def stranger_comes(self, draft: "Draft", _: str) -> None:
         """A service with PrivateNetwork: a netns of nobody."""
@@ -650,6 +666,7 @@ class Small:
         pid = kernel.pid()
         netns.processes.add(pid)
         netns.veth = pod not in self.root.unlinked
+        netns.lookable = pod not in self.root.dark
         path = f"/proc/{pid}/ns/net" if pod in self.root.by_process else f"/run/netns/{pod}"
         if path.startswith("/run"):
             kernel.mount(netns, path)
@@ -681,8 +698,11 @@ class Small:
         if netns is None:
             return
         for path in sorted(netns.places):
-            kernel.umount(path)
+            while netns in kernel.mounts.get(path, ()):
+                kernel.umount(path)
         netns.processes.clear()
+        netns.descriptors.clear()
+        netns.socket = False
         kernel.settle(netns)
         if not any(one.id == box.id and self._netns(kernel, one) is not None for one in boxes.values()):
             kernel.named.discard(box.id)
@@ -710,6 +730,36 @@ class Small:
                 say(f"{name} goes on" + (", having waited in vain" if gives_up else ""))
                 state = self.run(state, name, steps, gives_up, say)
         return state
+
+
+def _kept_by_process(kernel: SmallKernel, netns: Any, path: str) -> None:
+    netns.processes.add(netns.ns_id + 500)
+    kernel.umount(path)
+
+
+def _kept_by_descriptor(kernel: SmallKernel, netns: Any, path: str) -> None:
+    netns.processes.clear()
+    netns.descriptors.add(netns.ns_id + 500)
+    kernel.umount(path)
+
+
+def _kept_by_socket(kernel: SmallKernel, netns: Any, path: str) -> None:
+    netns.processes.clear()
+    netns.socket = True
+    kernel.umount(path)
+
+
+def _kept_below(kernel: SmallKernel, netns: Any, path: str) -> None:
+    netns.processes.clear()
+    kernel.mount(kernel.create(), path)
+
+
+KEEP: dict[str, Callable[[SmallKernel, Any, str], None]] = {  # once its path is lost, in words
+    "a process": _kept_by_process,
+    "a descriptor": _kept_by_descriptor,
+    "a socket": _kept_by_socket,
+    "a mount below": _kept_below,
+}
 
 
 class Draft:

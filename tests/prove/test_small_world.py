@@ -79,3 +79,10 @@ def test_it_catches(name: str) -> None:
     (mutation,) = [one for one in mutations.MUTATIONS if name in one.name]
     caught = mutations.run_small(mutation, minutes=LONG_S, depth=2)
     assert caught.by == "small world", caught.how
+
+
+def test_a_defect_is_no_broken_promise() -> None:
+    """Where the small world lacks a system call of the product, nothing runs in it, and so it catches nothing."""
+    row = "    for number, row in ROWS:\n"
+    mutation = mutations.Mutation("a judge that fails", "judge.py", row, "    raise LookupError\n" + row)
+    assert mutations.run_small(mutation, minutes=LONG_S, depth=1).by == "small world (crash)"
