@@ -26,7 +26,7 @@ from cni_reaper_plugin.facts import (
     Reservation,
     Surroundings,
 )
-from cni_reaper_plugin.judge import ROWS, judge
+from cni_reaper_plugin.judge import ROWS, is_defenceless, judge
 from cni_reaper_plugin.reasons import (
     ADDED_AGAIN,
     EMPTY,
@@ -165,6 +165,11 @@ class Facts:
 
     def judged(self) -> tuple[str, str]:
         """Judge them."""
+        verdict, reason = judge(self.reservation, self.evidence())
+        return verdict, reason.text
+
+    def evidence(self) -> Evidence:
+        """Return them as the judge is given them."""
         surroundings = Surroundings(BOOT)
         surroundings.deep, surroundings.trouble, surroundings.list_complete = self.deep, self.blind, self.complete
         surroundings.peer_addresses = frozenset(pack(one) for one in self.peers)
@@ -189,8 +194,7 @@ class Facts:
         evidence.packed = pack(self.reservation.address) if self.packed is None else self.packed
         if not self.deep:
             evidence.packed = b""
-        verdict, reason = judge(self.reservation, evidence)
-        return verdict, reason.text
+        return evidence
 
 
 def own_add(
@@ -1329,3 +1333,21 @@ def test_rows_stand_in_their_order() -> None:
 def test_what_is_no_operators_note(container_id: str, it_is: bool) -> None:
     """Twelve hex digits in a row, anywhere, are a runtime's."""
     assert (Facts(owned(container_id, ""), None).judged()[0] == STALE) is it_is
+
+
+@pytest.mark.parametrize(
+    ("facts", "may_be_freed"),
+    [
+        (Facts(mapping=None, trouble="its record cannot be read"), False),
+        (Facts(mapping=cache(state=UNREADABLE)), False),
+        (Facts(mapping=None, siblings=[cache(state=UNREADABLE)]), False),
+        (Facts(mapping=None, netns=[visible(RECORDED, ADDRESS)]), False),
+        (Facts(mapping=None, named=True), False),
+        (Facts(mapping=None, netns=[visible(RECORDED, unseen=True)]), False),
+        (Facts(mapping=None, netns=[visible(RECORDED)]), True),
+    ],
+    ids=["trouble", "path", "sibling's path", "last guard", "named guard", "dark netns", "nothing says that it lives"],
+)
+def test_what_a_person_may_have_freed(facts: Facts, may_be_freed: bool) -> None:
+    """An owner of whom everything could be read, and whom no guard knows."""
+    assert is_defenceless(facts.reservation, facts.evidence()) is may_be_freed
