@@ -36,6 +36,7 @@ SEAMS = (
     "evidence.netns.identify_fully",
     "evidence.visible.everywhere",
     "evidence.visible.sees",
+    "evidence.visible.shows_all",
     "evidence.addresses.Look.configured",
     "evidence.addresses.of_processes",
     "evidence.assigned.files",
@@ -254,7 +255,7 @@ class Kernel:
         return seen
 
     def sees(self, path: str, netns: Any) -> bool:
-        """Answer the self-check."""
+        """Answer the self-check of an ADD, and whether the netns of a DEL proves the view: it is what stands at its path."""
         found = self.at(path)
         return not self.blind and found is not None and found is not self.host and found.ino == netns.ino
 
@@ -480,6 +481,7 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
         "files.identity": identity_of,
         "evidence.visible.everywhere": everywhere,
         "evidence.visible.sees": kernel.sees,
+        "evidence.visible.shows_all": kernel.sees,
         "evidence.addresses.of_processes": lambda ino, _: kernel.configured(ino),
         "evidence.assigned.files": _AssignedFiles(kernel),
         "evidence.assigned.posix": _AssignedPosix(kernel),

@@ -36,6 +36,8 @@ UNIT_TESTS = (
     "tests/unit/test_visible.py",
     "tests/unit/test_rtnetlink.py",
     "tests/unit/test_whose.py",
+    "tests/unit/test_views.py",
+    "tests/unit/test_other_nodes.py",
 )
 
 IN_THE_SMALL_WORLD = (
@@ -608,6 +610,84 @@ MUTATIONS = (
         "what a changing far end showed is not in use",
         "evidence/peers.py",
         "                found |= e.found\n",
+        "",
+    ),
+    Mutation(
+        "what the far end of a link shows is believed at once",
+        "evidence/peers.py",
+        "    for pause_s in _ASKED_AGAIN_AFTER_S:\n",
+        "    for pause_s in ():\n",
+    ),
+    Mutation(
+        "any DEL proves the view",
+        "chain/first_del.py",
+        " or not visible.shows_all(call.netns_path, call.netns):\n",
+        ":\n",
+    ),
+    Mutation(
+        "a DEL proves the view whatever an ADD has proven",
+        "evidence/views.py",
+        "    return view not in known and all(one[::2] == view[::2] for one in known)\n",
+        "    return view not in known\n",
+    ),
+    Mutation(
+        "what a DEL has shown counts for good",
+        "evidence/views.py",
+        '    if view in _noted(boot_id, "shown") and may_show(boot_id, view):\n',
+        '    if view in _noted(boot_id, "shown"):\n',
+    ),
+    Mutation(
+        "the netns of a failed ADD is its container's, whatever its path's name",
+        "evidence/closer.py",
+        " or kin.knows(owner) or not _is_random(path):\n",
+        " or kin.knows(owner):\n",
+    ),
+    Mutation(
+        "a container that is known may have a failed ADD's netns, too",
+        "evidence/closer.py",
+        " or kin.knows(owner) or not _is_random(path):\n",
+        " or not _is_random(path):\n",
+    ),
+    Mutation(
+        "each store is this node's alone",
+        "judging.py",
+        '        self.surroundings.shared = network_file_system.name("%s/%s" % (settings.data_dir, directory.name))\n',
+        '        self.surroundings.shared = ""\n',
+    ),
+    Mutation(
+        "a record of another node of this kernel says nothing of others",
+        "evidence/closer.py",
+        '                    surroundings.shared = surroundings.shared or "another node of this kernel writes records here"\n',
+        '                    surroundings.shared = surroundings.shared or ""\n',
+    ),
+    Mutation(
+        "GC marks the records of other nodes",
+        "chain/recording.py",
+        "                if record.mapping.node == ours or not _is_of_another_node(record, ours):\n",
+        "                if record.mapping.node == ours or _is_of_another_node(record, ours):\n",
+    ),
+    Mutation(
+        "records of another node of this kernel are dropped",
+        "expiry.py",
+        '    return record.mapping.boot_id == boot_id or network_file_system.name(state_dir) != ""\n',
+        '    return network_file_system.name(state_dir) != ""\n',
+    ),
+    Mutation(
+        "records of another node on a network file system are dropped",
+        "expiry.py",
+        '    return record.mapping.boot_id == boot_id or network_file_system.name(state_dir) != ""\n',
+        "    return record.mapping.boot_id == boot_id\n",
+    ),
+    Mutation(
+        "two stores share what is remembered",
+        "store_key.py",
+        "    if data_dir == DATA_DIR and len(network) <= LONGEST_KEY:\n",
+        "    if len(network) <= LONGEST_KEY:\n",
+    ),
+    Mutation(
+        "a person may have freed what cannot be read",
+        "judge.py",
+        "    if evidence.trouble or any(one.state == UNREADABLE for one in mappings):\n        return False\n",
         "",
     ),
     Mutation(

@@ -927,6 +927,7 @@ def installed() -> Iterator[Seat]:
         "files.identity": of("identity"),
         "evidence.visible.everywhere": of("everywhere"),
         "evidence.visible.sees": of("sees"),
+        "evidence.visible.shows_all": of("sees"),
         "evidence.addresses.Look.configured": lambda _, ino, *__: seat.machine.configured(ino),
         "evidence.peers.addresses": of("peers"),
         "evidence.named.Names": _Names,

@@ -435,9 +435,9 @@ class World:
         cgroup = self._cgroup()
         if kind < 0.75:
             path = f"/run/netns/ns{self.random.randrange(6)}"  # few names, so that they are used again
-            if path in self.kernel.mounts:
+            if path in self.kernel.mounts or self.random.random() < 0.3:
                 self.serial += 1
-                path = f"/run/netns/n{self.serial}"
+                path = f"/run/netns/cni-{self.serial:08x}-0000-4000-8000-{self.serial:012x}"  # given once, as runtimes do
             self.kernel.mount(netns, path)
             if self.random.random() < 0.7:
                 netns.processes.add(self.kernel.pid(cgroup))
@@ -834,10 +834,11 @@ class World:
         netns = Netns(number, self.kernel.tick(), self.random.randrange(10, 40), elsewhere=True)
         path, network = f"/run/netns/ns{self.random.randrange(6)}", self.random.choice(NETWORKS)
         box = Box(f"{self.serial:064x}", "", netns, path, self.kernel.boots, foreign=True, elsewhere=True)
-        attached = Attached(box, network, "eth0", "head" if self.its_records else "none")
+        is_recorded = self.its_records and not (self._is_told_of() and self.random.random() < 0.3)
+        attached = Attached(box, network, "eth0", "head" if is_recorded else "none")
         self.boxes.append(box)
         box.attachments.append(attached)
-        if self.its_records:
+        if is_recorded:
             boot_id, now_s = self.its_boot or self.kernel.boot_id, self.kernel.monotonic_s
             identity = Identity(kernels.DEVICE, netns.ino, netns.ctime, netns.ns_id)
             with records.Directory(str(self.state), network, make=True) as directory:
@@ -848,6 +849,14 @@ class World:
             pass
         attached.up = True
         netns.elsewhere = bool(attached.address)
+
+    def _is_told_of(self) -> bool:
+        """Tell whether a record says that another node of this kernel has the store as well: then some of its pods have none."""
+        own = [one for one in self._attachments() if one.box.elsewhere and one.place == "head"]
+        own = [one for one in own if one.box.boot == self.kernel.boots]
+        return self.neighbour == "container node" and any(
+            (self.state / one.network / f"{one.box.id}:eth0").exists() for one in own
+        )
 
     def other_node_ends(self) -> None:
         """A pod of another node ends; its host-local releases the address, or that leaks."""
@@ -935,7 +944,7 @@ class World:
         theirs = [
             one for one in self._attachments() if one.box.id == name and one.ifname == ifname and one.network == file.parent.name
         ]
-        if self.neighbour == "container node" and any(self._lives(one) and one.box.elsewhere for one in theirs):
+        if self.neighbour == "container node" and any(one.box.elsewhere for one in theirs):
             return  # nothing else says that there is another node
         if any(self._lives(one) and not one.up for one in theirs) or any(one in self.landing for one in theirs):
             return  # in flight and unmapped, in a netns that another container's record may name
@@ -1028,7 +1037,7 @@ class World:
             if ready and self.random.random() < 0.5:
                 one = self.random.choice(ready)
                 if not any(other.box.id == one.box.id and self._lives(other) for other in self._attachments()):
-                    self._call("DEL", one, one.network, "")
+                    self._call("DEL", one, one.network, self.random.choice(("", one.box.path)))
             else:
                 self._gc(self.random.choice(NETWORKS), {"cni.dev/valid-attachments": []})
         finally:
