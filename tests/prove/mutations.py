@@ -36,6 +36,7 @@ UNIT_TESTS = (
     "tests/unit/test_visible.py",
     "tests/unit/test_rtnetlink.py",
     "tests/unit/test_whose.py",
+    "tests/unit/test_failed_add.py",
     "tests/unit/test_views.py",
     "tests/unit/test_other_nodes.py",
 )

@@ -1,15 +1,18 @@
 """Records of other nodes are those nodes' evidence: GC does not mark them, and no sweep drops them while the node may live."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from cni_reaper_plugin import expiry, network_file_system
+from cni_reaper_plugin import expiry, judging, network_file_system, store
 from cni_reaper_plugin.attachment import Attachment
 from cni_reaper_plugin.chain import recording
+from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import boot, records
-from cni_reaper_plugin.facts import Netns, Settings
+from cni_reaper_plugin.evidence import boot, closer, records
+from cni_reaper_plugin.evidence.unclaimed import Memory
+from cni_reaper_plugin.facts import Call, Netns, Settings, Surroundings
 
 OURS, THEIRS = ("a" * 32, "one"), ("b" * 32, "two")
 OLD_S, NOW_S = 10.0, 90_000.0
@@ -64,3 +67,18 @@ def test_a_record_of_another_boot(settings: Settings, monkeypatch: pytest.Monkey
     recorded(settings, THEIRS, "another boot")
     expiry.drop_records("net", [], settings)
     assert (record(settings) is not None) is is_left
+
+
+@pytest.mark.parametrize("file_system", ["nfs", ""])
+def test_a_full_scan_asks_whether_the_store_is_shared(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_system: str
+) -> None:
+    """For itself: the first look's answer is of a candidate, and the scan judges everybody."""
+    monkeypatch.setattr(network_file_system, "name", lambda path: file_system if path == f"{tmp_path}/net" else "another")
+    monkeypatch.setattr(closer, "Look", lambda *_: SimpleNamespace(surroundings=Surroundings("boot")))
+    settings.data_dir = str(tmp_path)
+    (tmp_path / "net").mkdir()
+    memory = Memory(str(tmp_path), "net", "boot", [1, 2, 3])
+    with store.Network(str(tmp_path), "net") as directory:
+        judged = judging.Judging(directory, [], [], Call(judging.AUDIT), settings, Budget(5, 500), memory)
+    assert judged.surroundings.shared == file_system
