@@ -26,7 +26,7 @@ def names(path: str = GIVEN_ONCE, **changes: Any) -> set[str]:
     look = Look.__new__(Look)
     look.surroundings = Surroundings("boot")
     look.surroundings.netns = {ITS.ino: seen}
-    look._call, look._sightings = call, {ITS.ino: sighting}
+    look._sweep, look._sightings = SimpleNamespace(call=call), {ITS.ino: sighting}  # type: ignore[assignment]
     kin: Any = SimpleNamespace(knows=lambda owner: owner in changes.get("known", ()))
     look._account_del(kin)
     return seen.names

@@ -13,6 +13,7 @@ from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, closer, records
 from cni_reaper_plugin.evidence.unclaimed import Memory
 from cni_reaper_plugin.facts import Call, Netns, Settings, Surroundings
+from cni_reaper_plugin.network_sweep import NetworkSweep
 
 OURS, THEIRS = ("a" * 32, "one"), ("b" * 32, "two")
 OLD_S, NOW_S = 10.0, 90_000.0
@@ -80,5 +81,6 @@ def test_a_full_scan_asks_whether_the_store_is_shared(
     (tmp_path / "net").mkdir()
     memory = Memory(str(tmp_path), "net", "boot", [1, 2, 3])
     with store.Network(str(tmp_path), "net") as directory:
-        judged = judging.Judging(directory, [], [], Call(judging.AUDIT), settings, Budget(5, 500), memory)
+        look = NetworkSweep(directory, Call(judging.AUDIT), settings, Budget(5, 500), Log("error", ""))
+        judged = judging.Judging(look, [], [], memory)
     assert judged.surroundings.shared == file_system

@@ -8,7 +8,7 @@ from cni_reaper_plugin.attachment import Attachment
 from cni_reaper_plugin.chain import first_del
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import views, visible
-from cni_reaper_plugin.facts import ALL, NOTHING, Call, Netns
+from cni_reaper_plugin.facts import ALL, NOTHING, Call, Netns, Permission
 
 OWN, OTHER_MOUNTS, OTHER_PIDS = [11, 21, 1], [11, 22, 1], [12, 21, 9]  # PID namespace, mount namespace, start of its PID 1
 
@@ -45,7 +45,7 @@ def test_each_counts_for_itself() -> None:
 
 
 @pytest.mark.parametrize(("is_shown", "may_reap"), [(True, ALL), (False, NOTHING)])
-def test_a_del_allows_what_its_netns_shows(monkeypatch: pytest.MonkeyPatch, is_shown: bool, may_reap: int) -> None:
+def test_a_del_allows_what_its_netns_shows(monkeypatch: pytest.MonkeyPatch, is_shown: bool, may_reap: Permission) -> None:
     """A netns that is not where a runtime's would be seen proves no view, and accounts for nothing."""
     monkeypatch.setattr(visible, "shows_all", lambda *_: is_shown)
     call = Call("DEL", Attachment("net", "id", "eth0"), "/run/netns/a", Netns(4, 100, 5000))
