@@ -5,12 +5,12 @@ times(2) counts both in ticks of 10 ms, which is fine enough for limits of half 
 
 import posix
 
-_TICKS = posix.sysconf("SC_CLK_TCK")
+TICKS_A_SECOND = posix.sysconf("SC_CLK_TCK")
 
 
 def ticks() -> int:
     """Return a number that is another one every 10 ms; it means nothing else."""
-    return int(posix.times().elapsed * _TICKS)
+    return int(posix.times().elapsed * TICKS_A_SECOND)
 
 
 class Budget:

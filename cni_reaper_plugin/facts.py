@@ -360,6 +360,7 @@ class Settings:
 
     __slots__ = (
         "budget_ms",
+        "cache",
         "cache_dirs",
         "data_dir",
         "dry_run",
@@ -377,6 +378,7 @@ class Settings:
         self.networks: list[str] = []
         self.state_dir = "/var/lib/cni/reaper"
         self.cache_dirs = ["/var/lib/cni", "/var/lib/cni/multus", "/var/lib/cni/cache"]
+        self.cache = True
         self.reap_on = ["ADD", "DEL", "GC"]
         self.dry_run = False
         self.grace_s = 1500

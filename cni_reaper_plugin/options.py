@@ -15,6 +15,7 @@ KEYS = {
     "networks": "networks",
     "statedir": "stateDir",
     "cachedirs": "cacheDirs",
+    "cache": "cache",
     "reapon": "reapOn",
     "dryrun": "dryRun",
     "graceseconds": "graceSeconds",
@@ -47,6 +48,7 @@ def read(config: dict[str, object], name: str) -> tuple[Settings, list[str]]:
     )
     settings.log_level = options.word("logLevel", settings.log_level, LEVELS)
     settings.dry_run = options.flag("dryRun", settings.dry_run)
+    settings.cache = options.flag("cache", settings.cache)
     settings.grace_s = options.number("graceSeconds", settings.grace_s, LEAST_GRACE_S)
     settings.budget_ms = options.number("budgetMs", settings.budget_ms, 1)
     for key in config:

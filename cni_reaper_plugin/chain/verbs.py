@@ -2,7 +2,7 @@
 
 import orjson
 
-from cni_reaper_plugin import options, store, sweep
+from cni_reaper_plugin import files, options, store, sweep
 from cni_reaper_plugin.attachment import Attachment
 from cni_reaper_plugin.chain import recording, result
 from cni_reaper_plugin.chain.errors import (
@@ -22,11 +22,13 @@ from cni_reaper_plugin.chain.request import (
     read_stdin,
     variable,
 )
-from cni_reaper_plugin.clock import Budget
+from cni_reaper_plugin.clock import TICKS_A_SECOND, Budget, ticks
 from cni_reaper_plugin.cni_versions import LATEST_VERSION
 from cni_reaper_plugin.events import DEFECT, Log
 from cni_reaper_plugin.evidence import boot, netns, views
 from cni_reaper_plugin.facts import ALL, Call, Netns, Settings
+
+MEND_WAIT_TICKS = 60 * TICKS_A_SECOND  # see mend.when, which sets the time
 
 
 def answer(environment: Environment) -> tuple[int, bytes]:
@@ -66,7 +68,8 @@ def _add(request: Request, environment: Environment) -> bytes:
         if problems:
             log.warning("bad-options", network=request.name, reason="nothing is reaped: " + "; ".join(problems))
         elif "ADD" in settings.reap_on:
-            _sweep(call, settings, log, budget)
+            is_time = _sweep(call, settings, log, budget)
+            _mend(call, settings, log, is_time)
     except Exception as e:  # noqa: BLE001  the reaper is never the cause of a failed pod
         log.error("sweep-skipped", network=request.name, reason=DEFECT % e)
     return answer
@@ -109,19 +112,22 @@ def _budget(settings: Settings) -> Budget:
     return Budget(sweep.WALL_LIMIT_S, settings.budget_ms)
 
 
-def _sweep(call: Call, settings: Settings, log: Log, budget: Budget) -> None:
+def _sweep(call: Call, settings: Settings, log: Log, budget: Budget) -> bool:
     """Sweep, as far as this call's own netns or an earlier ADD has proven our view.
 
-    An ADD in a view that is not proven yet checks it in any case, for the verbs that cannot.
+    An ADD in a view that is not proven yet checks it in any case, for the verbs that cannot. Returns whether now is the time to
+    look for broken files in libcni's cache as well: after the boot's first ADD, and where something was freed.
     """
+    is_first = False
     try:
         boot_id = boot.boot_id()
         call.view = views.own_view()
         if call.verb == "ADD" and call.view not in views.proven(boot_id):
+            is_first = True
             _check_self(call, log)
     except OSError as e:
         log.warning("blind", reason="our own view cannot be told: %s" % e)
-        return
+        return False
 
     def allow() -> None:
         """Say what this call may reap; asked when something is to be."""
@@ -134,7 +140,29 @@ def _sweep(call: Call, settings: Settings, log: Log, budget: Budget) -> None:
         elif not call.self_checked:
             _check_self(call, log)
 
-    sweep.run(call, settings, log, allow, budget)
+    results = sweep.run(call, settings, log, allow, budget)
+    return is_first or any(result.freed for result in results)
+
+
+def _mend(call: Call, settings: Settings, log: Log, is_time: bool) -> None:
+    """Look for broken files in libcni's cache, if it is time to do so: a healthy ADD asks nothing. Raises nothing."""
+    if not settings.cache or not (is_time or (call.verb != "ADD" and _is_mending_due())):
+        return
+    try:
+        from cni_reaper_plugin.mend import when
+
+        when.after(call, settings, log)
+    except Exception as e:  # noqa: BLE001  what keeps other pods from ending is not to fail this one
+        log.error("cache-skipped", reason=DEFECT % e)
+
+
+def _is_mending_due() -> bool:
+    """Tell whether the last look is a minute ago, by the tick that it has noted for the next one."""
+    try:
+        due = int(files.read_small(views.RUN_DIR + "/mend.due", None, 32))
+    except (OSError, ValueError):
+        return True
+    return not 0 < due - ticks() <= MEND_WAIT_TICKS
 
 
 def _check_self(call: Call, log: Log) -> None:
@@ -168,8 +196,9 @@ def _delete(request: Request, _: Environment) -> bytes:
         recording.mark_deleted(call, settings, log)
         if problems:
             log.warning("bad-options", network=request.name, reason="nothing is reaped: " + "; ".join(problems))
-        elif "DEL" in settings.reap_on:
-            _sweep(call, settings, log, budget)
+        else:
+            is_time = "DEL" in settings.reap_on and _sweep(call, settings, log, budget)
+            _mend(call, settings, log, is_time)
     except Exception as e:  # noqa: BLE001  a failing DEL would keep the other plugins from releasing
         log.error("sweep-skipped", network=request.name, reason=DEFECT % e)
     return b""
@@ -233,8 +262,8 @@ def _gc(request: Request, _: Environment) -> bytes:
     try:
         if valid is not None:
             recording.mark_unlisted(request.name, valid, settings, log)
-        if "GC" in settings.reap_on:
-            _sweep(call, settings, log, budget)
+        is_time = "GC" in settings.reap_on and _sweep(call, settings, log, budget)
+        _mend(call, settings, log, is_time)
     except Exception as e:  # noqa: BLE001  what could not be reaped stays for the next call
         log.error("sweep-skipped", network=request.name, reason=DEFECT % e)
     return b""
@@ -268,8 +297,10 @@ def _status(request: Request, _: Environment) -> bytes:
         raise CNIError(UNAVAILABLE, "host-local's store cannot be read; check dataDir %s" % settings.data_dir, str(e)) from e
     if problems:
         log.warning("bad-options", network=request.name, reason="; ".join(problems))
-    elif "STATUS" in settings.reap_on:
-        _sweep(Call("STATUS"), settings, log, _budget(settings))
+    else:
+        call = Call("STATUS")
+        is_time = "STATUS" in settings.reap_on and _sweep(call, settings, log, _budget(settings))
+        _mend(call, settings, log, is_time)
     return b""
 
 

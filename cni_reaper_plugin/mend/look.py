@@ -1,12 +1,32 @@
-"""One look at all places: which files are broken, which of them may be removed, and removes these."""
+"""One look at all places: which files are broken, which of them may be removed, and removes these. docs/evidence.md has the rule.
 
+No judgement about life is in it: a broken file helps no verb, whoever owns it. What is judged is only whether a process may be
+writing it just now, since libcni and the plugins truncate a file and write it after that.
+"""
+
+import fcntl
+import posix
+
+from cni_reaper_plugin import files, flock
+from cni_reaper_plugin import network_file_system as file_systems
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.mend.broken import Broken
+from cni_reaper_plugin.evidence import views
+from cni_reaper_plugin.mend import removal
+from cni_reaper_plugin.mend.broken import Broken, cause_of
+from cni_reaper_plugin.mend.noted import Noted
 from cni_reaper_plugin.mend.places import Place
 
 OLD_S = 30
 """For how long nothing may have been written to a broken file before it is removed."""
+LARGEST = 1 << 20
+"""Bytes; a larger file is not read and not judged. libcni's have some thousand."""
+LOCK = "mend.lock"
+
+_READ = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOFOLLOW | posix.O_NOCTTY
+_MOST_NAMES = 1 << 18  # of one directory; what is behind them is not seen
+_MOST_TROUBLE = 20  # that one look tells of
+_TYPE, _REGULAR = 0o170000, 0o100000  # inode(7)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,9 +62,210 @@ def look(
     networks: "Iterable[str]" = (),
     lock_wait_s: float = 0.0,
 ) -> Result:
-    """Look at all places once; remove what is broken and was not written to for OLD_S. Raises nothing.
+    """Look at all places once; remove what is broken and was not written to for OLD_S.
 
     dry_run: remove nothing, say what would be; budget: of the whole look, none means no limit; networks: names that are known,
-    see Place.named; lock_wait_s: for how long to wait while another process looks.
+    see Place.named; lock_wait_s: for how long to wait while another process looks. Raises OSError only where /proc cannot be
+    read.
     """
-    raise NotImplementedError
+    result = Result()
+    lock = _opened_lock()
+    try:
+        if lock >= 0 and not flock.take(lock, fcntl.LOCK_EX, lock_wait_s):
+            result.is_whole = False
+            return result
+        one = _Look(log, result, dry_run, budget, list(networks))
+        for place in places:
+            one.at(place)
+        one.end()
+    finally:
+        if lock >= 0:
+            posix.close(lock)
+    return result
+
+
+def _opened_lock() -> int:
+    """Return the lock's descriptor, -1 where there can be none. It is there so that not all look at once, not for safety."""
+    try:
+        files.make_directory(views.RUN_DIR, 0o700)
+        return flock.open_lock("%s/%s" % (views.RUN_DIR, LOCK), 0o600)
+    except OSError:
+        return -1
+
+
+class _Look:
+    """A look that is going on."""
+
+    __slots__ = ("_budget", "_dry_run", "_log", "_networks", "_noted", "_result")
+
+    def __init__(self, log: Log, result: Result, dry_run: bool, budget: Budget | None, networks: list[str]) -> None:
+        self._log = log
+        self._result = result
+        self._dry_run = dry_run
+        self._budget = budget
+        self._networks = networks
+        self._noted = Noted()
+
+    def at(self, place: Place) -> None:
+        """Look at one place; what goes wrong is noted as trouble."""
+        if self._is_late():
+            self._result.is_whole = False
+            return
+        try:
+            directory = place.open()
+        except FileNotFoundError:
+            return
+        except NotADirectoryError:
+            self._trouble("%s is a symlink or no directory; it is not followed" % place.path)
+            return
+        except OSError as e:
+            self._trouble("%s cannot be opened: %s" % (place.path, e.strerror))
+            return
+        try:
+            self._inside(place, directory)
+        except OSError as e:
+            self._trouble("%s cannot be read: %s" % (place.path, e.strerror))
+        finally:
+            posix.close(directory)
+
+    def end(self) -> None:
+        """Say what could not be read, and note what was seen, for the next look."""
+        for trouble in self._result.trouble:
+            (self._log.warning if self._noted.is_new_trouble(trouble) else self._log.debug)("cache-not-read", reason=trouble)
+        try:
+            self._noted.save(self._result.is_whole)
+        except OSError as e:
+            self._log.debug("cache-not-noted", reason=str(e))
+
+    def _inside(self, place: Place, directory: int) -> None:
+        """Look at the files of a place, by inode number, beginning where the last look was cut. Raises OSError."""
+        found = self._regular(place, directory)
+        begin = self._noted.next_in(place.path)
+        found.sort(key=lambda one: (one[0] < begin, one[0]))
+        shared = bool(found) and bool(file_systems.name("/proc/self/fd/%d" % directory))
+        for number, (ino, name) in enumerate(found):
+            if number and self._is_late():
+                self._result.is_whole = False
+                self._noted.begin_at(place.path, ino)
+                return
+            try:
+                self._file(place, directory, name, shared)
+            except OSError as e:
+                self._trouble("%s/%s: %s" % (place.path, name, e.strerror))
+        self._noted.begin_at(place.path, 0)
+
+    def _regular(self, place: Place, directory: int) -> list[tuple[int, str]]:
+        """Return (inode number, name) of the regular files of a place. Raises OSError."""
+        found = []
+        with posix.scandir(directory) as entries:
+            for number, entry in enumerate(entries):
+                if number == _MOST_NAMES:
+                    self._trouble("%s has more than %d entries; not all are looked at" % (place.path, number))
+                    break
+                if entry.is_file(follow_symlinks=False):
+                    found.append((entry.inode(), entry.name))
+        return found
+
+    def _file(self, place: Place, directory: int, name: str, shared: bool) -> None:
+        """Judge one file, and remove it if it is broken and may be. Raises OSError.
+
+        shared: it is on a file system whose files another clock stamps. What an earlier look has moved aside that was killed
+        then is put back before, to be judged as any other.
+        """
+        aside = name.startswith(removal.ASIDE)
+        own_name = name[len(removal.ASIDE) :] if aside else name
+        named = place.named(own_name, self._networks)
+        if named is None:
+            return
+        if aside and not self._dry_run:
+            removal.put_back(directory, name)
+            name = own_name
+        try:
+            fd = posix.open(name, _READ, dir_fd=directory)
+        except FileNotFoundError:
+            return
+        try:
+            judged = posix.fstat(fd)
+            if judged.st_mode & _TYPE != _REGULAR or judged.st_size > LARGEST:
+                return
+            data = _content(fd)
+            self._result.checked += 1
+            cause = cause_of(data) if data is not None else ""
+            if cause:
+                found = Broken("%s/%s" % (place.path, name), place.kind, named, judged.st_size, cause)
+                self._judge(found, directory, name, fd, judged, shared)
+        finally:
+            posix.close(fd)
+
+    def _judge(self, found: Broken, directory: int, name: str, fd: int, judged: posix.stat_result, shared: bool) -> None:
+        """Remove a broken file, or say why it has to wait or stays. Raises OSError."""
+        same_for_s = self._noted.same_for_s(judged)
+        writer = removal.may_be_written(fd) if not shared else None
+        found.wait_s = OLD_S - same_for_s
+        if writer is False:  # else the clock alone is not enough: it can have been set while the file was being written
+            age_s = _age_s(judged)
+            found.wait_s = min(found.wait_s, OLD_S - age_s if age_s >= 0 else OLD_S)
+        if writer or found.wait_s > 0:
+            found.wait_s = max(found.wait_s, 1.0)
+            found.reason = "a process has it open for writing" if writer else "it was written less than %d s ago" % OLD_S
+            self._result.waiting.append(found)
+            self._log.debug("cache-waits", **_fields(found), reason=found.reason)
+        elif self._dry_run:
+            self._result.removed.append(found)
+            (self._log.info if self._noted.is_new(judged) else self._log.debug)("would-remove", **_fields(found))
+        else:
+            self._remove(found, directory, name, fd, judged)
+
+    def _remove(self, found: Broken, directory: int, name: str, fd: int, judged: posix.stat_result) -> None:
+        try:
+            is_gone = removal.remove(directory, name, fd, judged)
+        except OSError as e:
+            found.reason = e.strerror or str(e)
+            self._result.kept.append(found)
+            (self._log.warning if self._noted.is_new(judged) else self._log.debug)(
+                "cache-not-removed", **_fields(found), reason=found.reason
+            )
+            return
+        if is_gone:
+            self._result.removed.append(found)
+            self._log.info("cache-removed", **_fields(found))
+
+    def _trouble(self, words: str) -> None:
+        if len(self._result.trouble) < _MOST_TROUBLE:
+            self._result.trouble.append(words)
+
+    def _is_late(self) -> bool:
+        return self._budget is not None and self._budget.spent()
+
+
+def _age_s(about: posix.stat_result) -> float:
+    """Return how many seconds ago a file's inode was last changed, below 0 where that lies in the future.
+
+    The kernel stamps ctime with CLOCK_REALTIME (ktime_get_coarse_real_ts64, at most one tick behind), which is one clock for
+    all processes: it has no namespace.
+    """
+    import time
+
+    return (time.time_ns() - about.st_ctime_ns) / 1e9
+
+
+def _content(fd: int) -> bytes | None:
+    """Return all that a file holds, None for one that has grown beyond LARGEST. Raises OSError."""
+    parts, size = [], 0
+    while chunk := posix.read(fd, files.CHUNK):
+        parts.append(chunk)
+        size += len(chunk)
+        if size > LARGEST:
+            return None
+    return b"".join(parts)
+
+
+def _fields(found: Broken) -> dict[str, object]:
+    return {
+        "file": found.path,
+        "network": found.network,
+        "container": found.container_id,
+        "ifname": found.ifname,
+        "size": found.size,
+        "cause": found.cause,
+    }

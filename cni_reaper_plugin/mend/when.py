@@ -1,11 +1,36 @@
-"""When a call of the runtime looks for broken files: see `after`."""
+"""When a call of the runtime looks for broken files, and for how long.
 
+`/run/cni-reaper/mend.due` holds the tick (clock.ticks) from which on a DEL, GC or STATUS looks. chain.verbs reads it, since it
+is on the path of every DEL.
+"""
+
+from cni_reaper_plugin import clock, once
+from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.facts import Call, Settings
+from cni_reaper_plugin.mend.look import look
+from cni_reaper_plugin.mend.places import places
+
+EVERY_S = 60
+DUE = "mend.due"
+WALL_S, CPU_MS = 1.0, 200
+"""The most that a look takes in a call of the runtime; it is cut then, and the next one goes on from there."""
 
 
-def after(call: Call, settings: Settings, log: Log, *, freed: bool, first_of_boot: bool) -> None:
-    """Look for broken files at the end of a call, if it is time. Raises nothing.
+def after(call: Call, settings: Settings, log: Log) -> None:
+    """Look for broken files at the end of a call, and note when to do it next.
 
-    freed: the call's sweep has freed something; first_of_boot: it is an ADD, and no ADD of this boot has proven its view.
+    call: for its network's name; settings: cache_dirs, dry_run, networks. Raises OSError where /proc cannot be read.
     """
+    _due_in(EVERY_S)  # before: other calls need not come as well
+    networks = {one for one in settings.networks if one != "*"}
+    if call.attachment is not None:
+        networks.add(call.attachment.network)
+    budget = Budget(WALL_S, CPU_MS)
+    found = look(places(settings.cache_dirs), log, dry_run=settings.dry_run, budget=budget, networks=networks)
+    if found.waiting:
+        _due_in(min(one.wait_s for one in found.waiting))
+
+
+def _due_in(seconds: float) -> None:
+    once.note(DUE, clock.ticks() + int(seconds * clock.TICKS_A_SECOND))

@@ -24,7 +24,7 @@ FLOORS = (
     ("reap", "counting"),
     ("judging",),
     ("first_look",),
-    ("report", "expiry", "metrics", "capacity", "gate", "shared_store", "elsewhere", "absent", "lifeless"),
+    ("report", "expiry", "metrics", "capacity", "gate", "shared_store", "elsewhere", "absent", "lifeless", "mend"),
     ("once",),
     ("judge", "evidence"),
     ("network_sweep",),
@@ -66,6 +66,7 @@ COLD = (
     "go_json",
     "judging",
     "lifeless",
+    "mend",
     "metrics",
     "network_file_system",
     "once",
@@ -81,7 +82,7 @@ COLD = (
     "store_key",
     "told",
 )
-MAY_UNLINK = {"store", "evidence.records", "files"}
+MAY_UNLINK = {"store", "evidence.records", "files", "mend.removal"}
 INSTALLERS = {
     "operator.drop_in",
     "operator.executable",
@@ -190,7 +191,7 @@ def test_arrows_go_down() -> None:
 
 def test_the_package_itself_imports_nothing() -> None:
     """Importing any module imports the package first, so it must be empty."""
-    assert [str(one) for one in IMPORTS if one.module in ("", "chain", "evidence", "operator")] == []
+    assert [str(one) for one in IMPORTS if one.module in ("", "chain", "evidence", "mend", "operator")] == []
 
 
 def test_there_are_no_circles() -> None:
@@ -273,7 +274,8 @@ def of_system(node: ast.AST, names: tuple[str, ...]) -> bool:
 
 
 def test_who_can_delete_a_file() -> None:
-    """A reservation is unlinked in store, a record in evidence.records, a temporary file in files; the rest is installers'."""
+    """A reservation is unlinked in store, a record in evidence.records, a temporary file in files, a broken cache file in
+    mend.removal; the rest is installers'."""
     users = {module for module, tree in TREES.items() for node in ast.walk(tree) if of_system(node, DELETING)}
     assert users == MAY_UNLINK | INSTALLERS
 
@@ -291,6 +293,7 @@ def test_who_can_ask_for_it() -> None:
         ("chain.recording", "remove"),
         ("expiry", "drop"),
         ("metrics", "drop"),
+        ("mend.look", "remove"),
     }
     assert {one for one in asking if one[0].startswith("operator.")} == {
         ("operator.converted", "remove"),
@@ -302,10 +305,14 @@ def test_who_can_ask_for_it() -> None:
 
 
 def test_who_can_rename_a_file() -> None:
-    """Only files replaces a file by another, and installers conflists and our executable; host-local's are never replaced."""
+    """Only files replaces a file by another, and installers conflists and our executable; host-local's are never replaced.
+
+    mend.removal moves a broken file aside before it unlinks it.
+    """
     renaming = ("rename", "replace", "renames", "link", "symlink")
     assert {module for module, tree in TREES.items() for node in ast.walk(tree) if of_system(node, renaming)} == {
         "files",
+        "mend.removal",
         "operator.executable",
         "operator.installation",
         "operator.legacy_bundle",
