@@ -26,6 +26,7 @@ LOCK = "mend.lock"
 _READ = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOFOLLOW | posix.O_NOCTTY
 _MOST_NAMES = 1 << 18  # of one directory; what is behind them is not seen
 _MOST_TROUBLE = 20  # that one look tells of
+_ALL = 1 << 64  # above each inode number
 _TYPE, _REGULAR = 0o170000, 0o100000  # inode(7)
 
 TYPE_CHECKING = False
@@ -75,9 +76,7 @@ def look(
             result.is_whole = False
             return result
         one = _Look(log, result, dry_run, budget, list(networks))
-        for place in places:
-            one.at(place)
-        one.end()
+        one.at_all(list(places))
     finally:
         if lock >= 0:
             posix.close(lock)
@@ -106,10 +105,27 @@ class _Look:
         self._networks = networks
         self._noted = Noted()
 
-    def at(self, place: Place) -> None:
-        """Look at one place; what goes wrong is noted as trouble."""
-        if self._is_late():
-            self._result.is_whole = False
+    def at_all(self, places: list[Place]) -> None:
+        """Look at each place, beginning where the last look was cut; then say what could not be read, and note what was seen."""
+        number, begin = self._noted.beginning([place.path for place in places])
+        parts = [(place, 0, _ALL) for place in places[number:] + places[:number]]
+        if begin:
+            parts = [(places[number], begin, _ALL), *parts[1:], (places[number], 0, begin)]
+        for place, since, below in parts:
+            self._at(place, since, below)
+            if not self._result.is_whole:
+                break
+        for trouble in self._result.trouble:
+            (self._log.warning if self._noted.is_new_trouble(trouble) else self._log.debug)("cache-not-read", reason=trouble)
+        try:
+            self._noted.save(self._result.is_whole)
+        except OSError as e:
+            self._log.debug("cache-not-noted", reason=str(e))
+
+    def _at(self, place: Place, since: int, below: int) -> None:
+        """Look at the files of one place whose inode numbers are in a range; what goes wrong is noted as trouble."""
+        if self._result.checked and self._is_late():
+            self._cut(place, since)
             return
         try:
             directory = place.open()
@@ -122,37 +138,24 @@ class _Look:
             self._trouble("%s cannot be opened: %s" % (place.path, e.strerror))
             return
         try:
-            self._inside(place, directory)
+            self._inside(place, directory, since, below)
         except OSError as e:
             self._trouble("%s cannot be read: %s" % (place.path, e.strerror))
         finally:
             posix.close(directory)
 
-    def end(self) -> None:
-        """Say what could not be read, and note what was seen, for the next look."""
-        for trouble in self._result.trouble:
-            (self._log.warning if self._noted.is_new_trouble(trouble) else self._log.debug)("cache-not-read", reason=trouble)
-        try:
-            self._noted.save(self._result.is_whole)
-        except OSError as e:
-            self._log.debug("cache-not-noted", reason=str(e))
-
-    def _inside(self, place: Place, directory: int) -> None:
-        """Look at the files of a place, by inode number, beginning where the last look was cut. Raises OSError."""
-        found = self._regular(place, directory)
-        begin = self._noted.next_in(place.path)
-        found.sort(key=lambda one: (one[0] < begin, one[0]))
+    def _inside(self, place: Place, directory: int, since: int, below: int) -> None:
+        """Look at the files of a place, in the order of their inode numbers. Raises OSError."""
+        found = sorted(one for one in self._regular(place, directory) if since <= one[0] < below)
         shared = bool(found) and bool(file_systems.name("/proc/self/fd/%d" % directory))
         for number, (ino, name) in enumerate(found):
             if number and self._is_late():
-                self._result.is_whole = False
-                self._noted.begin_at(place.path, ino)
+                self._cut(place, ino)
                 return
             try:
                 self._file(place, directory, name, shared)
             except OSError as e:
                 self._trouble("%s/%s: %s" % (place.path, name, e.strerror))
-        self._noted.begin_at(place.path, 0)
 
     def _regular(self, place: Place, directory: int) -> list[tuple[int, str]]:
         """Return (inode number, name) of the regular files of a place. Raises OSError."""
@@ -229,6 +232,11 @@ class _Look:
         if is_gone:
             self._result.removed.append(found)
             self._log.info("cache-removed", **_fields(found))
+
+    def _cut(self, place: Place, ino: int = 0) -> None:
+        """End the look for now; the next one begins here."""
+        self._result.is_whole = False
+        self._noted.begin_with(place.path, ino)
 
     def _trouble(self, words: str) -> None:
         if len(self._result.trouble) < _MOST_TROUBLE:

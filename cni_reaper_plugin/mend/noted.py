@@ -1,7 +1,7 @@
 """What is remembered between two looks: which broken files were seen, since when they are the same, and where to go on.
 
 `/run/cni-reaper/mend.json` is {bootID: str, clock: int, files: {"<dev>:<ino>": [ctime ns, size, seen since s, said]},
-next: {path: ino}, trouble: [str]}. Times are CLOCK_BOOTTIME's, which no change of the wall clock moves; `clock` is the time
+next: [path, ino], trouble: [str]}. Times are CLOCK_BOOTTIME's, which no change of the wall clock moves; `clock` is the time
 namespace of who wrote them, since another one may have another CLOCK_BOOTTIME (time_namespaces(7)). Whatever is not as we write
 it is forgotten.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Noted:
     """What earlier looks of this boot have seen."""
 
-    __slots__ = ("_boot_id", "_clock", "_files", "_next", "_now_s", "_seen", "_told", "_trouble")
+    __slots__ = ("_begin", "_boot_id", "_clock", "_files", "_next", "_now_s", "_seen", "_told", "_trouble")
 
     def __init__(self) -> None:
         """Read it. Raises OSError where the boot or its clock cannot be told."""
@@ -33,7 +33,8 @@ class Noted:
         self._now_s = boot.boottime_s()
         self._clock = _time_namespace()
         self._files: dict[str, Seen] = {}
-        self._next: dict[str, int] = {}
+        self._begin = ("", 0)
+        self._next = ("", 0)
         self._seen: dict[str, Seen] = {}
         self._told: list[str] = []
         self._trouble: list[str] = []
@@ -63,21 +64,21 @@ class Noted:
         self._trouble.append(ascii(words))
         return ascii(words) not in self._told
 
-    def next_in(self, path: str) -> int:
-        """Return the inode number at which a look at a place begins, since the last one was cut there; 0 at the beginning."""
-        return self._next.get(ascii(path), 0)
+    def beginning(self, paths: list[str]) -> tuple[int, int]:
+        """Return where this look begins: the number of the place, and the inode number in it."""
+        known = [ascii(path) for path in paths]
+        return (known.index(self._begin[0]), self._begin[1]) if self._begin[0] in known else (0, 0)
 
-    def begin_at(self, path: str, ino: int) -> None:
-        """Note where the next look at a place begins, 0: at the beginning."""
-        self._next[ascii(path)] = ino
+    def begin_with(self, path: str, ino: int = 0) -> None:
+        """Note where the next look begins."""
+        self._next = (ascii(path), ino)
 
     def save(self, is_whole: bool) -> None:
         """Write it; is_whole: what this look has not seen is gone. Raises OSError."""
         kept = self._seen if is_whole else {**self._files, **self._seen}
         if len(kept) > MOST:
             kept = self._seen
-        begins = {path: ino for path, ino in self._next.items() if ino}
-        noted = {"files": kept, "next": begins, "trouble": self._trouble}
+        noted = {"files": kept, "next": self._next, "trouble": self._trouble}
         data = orjson.dumps({"bootID": self._boot_id, "clock": self._clock, **noted})
         files.make_directory(views.RUN_DIR, 0o700)
         fd = posix.open(views.RUN_DIR, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
@@ -96,8 +97,8 @@ class Noted:
         seen, begins, told = noted.get("files"), noted.get("next"), noted.get("trouble")
         if isinstance(seen, dict):
             self._files = {key: tuple(one) for key, one in seen.items() if _is_seen(one)}
-        if isinstance(begins, dict):
-            self._next = {path: ino for path, ino in begins.items() if type(ino) is int}
+        if isinstance(begins, list) and [type(part) for part in begins] == [str, int]:
+            self._begin = (begins[0], begins[1])
         if isinstance(told, list):
             self._told = [words for words in told if isinstance(words, str)]
 
