@@ -9,6 +9,8 @@ go_dir=$build/go
 cache=${CNI_REAPER_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/cni-reaper}
 plugins_version=v1.9.1
 cni_version=v1.3.0
+strict_cni_version=v1.1.2 # the last libcni whose DEL fails on a broken cache entry, containerd 1.7's
+flannel_version=v0.9.1    # the last one in containernetworking/plugins
 seccomp_version=v0.2.4
 containerd_version=v2.3.4
 kubelet_version=v1.36.3 # as in tests/runtimes/kubelet/go.mod
@@ -185,6 +187,16 @@ go_tools() {
         say "building ${#missing[@]} CNI reference plugins $plugins_version"
         go_install "$into" "${missing[@]}"
     fi
+    local strict=$go_dir/bin-cnitool-${strict_cni_version#v} flannel=$go_dir/bin-flannel-${flannel_version#v}
+    [[ -x $strict/cnitool ]] || {
+        say "building cnitool $strict_cni_version"
+        go_install "$strict" "github.com/containernetworking/cni/cnitool@$strict_cni_version"
+    }
+    [[ -x $flannel/flannel ]] || {
+        say "building flannel's plugin $flannel_version"
+        go_install "$flannel" "github.com/containernetworking/plugins/plugins/meta/flannel@$flannel_version"
+    }
+    export CNI_REAPER_CNITOOL_STRICT=$strict/cnitool CNI_REAPER_FLANNEL=$flannel/flannel
     export CNI_REAPER_PLUGINS=$into CNI_REAPER_CNITOOL=$go_dir/bin/cnitool
     export CNI_REAPER_CNI_SCRIPTS=$cni_scripts
 }
@@ -375,7 +387,7 @@ prove() { # the model, the small world, the kernel and the mutations; without ar
     "$venv/bin/python" -m tests.prove "$@"
     (($#)) && return
     "$venv/bin/python" -m tests.prove.soak --cycles 10000
-    CNI_REAPER_FAULTS=all run_tests tests/e2e/test_faults.py tests/e2e/test_install_faults.py
+    CNI_REAPER_FAULTS=all CNI_REAPER_MEND_ROUNDS=10000 run_tests tests/e2e/test_faults.py tests/e2e/test_install_faults.py tests/e2e/test_mend.py
 }
 
 rewriting() {

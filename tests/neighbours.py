@@ -66,3 +66,15 @@ def find(*, old: bool = True) -> Neighbours:
         cnitool=_present(cnitool, "cnitool"),
         scripts=Path(scripts) if scripts else None,
     )
+
+
+def strict_readers() -> tuple[Path, Path]:
+    """Find what fails at a file that a power cut has left: cnitool with libcni 1.1.2, and flannel's plugin 0.9.1.
+
+    Raises:
+        MissingNeighbourError: one is not there.
+    """
+    build = ROOT / ".build" / "go"
+    cnitool = Path(os.environ.get("CNI_REAPER_CNITOOL_STRICT") or build / "bin-cnitool-1.1.2" / "cnitool")
+    flannel = Path(os.environ.get("CNI_REAPER_FLANNEL") or build / "bin-flannel-0.9.1" / "flannel")
+    return _present(cnitool, "cnitool with libcni 1.1.2"), _present(flannel, "flannel's plugin 0.9.1")

@@ -20,13 +20,14 @@ class Halted:
         self._node, self._strace, self._child, self._answer = node, strace, child, answer
 
     def go_on(self) -> Any:
-        """Let it go on to its end, which must be a good one; return its answer.
+        """Let it go on to its end, which must be a good one; return its answer, None where it has none.
 
         Each thread of a Go program has a first system call of a kind, and stops at it: it is told to go on until it has ended.
         """
         until(self._has_ended, "the plugin ends")
         assert self._node.wait(self._strace) == 0, self._node.read(self._answer)
-        return json.loads(self._node.read(self._answer))
+        answer = self._node.read(self._answer)
+        return json.loads(answer) if answer else None
 
     def _has_ended(self) -> bool:
         return self._node.run(["kill", "-CONT", str(self._child)]).rc != 0
