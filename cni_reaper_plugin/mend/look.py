@@ -95,7 +95,7 @@ def _opened_lock() -> int:
 class _Look:
     """A look that is going on."""
 
-    __slots__ = ("_budget", "_dry_run", "_log", "_networks", "_noted", "_result")
+    __slots__ = ("_budget", "_dry_run", "_log", "_moved", "_networks", "_noted", "_removal", "_result")
 
     def __init__(self, log: Log, result: Result, dry_run: bool, budget: Budget | None, networks: list[str]) -> None:
         self._log = log
@@ -104,6 +104,8 @@ class _Look:
         self._budget = budget
         self._networks = networks
         self._noted = Noted()
+        self._removal = removal.Removal(-1)
+        self._moved: list[tuple[Broken, posix.stat_result]] = []
 
     def at_all(self, places: list[Place]) -> None:
         """Look at each place, beginning where the last look was cut; then say what could not be read, and note what was seen."""
@@ -145,17 +147,28 @@ class _Look:
             posix.close(directory)
 
     def _inside(self, place: Place, directory: int, since: int, below: int) -> None:
-        """Look at the files of a place, in the order of their inode numbers. Raises OSError."""
+        """Look at the files of a place, in the order of their inode numbers. Raises OSError.
+
+        The directory is locked, so that what this look moves aside is not what another one finds left behind; a process with
+        another /run may be looking. No writer takes this lock.
+        """
+        if not flock.take(directory, fcntl.LOCK_EX, 0):
+            self._cut(place, since)
+            return
         found = sorted(one for one in self._regular(place, directory) if since <= one[0] < below)
         shared = bool(found) and bool(file_systems.name("/proc/self/fd/%d" % directory))
-        for number, (ino, name) in enumerate(found):
-            if number and self._is_late():
-                self._cut(place, ino)
-                return
-            try:
-                self._file(place, directory, name, shared)
-            except OSError as e:
-                self._trouble("%s/%s: %s" % (place.path, name, e.strerror))
+        with removal.Removal(directory) as self._removal:
+            for number, (ino, name) in enumerate(found):
+                if number and self._is_late():
+                    self._cut(place, ino)
+                    break
+                try:
+                    self._file(place, directory, name, shared)
+                except OSError as e:
+                    self._trouble("%s/%s: %s" % (place.path, name, e.strerror))
+                if self._removal.is_full:
+                    self._finish()
+            self._finish()
 
     def _regular(self, place: Place, directory: int) -> list[tuple[int, str]]:
         """Return (inode number, name) of the regular files of a place. Raises OSError."""
@@ -196,11 +209,11 @@ class _Look:
             cause = cause_of(data) if data is not None else ""
             if cause:
                 found = Broken("%s/%s" % (place.path, name), place.kind, named, judged.st_size, cause)
-                self._judge(found, directory, name, fd, judged, shared)
+                self._judge(found, name, fd, judged, shared)
         finally:
             posix.close(fd)
 
-    def _judge(self, found: Broken, directory: int, name: str, fd: int, judged: posix.stat_result, shared: bool) -> None:
+    def _judge(self, found: Broken, name: str, fd: int, judged: posix.stat_result, shared: bool) -> None:
         """Remove a broken file, or say why it has to wait or stays. Raises OSError."""
         same_for_s = self._noted.same_for_s(judged)
         writer = removal.may_be_written(fd) if not shared else None
@@ -217,21 +230,30 @@ class _Look:
             self._result.removed.append(found)
             (self._log.info if self._noted.is_new(judged) else self._log.debug)("would-remove", **_fields(found))
         else:
-            self._remove(found, directory, name, fd, judged)
+            self._remove(found, name, fd, judged)
 
-    def _remove(self, found: Broken, directory: int, name: str, fd: int, judged: posix.stat_result) -> None:
+    def _remove(self, found: Broken, name: str, fd: int, judged: posix.stat_result) -> None:
         try:
-            is_gone = removal.remove(directory, name, fd, judged)
+            if self._removal.move(name, fd, judged):
+                self._moved.append((found, judged))
         except OSError as e:
-            found.reason = e.strerror or str(e)
-            self._result.kept.append(found)
-            (self._log.warning if self._noted.is_new(judged) else self._log.debug)(
-                "cache-not-removed", **_fields(found), reason=found.reason
-            )
-            return
-        if is_gone:
-            self._result.removed.append(found)
-            self._log.info("cache-removed", **_fields(found))
+            self._keep(found, judged, e)
+
+    def _finish(self) -> None:
+        """Remove what was moved aside, and say what became of it."""
+        for (found, judged), told in zip(self._moved, self._removal.finish(), strict=True):
+            if isinstance(told, OSError):
+                self._keep(found, judged, told)
+            elif told:
+                self._result.removed.append(found)
+                self._log.info("cache-removed", **_fields(found))
+        self._moved.clear()
+
+    def _keep(self, found: Broken, judged: posix.stat_result, error: OSError) -> None:
+        found.reason = error.strerror or str(error)
+        self._result.kept.append(found)
+        level = self._log.warning if self._noted.is_new(judged) else self._log.debug
+        level("cache-not-removed", **_fields(found), reason=found.reason)
 
     def _cut(self, place: Place, ino: int = 0) -> None:
         """End the look for now; the next one begins here."""

@@ -1,10 +1,11 @@
-"""How a broken file is removed, so that no write to it is lost.
+"""How broken files are removed, so that no write to one is lost.
 
-Between the last check and an unlink(2) the file's writer could write it: by unlink alone a good file would go. So it is moved
-aside first, under a name of its own in the same directory. Then the file that was judged is asked once more, by its descriptor:
-a writer that came before has changed its mtime, and the file is put back, whatever it holds by now. Whoever opens the name
-after the move makes a file of its own. So only a writer that is inside its own open(2) while all this happens could lose what it
-writes, and no signal stops it there. For its container's DEL a file that is missing is no error.
+Between the last check and an unlink(2) a file's writer could write it: by unlink alone a good file would be lost. So a file is
+moved aside first, under a name of its own in the same directory. Then the file that was judged is asked once more, by its
+descriptor, at once and PAUSE_S later: a writer that came before the move has changed its mtime, or has it open, and it is put
+back, whatever it holds. A writer that opens the name after the move makes a file of its own. What is left is a writer that needs
+longer than PAUSE_S inside its one open(2), between finding the file and truncating it; no signal stops a process there. It would
+lose its entry, and a missing entry is no error for its container's DEL.
 """
 
 import errno
@@ -14,8 +15,9 @@ import posix
 ASIDE = ".cni-reaper."
 """How the name of a file begins that is moved aside; the rest is its own name. No writer's name begins with a dot."""
 
+PAUSE_S = 0.1
+_MOST = 256
 _URGENT = 23  # SIGURG, which is ignored unless somebody wants it; the default for a lease, SIGIO, ends a process
-_NO_LEASES = (errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
 
 
 def may_be_written(fd: int) -> bool | None:
@@ -33,24 +35,82 @@ def may_be_written(fd: int) -> bool | None:
     return False
 
 
-def remove(directory: int, name: str, fd: int, judged: posix.stat_result) -> bool:
-    """Remove a file that is still the one that was judged; False when it is another, or was written to since.
+class Removal:
+    """The files of one directory that are being removed; a context manager, which puts back what was not asked once more.
 
-    directory: descriptor; fd: of the file; judged: by fstat(2) of fd, before its content was read. Raises OSError.
+    directory: descriptor. The caller holds a lock on it.
     """
-    try:
-        if _written(posix.stat(name, dir_fd=directory, follow_symlinks=False)) != _written(judged):
-            return False
+
+    __slots__ = ("_aside", "_directory")
+
+    def __init__(self, directory: int) -> None:
+        self._directory = directory
+        self._aside: list[tuple[str, int, posix.stat_result]] = []
+
+    def __enter__(self) -> "Removal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, fd, _judged in self._aside:
+            posix.close(fd)
+            try:
+                put_back(self._directory, name)
+            except OSError:
+                continue  # the next look does it
+        self._aside.clear()
+
+    def move(self, name: str, fd: int, judged: posix.stat_result) -> bool:
+        """Move a file aside if it is still the one that was judged; False when it is another, or was written to since.
+
+        fd: of the file, which the caller may close; judged: by fstat(2) of fd, before its content was read. Raises OSError.
+        """
         aside = ASIDE + name
-        posix.rename(name, aside, src_dir_fd=directory, dst_dir_fd=directory)
-    except FileNotFoundError:
-        return False  # its DEL was faster
-    moved = posix.stat(aside, dir_fd=directory, follow_symlinks=False)
-    if _content(moved) == _content(judged) == _content(posix.fstat(fd)):
-        posix.unlink(aside, dir_fd=directory)
+        try:
+            if _written(posix.stat(name, dir_fd=self._directory, follow_symlinks=False)) != _written(judged):
+                return False
+            posix.rename(name, aside, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        except FileNotFoundError:
+            return False  # its DEL was faster
+        if not self._is_same(aside, fd, judged):
+            put_back(self._directory, aside)
+            return False
+        self._aside.append((aside, posix.dup(fd), judged))
         return True
-    put_back(directory, aside)
-    return False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many as a process without much to its name may hold open."""
+        return len(self._aside) >= _MOST
+
+    def finish(self) -> "list[bool | OSError]":
+        """Remove what was moved aside and not written to since, after a pause; return what became of each, in its order."""
+        if not self._aside:
+            return []
+        import time
+
+        time.sleep(PAUSE_S)
+        told: list[bool | OSError] = []
+        for aside, fd, judged in self._aside:
+            try:
+                told.append(self._finish(aside, fd, judged))
+            except OSError as e:
+                told.append(e)
+            finally:
+                posix.close(fd)
+        self._aside.clear()
+        return told
+
+    def _finish(self, aside: str, fd: int, judged: posix.stat_result) -> bool:
+        if self._is_same(aside, fd, judged) and not may_be_written(fd):
+            posix.unlink(aside, dir_fd=self._directory)
+            return True
+        put_back(self._directory, aside)
+        return False
+
+    def _is_same(self, aside: str, fd: int, judged: posix.stat_result) -> bool:
+        """Tell whether what was moved aside is the file that was judged, and was not written to since. Raises OSError."""
+        moved = posix.stat(aside, dir_fd=self._directory, follow_symlinks=False)
+        return _content(moved) == _content(judged) == _content(posix.fstat(fd))
 
 
 def put_back(directory: int, aside: str) -> None:

@@ -293,7 +293,6 @@ def test_who_can_ask_for_it() -> None:
         ("chain.recording", "remove"),
         ("expiry", "drop"),
         ("metrics", "drop"),
-        ("mend.look", "remove"),
     }
     assert {one for one in asking if one[0].startswith("operator.")} == {
         ("operator.converted", "remove"),
