@@ -219,8 +219,7 @@ class _Look:
         writer = removal.may_be_written(fd) if not shared else None
         found.wait_s = OLD_S - same_for_s
         if writer is False:  # else the clock alone is not enough: it can have been set while the file was being written
-            age_s = _age_s(judged)
-            found.wait_s = min(found.wait_s, OLD_S - age_s if age_s >= 0 else OLD_S)
+            found.wait_s = min(found.wait_s, OLD_S - _age_s(judged))
         if writer or found.wait_s > 0:
             found.wait_s = max(found.wait_s, 1.0)
             found.reason = "a process has it open for writing" if writer else "it was written less than %d s ago" % OLD_S
