@@ -4,7 +4,7 @@ No dataclasses, enum or typing here: this is on the path that the runtime pays f
 """
 
 from cni_reaper_plugin.attachment import IFNAME_BYTES, Attachment, valid_ifname, valid_name
-from cni_reaper_plugin.reasons import REBOOTED, Reason
+from cni_reaper_plugin.reasons import EMPTY, REBOOTED, Reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Permission:
 
 NOTHING = Permission("nothing")
 ONLY_REBOOTED = Permission("only-rebooted")
-"""Whom a reboot has ended."""
+"""What needs no pod to be judged: REBOOTED and EMPTY."""
 ALL = Permission("all")
 """All that is STALE."""
 
@@ -299,7 +299,7 @@ class Call:
 
     def permits(self, reason: Reason) -> bool:
         """Tell whether a reservation that is STALE for a reason may be freed by this call."""
-        return self.may_reap is ALL or (self.may_reap is ONLY_REBOOTED and reason == REBOOTED)
+        return self.may_reap is ALL or (self.may_reap is ONLY_REBOOTED and reason in (REBOOTED, EMPTY))
 
     def lists(self, reservation: Reservation) -> bool:
         """Tell whether GC's list names the owner; an older reservation holds the ID alone."""
