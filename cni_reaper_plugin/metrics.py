@@ -34,9 +34,13 @@ LEARNT_FOR_S = 3600  # a conflist's ranges hardly ever change
 _POOL_SIZE = "cni_reaper_pool_size"
 BUCKETS_S = ("0.001", "0.002", "0.005", "0.02", "0.1", "0.5", "5", "+Inf")
 REASONS = (REBOOTED, NETNS_GONE, EMPTY, NO_NETNS_LEFT, UNCLAIMED, NOT_LISTED, ADDED_AGAIN, LEFT_BY_DEL)
+NODE = ""  # in the place of a network: what is counted for the whole node
+CACHE_REMOVED = "cni_reaper_cache_removed_total"
+CACHE_KINDS = ("libcni", "flannel", "multus")
 FAMILIES = (
     ("cni_reaper_reaped_total", "counter", "reason", "Reservations that were freed."),
     ("cni_reaper_would_reap_total", "counter", "reason", "Reservations that were kept for dryRun only, again in each sweep."),
+    (CACHE_REMOVED, "counter", "kind", "Broken files of libcni's cache, of flannel and of multus that were removed."),
     ("cni_reaper_sweeps_total", "counter", "outcome", "Sweeps of the network."),
     ("cni_reaper_sweep_duration_seconds", "histogram", "le", "Wall time of a sweep, waiting for locks included."),
     (
@@ -97,8 +101,16 @@ def save(path: str, results: list[Result], log: "Log", pool_size: "PoolSize | No
             if result.took_s is not None and result.listed is not None:
                 gauges[result.network] = _gauges(result, result.listed)
         if counts:
-            _update(path, counts, gauges, pool_size)
+            _update(path, {NODE: {}, **counts}, gauges, pool_size)
     except Exception as e:  # noqa: BLE001  whatever it is, no pod fails for its being counted
+        log.debug("not-counted", reason=str(e))
+
+
+def save_removed(path: str, kinds: list[str], log: "Log") -> None:
+    """Count the broken files that were removed, in a file; as `save`. kinds: of CACHE_KINDS, one for each file."""
+    try:
+        _update(path, {NODE: {CACHE_REMOVED: {kind: kinds.count(kind) for kind in kinds}}}, {}, None)
+    except Exception as e:  # noqa: BLE001  as in `save`
         log.debug("not-counted", reason=str(e))
 
 
@@ -151,7 +163,8 @@ def render(samples: Samples) -> bytes:
                 lines.append('%s_count{network="%s"} %d' % (name, network, values["+Inf"]))
             elif label:
                 for key, value in values.items():
-                    lines.append('%s{network="%s",%s="%s"} %d' % (name, network, label, _escaped(key), value))
+                    of = 'network="%s",' % network if name != CACHE_REMOVED else ""
+                    lines.append('%s{%s%s="%s"} %d' % (name, of, label, _escaped(key), value))
             elif values:
                 lines.append('%s{network="%s"} %.15g' % (name, network, values[""]))
     lines.append("# HELP cni_reaper_build_info 1, of the version that has written this.\n# TYPE cni_reaper_build_info gauge")
@@ -172,7 +185,9 @@ def parse(data: bytes) -> Samples:
 def add(samples: Samples, counts: Samples) -> None:
     """Add counts to samples. Raises AttributeError or TypeError when either is something else."""
     for network, families in counts.items():
-        if network not in samples:  # Prometheus sees an increase from 0 to 1, but none from nothing to 1
+        if network == NODE:
+            samples.setdefault(NODE, {CACHE_REMOVED: dict.fromkeys(CACHE_KINDS, 0)})
+        elif network not in samples:  # Prometheus sees an increase from 0 to 1, but none from nothing to 1
             samples[network] = {
                 "cni_reaper_reaped_total": {reason.code: 0 for reason in REASONS},
                 "cni_reaper_sweeps_total": dict.fromkeys(OUTCOMES, 0),

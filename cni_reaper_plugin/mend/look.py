@@ -292,6 +292,7 @@ def _content(fd: int) -> bytes | None:
 def _fields(found: Broken) -> dict[str, object]:
     return {
         "file": found.path,
+        "kind": found.kind,
         "network": found.network,
         "container": found.container_id,
         "ifname": found.ifname,

@@ -28,6 +28,10 @@ def after(call: Call, settings: Settings, log: Log) -> None:
         networks.add(call.attachment.network)
     budget = Budget(WALL_S, CPU_MS)
     found = look(places(settings.cache_dirs), log, dry_run=settings.dry_run, budget=budget, networks=networks)
+    if settings.metrics_file and found.removed and not settings.dry_run:
+        from cni_reaper_plugin import metrics
+
+        metrics.save_removed(settings.metrics_file, [one.kind for one in found.removed], log)
     if found.waiting:
         _due_in(min(one.wait_s for one in found.waiting))
 

@@ -60,6 +60,33 @@ def test_node_exporter_serves_it(node: Node) -> None:
     promtool("check", "metrics", stdin="\n".join(lines) + "\n")
 
 
+CACHE_FIRES = """
+rule_files: [{rules}]
+evaluation_interval: 5m
+tests:
+  - interval: 5m
+    input_series:
+      - series: 'cni_reaper_cache_removed_total{{instance="n",kind="flannel"}}'
+        values: '{values}'
+    alert_rule_test:
+      - eval_time: 1h
+        alertname: CniReaperCacheFilesBroken
+        exp_alerts: {alerts}
+"""
+
+
+def test_an_alert_fires_for_broken_files(tmp_path: Path) -> None:
+    """One is enough, and none is not."""
+    summary = "Broken flannel files on n kept pods from ending, and were removed"
+    labels = {"severity": "info", "instance": "n", "kind": "flannel"}
+    for number, (values, expected) in enumerate((("0x20", []), ("0x9 1x20", [{"exp_labels": labels}]))):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(CACHE_FIRES.format(rules=ALERTS, values=values, alerts=json.dumps(expected)))
+        command: list[str | Path] = [place("CNI_REAPER_PROMETHEUS") / "promtool", "test", "rules", file]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert bool(expected) == (summary in ran.stdout + ran.stderr), ran.stdout + ran.stderr
+
+
 def test_prometheus_takes_the_rules() -> None:
     """Promtool parses every rule."""
     assert "SUCCESS" in promtool("check", "rules", ALERTS)

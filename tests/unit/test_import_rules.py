@@ -24,8 +24,8 @@ FLOORS = (
     ("reap", "counting"),
     ("judging",),
     ("first_look",),
-    ("report", "expiry", "metrics", "capacity", "gate", "shared_store", "elsewhere", "absent", "lifeless", "mend"),
-    ("once",),
+    ("report", "expiry", "capacity", "gate", "shared_store", "elsewhere", "absent", "lifeless", "mend"),
+    ("once", "metrics"),
     ("judge", "evidence"),
     ("network_sweep",),
     ("store",),
@@ -203,18 +203,9 @@ def test_there_are_no_circles() -> None:
     assert known == {}
 
 
-def test_only_the_sweep_counts() -> None:
-    """What is counted is what came of a sweep; nobody else knows of it, and it asks neither store nor judge."""
-    assert {one.module for one in OURS if one.target == "metrics"} == {"sweep"}
-    assert {one.target for one in OURS if one.module == "metrics"} == {
-        "",
-        "events",
-        "facts",
-        "files",
-        "flock",
-        "network_sweep",
-        "reasons",
-    }
+def test_who_counts() -> None:
+    """What is counted is what came of a sweep, and of a look for broken files; it asks neither store nor judge."""
+    assert {one.module for one in OURS if one.target == "metrics"} == {"sweep", "mend.when"}
 
 
 def test_judge_imports_facts_only() -> None:

@@ -320,6 +320,21 @@ def test_the_size_of_the_pool_is_learnt_once_an_hour(file: Path, monkeypatch: py
     assert value(file, "sweeps_total", outcome="clean") == 6
 
 
+def test_removed_files_are_counted_for_the_node(file: Path) -> None:
+    """By kind and without a network, which flannel's files have not. Each kind begins at 0, from which an increase is seen."""
+
+    def counted() -> list[float]:
+        found = samples(file)
+        return [found["cni_reaper_cache_removed_total", frozenset({("kind", kind)})] for kind in metrics.CACHE_KINDS]
+
+    sweep(file)
+    assert counted() == [0, 0, 0]
+    metrics.save_removed(str(file), ["flannel", "flannel"], quiet())
+    metrics.save_removed(str(file), ["multus"], quiet())
+    assert counted() == [0, 2, 1]
+    assert value(file, "sweeps_total", outcome="clean") == 1
+
+
 # What is said of the metrics elsewhere
 
 ALERTS = ROOT / "packaging/monitoring/alerts.yaml"
