@@ -12,7 +12,8 @@ from rich.text import Text
 
 from cni_reaper_plugin import lifeless
 from cni_reaper_plugin.facts import LIVE, STALE, SkippedError, StrandedError
-from cni_reaper_plugin.operator import terminal
+from cni_reaper_plugin.operator import cache_files, terminal
+from cni_reaper_plugin.operator.cache_census import Census
 from cni_reaper_plugin.operator.inspection import UNPROVEN, VERDICTS, Holder, Inspected, inspect, own_call
 from cni_reaper_plugin.operator.picture import around, pictures
 from cni_reaper_plugin.operator.scope import Scope
@@ -40,17 +41,18 @@ class Wanted:
 
 @dataclass
 class Report:
-    """One look at all networks. problems: why something could not be looked at, a sentence each."""
+    """One look at all networks, and at libcni's cache. problems: why something could not be looked at, a sentence each."""
 
     networks: list[Inspected] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    cache: Census = field(default_factory=Census)
 
     @property
     def exit_code(self) -> int:
         """CLEAN, FOUND or WRONG."""
         if self.problems or any(one.unreserved or one.doubles or one.outside for one in self.networks):
             return WRONG
-        return FOUND if any(one.count(STALE) for one in self.networks) else CLEAN
+        return FOUND if self.cache.broken or any(one.count(STALE) for one in self.networks) else CLEAN
 
 
 def run(scope: Scope, wanted: Wanted) -> int:
@@ -90,7 +92,11 @@ def look(scope: Scope) -> Report:
                 report.problems.append("network %s has no directory in %s" % (target.network, target.settings.data_dir))
             except (OSError, SkippedError, StrandedError) as e:
                 report.problems.append("network %s: %s" % (target.network, e))
-    if any(row.unproven for one in report.networks for row in one.rows):
+    rows = [row for one in report.networks for row in one.rows]
+    living = {row.reservation.container_id for row in rows if row.verdict != STALE}
+    report.cache = cache_files.census(scope.conf_dirs, None if scope.networks else living)
+    report.problems += report.cache.trouble
+    if any(row.unproven for row in rows):
         report.problems.append(UNPROVEN)
     return report
 
@@ -161,6 +167,7 @@ def as_json(report: Report) -> dict[str, object]:
             }
             for one in report.networks
         ],
+        "cache": cache_files.as_json(report.cache),
         "problems": report.problems,
     }
 
@@ -185,6 +192,7 @@ def _renderables(report: Report, wanted: Wanted, console: Console) -> list[Rende
     parts: list[RenderableType] = []
     for one in report.networks:
         parts += _network(one, wanted, console)
+    parts += [Text(terminal.printable(line)) for line in cache_files.lines(report.cache)]
     if not report.networks and not report.problems:
         parts.append(Text("no network has a reservation here"))
     return parts

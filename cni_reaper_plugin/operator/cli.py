@@ -97,6 +97,12 @@ def _reap(given: argparse.Namespace) -> int:
     return reaping.run(_scope(given), dry_run=given.dry_run, force=given.force, yes=given.yes)
 
 
+def _mend(given: argparse.Namespace) -> int:
+    from cni_reaper_plugin.operator import mending
+
+    return mending.run(given.conf_dir, dry_run=given.dry_run, wait=given.wait, as_json=given.json)
+
+
 def _explain(given: argparse.Namespace) -> int:
     from cni_reaper_plugin.operator import explain
 
@@ -164,6 +170,7 @@ COMMANDS = {
     "explain": _explain,
     "install": _install,
     "man": _man,
+    "mend": _mend,
     "reap": _reap,
     "uninstall": _uninstall,
     "units": _units,

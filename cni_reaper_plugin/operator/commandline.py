@@ -18,7 +18,7 @@ the runtime's protocol, by hand:
   echo '{"cniVersion":"1.1.0"}' | CNI_COMMAND=VERSION cni-reaper
   cnitool add|check|del|gc|status NETWORK /run/netns/NAME    (NETCONFPATH, CNI_PATH set)
 
-options of the conflist entry: dataDir networks stateDir cacheDirs reapOn dryRun graceSeconds budgetMs
+options of the conflist entry: dataDir networks stateDir cacheDirs cache reapOn dryRun graceSeconds budgetMs
 logFile logLevel metricsFile; each is explained in the project's docs/options.md. What was reaped and why is
 in syslog (ident cni-reaper) and in logFile."""
 
@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     _add_audit(commands)
     _add_explain(commands)
     _add_reap(commands)
+    _add_mend(commands)
     _add_doctor(commands)
     _add_install(commands)
     _add_uninstall(commands)
@@ -122,6 +123,29 @@ def _add_reap(commands: "Commands") -> None:
         "--force", action="store_true", help="free UNKNOWN owners too: you know that they are dead; asks for each network"
     )
     reap.add_argument("--yes", action="store_true", help="do not ask; for --force where no terminal is")
+
+
+def _add_mend(commands: "Commands") -> None:
+    mend = _add(
+        commands,
+        "mend",
+        "remove the broken files that keep pods from ending after a power cut",
+        "\n\nThese are files of libcni's cache, of flannel and of multus that are empty or not valid JSON. Before the\n"
+        "first pod of a boot it also frees the addresses that a reboot has left, and empty reservations.",
+        "exit code:\n  0  nothing broken is left, or it was written less than 30 s ago\n"
+        "  1  something could not be read, removed or freed; stderr says what and why",
+    )
+    mend.add_argument(
+        "--conf-dir",
+        action="append",
+        default=[],
+        type=_directory,
+        metavar="DIR",
+        help="where conflists are (repeatable; default: where the runtimes of this node look)",
+    )
+    mend.add_argument("--dry-run", action="store_true", help="say what would be removed and freed, do nothing")
+    mend.add_argument("--wait", action="store_true", help="stay until no file has to wait, at most a minute")
+    mend.add_argument("--json", action="store_true", help="print JSON, as docs/commands.md has it")
 
 
 def _add_explain(commands: "Commands") -> None:
@@ -214,7 +238,7 @@ def _add_packed(commands: "Commands") -> None:
     units = _add(
         commands,
         "units",
-        "print the systemd units that put the entry back",
+        "print the systemd units that put the entry back, and mend",
         "Without a name all of them, each below a comment with its path.",
         "  cni-reaper units cni-reaper-install.service >/etc/systemd/system/cni-reaper-install.service",
     )

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from cni_reaper_plugin import lifeless
 from cni_reaper_plugin.facts import Settings, SkippedError, StrandedError
-from cni_reaper_plugin.operator import conflist, installed, node, placement, terminal
+from cni_reaper_plugin.operator import cache_files, conflist, installed, node, placement, terminal
 from cni_reaper_plugin.operator.conflist import Conflist
 from cni_reaper_plugin.operator.finding import ERROR, LEVELS, NOTE, OK, WARNING, Finding
 from cni_reaper_plugin.operator.inspection import inspect, own_call
@@ -59,6 +59,7 @@ def examine(directories: list[str], bin_dirs: list[str]) -> "Iterator[Finding]":
         yield Finding("no-conflist", where, "There is no conflist: no pod gets a network here.", advice)
     yield from node.check(placement.settings_of(entries) or [("", Settings())])
     yield from _lifeless(directories)
+    yield from cache_files.check(directories)
 
 
 def _lifeless(directories: list[str]) -> "Iterator[Finding]":

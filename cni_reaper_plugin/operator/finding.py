@@ -73,6 +73,10 @@ KEYS = {
     "rootless": NOTE,
     "hidepid": WARNING,
     "lifeless": NOTE,
+    "cache-whole": OK,
+    "cache-broken": WARNING,
+    "cache-broken-stays": WARNING,
+    "cache-unreadable": WARNING,
 }
 """Every finding there is, and its level; docs/doctor.md has a row for each."""
 

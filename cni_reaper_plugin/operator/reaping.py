@@ -11,7 +11,7 @@ from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.facts import ALL, NOTHING, Call, Judged, SkippedError, StrandedError
 from cni_reaper_plugin.network_sweep import NetworkSweep, Result
-from cni_reaper_plugin.operator import terminal
+from cni_reaper_plugin.operator import mending, terminal
 from cni_reaper_plugin.operator.inspection import UNPROVEN, VERDICTS, Inspected, inspect, own_call
 from cni_reaper_plugin.operator.scope import Scope, Target
 from cni_reaper_plugin.pool import PoolError
@@ -86,6 +86,7 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
             return REFUSED
         if log.stopped:
             return INTERRUPTED
+    trouble |= mending.beside_a_sweep(scope.conf_dirs, dry_run=dry_run)
     if call.may_reap is not ALL:
         _complain(UNPROVEN)
     _Told("").tell(", ".join("%d %s" % (count, came) for came, count in counts.items()))

@@ -205,7 +205,16 @@ def test_there_are_no_circles() -> None:
 
 def test_who_counts() -> None:
     """What is counted is what came of a sweep, and of a look for broken files; it asks neither store nor judge."""
-    assert {one.module for one in OURS if one.target == "metrics"} == {"sweep", "mend.when"}
+    assert {one.module for one in OURS if one.target == "metrics"} == {"sweep", "mend.when", "operator.mending"}
+    assert {one.target for one in OURS if one.module == "metrics"} == {
+        "",
+        "events",
+        "facts",
+        "files",
+        "flock",
+        "network_sweep",
+        "reasons",
+    }
 
 
 def test_judge_imports_facts_only() -> None:
