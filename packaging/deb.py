@@ -63,7 +63,7 @@ def stage(release: Path, top: Path) -> None:
         (top / into).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(release / name, top / into)
     (top / UNITS).mkdir(parents=True)
-    for unit in sorted((release / "systemd").glob("cni-reaper-install.*")):
+    for unit in sorted((release / "systemd").glob("cni-reaper-*")):
         text, count = re.subn(r"^ExecStart=\S+", f"ExecStart=/{COMMAND}", unit.read_text(), flags=re.MULTILINE)
         assert count == (unit.suffix == ".service"), unit
         (top / UNITS / unit.name).write_text(text)

@@ -1,4 +1,4 @@
-"""`cni-reaper install --watch`: stays, and puts the entry back whenever a platform has rewritten the conflist.
+"""`cni-reaper install --watch`: stays, and puts the entry back whenever a platform has rewritten the conflist; mends, too.
 
 Watches are set before each look (changes), so nothing comes in between. A look every 30 s besides catches what inotify does not
 tell.
@@ -14,6 +14,7 @@ from dataclasses import replace
 from cni_reaper_plugin.operator import install, mountinfo, targets
 from cni_reaper_plugin.operator.changes import Changes, directories
 from cni_reaper_plugin.operator.install import Wanted
+from cni_reaper_plugin.operator.mender import Mender
 from cni_reaper_plugin.operator.targets import Given
 
 POLL_S = 30.0
@@ -38,7 +39,7 @@ def run(given: Given, wanted: Wanted, at_end: "Callable[[], int] | None" = None)
     """
     with _Ended() as ended:
         say("watching %s" % ", ".join(directories(given)))
-        look, mounted = _Look(given, wanted), _mounted()
+        look, mender, mounted = _Look(given, wanted), Mender(given.conf_dirs, say), _mounted()
         while not ended.now:
             with Changes(given) as events:
                 now = _mounted()
@@ -49,7 +50,8 @@ def run(given: Given, wanted: Wanted, at_end: "Callable[[], int] | None" = None)
                             % directory
                         )
                         return 1
-                events.wait(look.once(events.are_told), ended.fd)
+                wait_s = look.once(events.are_told)
+                events.wait(min(wait_s, mender.once()), ended.fd)
     say("ended by a signal; %s" % ("uninstalling" if at_end else "everything stays as it is"))
     return at_end() if at_end else 0
 

@@ -22,7 +22,7 @@ import build_root
 import release
 
 MADE_S = 1_700_000_000
-UNITS = [f"cni-reaper-install.{kind}" for kind in ("path", "service", "timer")]
+UNITS = [*(f"cni-reaper-install.{kind}" for kind in ("path", "service", "timer")), "cni-reaper-mend.service"]
 
 
 def make(script: str, out: Path, *given: Path, umask: int = 0o022) -> Path:
@@ -193,8 +193,9 @@ def test_the_package_has_one_executable_and_needs_nothing(out: Path, programs: N
     listed = subprocess.run(["md5sum", "-c", "--quiet", "DEBIAN/md5sums"], cwd=tmp_path, capture_output=True, text=True)
     assert (listed.returncode, listed.stdout) == (0, "")
     assert len((tmp_path / "DEBIAN/md5sums").read_text().splitlines()) == len(files)
-    service = (tmp_path / "usr/lib/systemd/system/cni-reaper-install.service").read_text()
-    assert re.findall(r"^ExecStart=(.*)$", service, re.MULTILINE) == ["/usr/sbin/cni-reaper install --settle"]
+    for unit, command in (("install", "install --settle"), ("mend", "mend")):
+        service = (tmp_path / f"usr/lib/systemd/system/cni-reaper-{unit}.service").read_text()
+        assert re.findall(r"^ExecStart=(.*)$", service, re.MULTILINE) == [f"/usr/sbin/cni-reaper {command}"]
     doc = tmp_path / "usr/share/doc/cni-reaper"
     assert {one.name for one in doc.iterdir()} == {"copyright", "licences", "sbom.cdx.json", "changelog.gz"}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.pair import until
 from tests.e2e.test_install import TRAILER
 from tests.neighbours import ROOT, MissingNeighbourError, Neighbours
 from tests.node import BIN, Node
@@ -94,6 +95,7 @@ def make_old(package: Path, work: Path) -> None:
     command = work / COMMAND.lstrip("/")
     command.unlink()
     command.symlink_to(f"../../{OLD_HOME}/cni-reaper")
+    (work / "usr/lib/systemd/system/cni-reaper-mend.service").unlink()
     for name in ("DEBIAN/prerm", "usr/lib/systemd/system/cni-reaper-install.service"):
         (work / name).write_text((work / name).read_text().replace(COMMAND, f"/{OLD_HOME}/cni-reaper"))
     control = (work / "DEBIAN/control").read_text()
@@ -135,6 +137,14 @@ def test_what_was_disabled_stays_disabled(system: Systemd) -> None:
     system("dpkg", "--install", "/root/two.deb").check()
     assert [system.state(unit, "ActiveState") for unit in UNITS] == ["inactive"] * 3
     assert not has_us(system)
+
+
+def test_the_package_mends(system: Systemd) -> None:
+    """Its service runs the package's own executable, started by the first one."""
+    system("dpkg", "--install", "/root/one.deb").check()
+    until(lambda: system.state("cni-reaper-mend.service", "Result") == "success", "it has run")
+    until(lambda: system.state("cni-reaper-mend.service", "ExecMainExitTimestampMonotonic") != "0", "it has ended")
+    assert system.state("cni-reaper-mend.service", "ExecMainStatus") == "0"
 
 
 def test_without_a_conflist(system: Systemd) -> None:

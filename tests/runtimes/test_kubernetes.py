@@ -10,7 +10,7 @@ import yaml
 
 from cni_reaper_plugin import __version__
 from tests.e2e.pair import until
-from tests.node import BIN, NET_D, STATE_DIR, Node
+from tests.node import BIN, NET_D, Node
 from tests.runtimes import programs
 from tests.runtimes.chain import NETWORK, Control, chain, owners
 from tests.runtimes.containerd import Containerd
@@ -24,6 +24,7 @@ DIRECTORIES = {
     "k3s": ("/var/lib/rancher/k3s/data/cni", "/var/lib/rancher/k3s/agent/etc/cni/net.d"),
 }
 FILE = f"{NET_D}/{NETWORK}.conflist"
+CNI_DIR = "/var/lib/cni"
 
 
 @cache
@@ -65,13 +66,14 @@ def validated(manifest: Path, version: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_what_it_may(platform: str) -> None:
-    """Three directories of the node, at their own paths, and nothing else: no token, no writable root, three capabilities."""
+    """Four directories of the node, at their own paths, and nothing else: no token, no writable root, three capabilities."""
     spec = pod(platform)
-    bin_dir, conf_dir = DIRECTORIES[platform]
-    assert [volume["hostPath"]["path"] for volume in spec["volumes"]] == [bin_dir, conf_dir, STATE_DIR]
+    every = [*DIRECTORIES[platform], CNI_DIR, "/run/cni-reaper"]
+    assert [volume["hostPath"]["path"] for volume in spec["volumes"]] == every
     assert spec["automountServiceAccountToken"] is False
     assert "serviceAccountName" not in spec
-    assert [mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]] == [bin_dir, conf_dir, STATE_DIR]
+    assert [mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]] == every
+    assert [mount["mountPath"] for mount in spec["initContainers"][0]["volumeMounts"]] == [every[0], CNI_DIR]
     for one in containers(platform):
         confined = one["securityContext"]
         assert confined["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN", "DAC_OVERRIDE", "FOWNER"]}
@@ -79,15 +81,15 @@ def test_what_it_may(platform: str) -> None:
         assert confined["allowPrivilegeEscalation"] is False
         assert one["image"] == f"localhost/cni-reaper:{__version__}"
         mounted = {mount["mountPath"] for mount in one["volumeMounts"]}
-        assert {argument for argument in one["args"] if argument.startswith("/")} | {STATE_DIR} == mounted
+        assert {argument for argument in one["args"] if argument.startswith("/")} <= mounted
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_what_uninstall_may(platform: str) -> None:
-    """All of CNI's state instead of the installation alone, and what is kept until a reboot; each at its own path."""
+    """The same directories, each at its own path."""
     spec = pod(f"{platform}-uninstall")
     paths = {volume["name"]: volume["hostPath"]["path"] for volume in spec["volumes"]}
-    assert list(paths.values()) == [*DIRECTORIES[platform], "/var/lib/cni", "/run/cni-reaper"]
+    assert list(paths.values()) == [*DIRECTORIES[platform], CNI_DIR, "/run/cni-reaper"]
     for one in containers(f"{platform}-uninstall"):
         assert all(mount["mountPath"] == paths[mount["name"]] for mount in one["volumeMounts"])
 
@@ -121,8 +123,12 @@ def test_static_pod(bare: Node, kubelet: Kubelet) -> None:
     With the uninstall overlay its end takes us out, and the pods that we have let start live on.
     """
     original = bare.path(FILE).read_bytes()
+    broken = bare.path(f"{CNI_DIR}/results/{NETWORK}-{'d' * 64}-eth0")
+    broken.parent.mkdir(parents=True, exist_ok=True)
+    broken.write_bytes(b"")
     kubelet.place("cni-reaper", pod("kubeadm"))
     until(lambda: has_us(bare), "the entry is in the conflist", 60)
+    until(lambda: not broken.exists(), "the watcher has removed what keeps a pod from ending", 150)
     until(lambda: '"cni-reaper"' in kubelet.containerd.conflists(), "containerd has read it")
     kubelet.place("a")
     control = Control(bare, *_owner(bare, kubelet.wait_ready("a")))

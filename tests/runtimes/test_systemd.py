@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ NET_D = "/etc/cni/net.d"
 FILE = f"{NET_D}/10-net.conflist"
 LIST: Conf = {"cniVersion": "1.0.0", "name": "net", "plugins": [bridge(host_local("10.66.0.0/29"))]}
 KUBELET = f"[Service]\nType=oneshot\nExecStart=/bin/cp {FILE} /root/seen\n[Install]\nWantedBy=multi-user.target\n"
+SOON = "[Timer]\nOnActiveSec=\nOnUnitInactiveSec=\nOnActiveSec=1s\nOnUnitInactiveSec=1s\nAccuracySec=1ms\n"
+OLD_S = 31
 INSTALL, OUT = re.findall(r"^```sh\n(.*?)^```", (PACKAGING / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 
 
@@ -65,11 +68,12 @@ def rests(system: Systemd) -> None:
 def test_the_units_are_in_order(system: Systemd) -> None:
     """The real one itself finds nothing to say, and little that a break-in could reach."""
     run(system, INSTALL)
-    units = [f"/etc/systemd/system/{path.name}" for path in PACKAGING.glob("cni-reaper-install.*")]
-    assert len(units) == 3
+    units = [f"/etc/systemd/system/{path.name}" for path in PACKAGING.glob("cni-reaper-*")]
+    assert len(units) == 4
     said = system("systemd-analyze", "verify", "--man=no", *units).check()
     assert said.text == ""
-    system("systemd-analyze", "security", "--no-pager", "--threshold=20", "cni-reaper-install.service").check()
+    for service, exposure in (("install", 20), ("mend", 40)):
+        system("systemd-analyze", "security", "--no-pager", f"--threshold={exposure}", f"cni-reaper-{service}.service").check()
 
 
 def test_put_back_after_each_rewrite(system: Systemd) -> None:
@@ -109,6 +113,59 @@ def test_before_the_kubelet_at_boot(system: Systemd) -> None:
     assert '"type": "cni-reaper"' in system.path("/root/seen").read_text()
 
 
+def broken_file(system: Systemd) -> Path:
+    """Write a broken entry of libcni's cache, as a power cut leaves it."""
+    path = system.path(f"/var/lib/cni/results/net-{'d' * 64}-eth0")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"")
+    return path
+
+
+def test_broken_files_are_removed_before_the_kubelet(system: Systemd) -> None:
+    """The unit alone, at boot: no pod has started, and no runtime is there to call anything."""
+    run(system, INSTALL)
+    system.path("/etc/systemd/system/kubelet.service").write_text(
+        KUBELET.replace(f"/bin/cp {FILE}", "/bin/cp -r /var/lib/cni/results")
+    )
+    system("systemctl", "enable", "kubelet.service").check()
+    system.halt()
+    broken = broken_file(system)
+    good = broken.with_name(f"net-{'a' * 64}-eth0")
+    good.write_text("{}")
+    until(lambda: time.time() - broken.stat().st_ctime > OLD_S, "it is old")
+    system.boot()
+    assert [path.name for path in system.path("/root/seen").iterdir()] == [good.name]
+    assert system.state("cni-reaper-mend.service", "Result") == "success"
+
+
+def test_broken_files_are_removed_while_no_pod_can_end(system: Systemd) -> None:
+    """By the timer, here with a second for its minute, once the file is old enough."""
+    run(system, INSTALL)
+    drop_in = system.path("/etc/systemd/system/cni-reaper-install.timer.d/soon.conf")
+    drop_in.parent.mkdir()
+    drop_in.write_text(SOON)
+    system("systemctl", "daemon-reload").check()
+    system("systemctl", "restart", "cni-reaper-install.timer").check()
+    broken = broken_file(system)
+    until(lambda: not broken.exists(), "the timer has had it removed", 120)
+
+
+def test_the_mending_unit_may_look_into_pods(system: Systemd) -> None:
+    """What it is confined by leaves it what freeing an address needs: the host's mounts, and all network namespaces."""
+    run(system, INSTALL)
+    drop_in = system.path("/etc/systemd/system/cni-reaper-mend.service.d/look.conf")
+    drop_in.parent.mkdir()
+    command = "readlink /proc/self/ns/mnt /proc/1/ns/mnt; nsenter --net=/proc/1/ns/net ls -d /proc/1/root/etc; "
+    command += "grep CapEff /proc/self/status"
+    drop_in.write_text(f"[Service]\nStandardOutput=file:/root/seen\nExecStart=\nExecStart=/bin/sh -c '{command}'\n")
+    system("systemctl", "daemon-reload").check()
+    system("systemctl", "start", "cni-reaper-mend.service").check()
+    mine, first, there, capabilities = system.path("/root/seen").read_text().splitlines()
+    assert mine == first
+    assert there == "/proc/1/root/etc"
+    assert int(capabilities.split()[1], 16) == 1 << 1 | 1 << 19 | 1 << 21
+
+
 def test_a_new_node(system: Systemd) -> None:
     """No directory, no conflist, no failure; later there is one."""
     run(system, INSTALL)
@@ -127,7 +184,7 @@ def test_the_timer_finds_what_no_path_tells(system: Systemd) -> None:
     system("systemctl", "stop", "cni-reaper-install.path").check()
     drop_in = system.path("/etc/systemd/system/cni-reaper-install.timer.d/soon.conf")
     drop_in.parent.mkdir()
-    drop_in.write_text("[Timer]\nOnActiveSec=\nOnUnitInactiveSec=\nOnActiveSec=1s\nOnUnitInactiveSec=1s\nAccuracySec=1ms\n")
+    drop_in.write_text(SOON)
     system("systemctl", "daemon-reload").check()
     system("systemctl", "restart", "cni-reaper-install.timer").check()
     for _ in range(2):

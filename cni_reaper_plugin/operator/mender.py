@@ -1,0 +1,40 @@
+"""Mends at once and each minute, for a watcher that stays: see mending. The sweep and rich are loaded with the first time."""
+
+import time
+
+EVERY_S = 60.0
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Mender:
+    """Removes the broken files that keep pods from ending, and says what it did; what stays as it is, once.
+
+    conf_dirs: where conflists are, [] for where the runtimes of this node look; say: takes a line.
+    """
+
+    def __init__(self, conf_dirs: list[str], say: "Callable[[str], None]") -> None:
+        self._conf_dirs = conf_dirs
+        self._say = say
+        self._next = time.monotonic()
+        self._said: set[str] = set()
+
+    def once(self) -> float:
+        """Mend if EVERY_S are over, and return how many seconds are left until the next time."""
+        if time.monotonic() >= self._next:
+            self._mend()
+            self._next = time.monotonic() + EVERY_S
+        return max(0.0, self._next - time.monotonic())
+
+    def _mend(self) -> None:
+        from cni_reaper_plugin.operator import mending, terminal
+
+        outcome = mending.once(self._conf_dirs)
+        for line in mending.done(outcome):
+            self._say(terminal.printable(line))
+        stays = {*mending.waits(outcome), *outcome.notes, *outcome.problems}
+        for line in sorted(stays - self._said):
+            self._say(terminal.printable(line))
+        self._said = stays
