@@ -87,7 +87,7 @@ def test_from_the_installation_to_the_uninstallation(node: Node) -> None:
     assert "event=reaped" in run(node, by_hand)
     node.path("/run/cni-reaper/views").unlink()  # as on a node on which it has never run
     node.reserve("cbr0", "10.42.0.40", DEAD)
-    look, dry, see, wet, full, upgrade, out, rest = blocks("docs/operations.md")
+    look, dry, see, wet, full, mend, upgrade, out, rest = blocks("docs/operations.md")
     assert "no ADD of this boot" in run(node, look)
     run(node, dry)
     assert "would-reap" in run(node, see)
@@ -103,6 +103,8 @@ def test_from_the_installation_to_the_uninstallation(node: Node) -> None:
     assert "10.42.0.250" in node.reservations("cbr0")
     assert "address=10.42.0.250" in run(node, full)
     assert node.reservations("cbr0") == live
+    node.write(f"/var/lib/cni/results/cbr0-{DEAD}-eth0", "")
+    assert "0 removed, 1 waiting" in run(node, mend)
     assert "cni-reaper " in run(node, upgrade)
     (metrics,) = blocks("docs/metrics.md")
     run(node, metrics)
