@@ -34,7 +34,7 @@ class Permission:
 
 
 NOTHING = Permission("nothing")
-ONLY_REBOOTED = Permission("only-rebooted")
+NEEDS_NO_POD = Permission("needs-no-pod")
 """What needs no pod to be judged: REBOOTED and EMPTY."""
 ALL = Permission("all")
 """All that is STALE."""
@@ -250,7 +250,7 @@ class Call:
 
     verb: CNI_COMMAND; attachment: None on GC, STATUS and the command line; netns_path: CNI_NETNS as given; netns: its
     identity now, None where it has none; at_head: ADD without prevResult, DEL whose record says so; may_reap: ALL,
-    ONLY_REBOOTED or NOTHING, by the self-check and the proven views; view: ours, see evidence.views; self_checked: ADD whose
+    NEEDS_NO_POD or NOTHING, by the self-check and the proven views; view: ours, see evidence.views; self_checked: ADD whose
     self-check passed; valid: GC's list of (container ID, ifname), None when there is none; valid_network: the network it is
     of. For ADD: older, what the attachment's record said before this call, and standing, {(address, ino, ctime)} of the
     attachment's reservations before this call's record was written. For DEL: shows, whether its CNI_NETNS has proven the view,
@@ -299,7 +299,7 @@ class Call:
 
     def permits(self, reason: Reason) -> bool:
         """Tell whether a reservation that is STALE for a reason may be freed by this call."""
-        return self.may_reap is ALL or (self.may_reap is ONLY_REBOOTED and reason in (REBOOTED, EMPTY))
+        return self.may_reap is ALL or (self.may_reap is NEEDS_NO_POD and reason in (REBOOTED, EMPTY))
 
     def lists(self, reservation: Reservation) -> bool:
         """Tell whether GC's list names the owner; an older reservation holds the ID alone."""

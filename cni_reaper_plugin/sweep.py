@@ -7,7 +7,7 @@ from cni_reaper_plugin import expiry, first_look, store
 from cni_reaper_plugin.clock import Budget, ticks
 from cni_reaper_plugin.events import DEFECT, Log
 from cni_reaper_plugin.evidence import boot, views
-from cni_reaper_plugin.facts import ALL, NOTHING, ONLY_REBOOTED, Call, Settings, SkippedError, StrandedError
+from cni_reaper_plugin.facts import ALL, NEEDS_NO_POD, NOTHING, Call, Settings, SkippedError, StrandedError
 from cni_reaper_plugin.network_sweep import NetworkSweep, Result
 
 PERSON = "REAP"  # the verb of a sweep that a person asks for
@@ -119,7 +119,7 @@ def _sweep_safely(result: Result, call: Call, settings: Settings, budget: Budget
     except Exception as e:  # noqa: BLE001  the reaper is never the cause of a failed pod
         result.failed = DEFECT % e
         log.error("sweep-skipped", network=result.network, reason=result.failed)
-    result.judged = call.may_reap is not ONLY_REBOOTED
+    result.judged = call.may_reap is not NEEDS_NO_POD
     return True
 
 

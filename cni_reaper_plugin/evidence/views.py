@@ -10,7 +10,7 @@ import posix
 import orjson
 
 from cni_reaper_plugin import files
-from cni_reaper_plugin.facts import ALL, NOTHING, ONLY_REBOOTED, Permission
+from cni_reaper_plugin.facts import ALL, NEEDS_NO_POD, NOTHING, Permission
 
 RUN_DIR = "/run/cni-reaper"
 _FILE = "views"
@@ -57,9 +57,9 @@ def may_show(boot_id: str, view: list[int]) -> bool:
 
 
 def allowance(boot_id: str, view: list[int]) -> Permission:
-    """Return what may be reaped in our view without an ADD's self-check: ALL where it is proven, ONLY_REBOOTED, or NOTHING.
+    """Return what may be reaped in our view without an ADD's self-check: ALL where it is proven, NEEDS_NO_POD, or NOTHING.
 
-    Before the first ADD of a boot the initial PID namespace with PID 1's mount namespace counts, for ONLY_REBOOTED.
+    Before the first ADD of a boot the initial PID namespace with PID 1's mount namespace counts, for NEEDS_NO_POD.
     Raises OSError.
     """
     known = proven(boot_id)
@@ -68,5 +68,5 @@ def allowance(boot_id: str, view: list[int]) -> Permission:
     if view in _noted(boot_id, "shown") and may_show(boot_id, view):
         return ALL
     if not known and view[:2] == [_INITIAL_PID_NAMESPACE, posix.stat("/proc/1/ns/mnt").st_ino]:
-        return ONLY_REBOOTED
+        return NEEDS_NO_POD
     return NOTHING

@@ -9,7 +9,7 @@ from cni_reaper_plugin import files, sweep
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, views
-from cni_reaper_plugin.facts import ONLY_REBOOTED, Call
+from cni_reaper_plugin.facts import NEEDS_NO_POD, Call
 from cni_reaper_plugin.network_sweep import Result
 from cni_reaper_plugin.operator.scope import Scope, Target
 from cni_reaper_plugin.pool import PoolError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Quiet(Log):
-    """A log that says at debug who is kept: nothing is remembered yet of an owner whom nobody knows, so it would come each minute."""
+    """A log that says at debug who is kept: owners whom nobody knows are not remembered yet, and it would be said each minute."""
 
     def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
         super()._write("debug" if event == "kept" and level == "info" else level, event, fields)
@@ -39,7 +39,7 @@ def free(conf_dirs: list[str], *, dry_run: bool) -> "tuple[list[Freed], list[str
     problems: list[str] = []
     try:
         view = views.own_view()
-        if views.allowance(boot.boot_id(), view) is not ONLY_REBOOTED or not _sees_all():
+        if views.allowance(boot.boot_id(), view) is not NEEDS_NO_POD or not _sees_all():
             return freed, problems
         targets = [target for target in Scope([], "", "", [], conf_dirs).targets() if target.state_dirs]
     except (OSError, ValueError, IndexError, PoolError):
@@ -60,7 +60,7 @@ def _sweep(target: Target, view: list[int]) -> list[Result]:
     settings = target.settings
     settings.networks = [target.network]
     call = Call(sweep.PERSON)
-    call.view, call.may_reap = view, ONLY_REBOOTED
+    call.view, call.may_reap = view, NEEDS_NO_POD
     budget = Budget(sweep.WALL_LIMIT_S, settings.budget_ms)
     return sweep.run(call, settings, _Quiet(settings.log_level, settings.log_file), lambda: None, budget)
 

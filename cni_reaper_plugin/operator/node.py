@@ -5,7 +5,7 @@ import stat
 
 from cni_reaper_plugin import elsewhere, files, network_file_system, other_nodes, store
 from cni_reaper_plugin.evidence import boot, records, views
-from cni_reaper_plugin.facts import ALL, ONLY_REBOOTED
+from cni_reaper_plugin.facts import ALL, NEEDS_NO_POD
 from cni_reaper_plugin.operator import mountinfo
 from cni_reaper_plugin.operator.finding import Finding
 
@@ -147,7 +147,7 @@ def _view(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
         what = "cni-reaper has run in this boot, and no ADD could see its own pod's network namespace: nothing is freed."
         advice = "The plugins run where /run/netns is not the host's (multus' daemon?): look for event=blind in the log."
         yield Finding("blind", NODE, what, advice)
-    elif allowed is ONLY_REBOOTED:
+    elif allowed is NEEDS_NO_POD:
         yield Finding("view-not-yet", NODE, "No ADD has run in this boot yet; the first shows whether it sees its pod's netns.")
     else:
         what = "No ADD of this boot has seen its pod, and this shell is in namespaces of its own: the commands free nothing here."

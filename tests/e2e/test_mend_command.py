@@ -12,7 +12,6 @@ from typing import Any
 import jsonschema
 import pytest
 
-from cni_reaper_plugin.facts import EMPTY
 from tests.e2e import wall_clock
 from tests.e2e.pair import container_id, until
 from tests.e2e.test_metrics import exported
@@ -305,7 +304,7 @@ def test_audit_counts_broken_files_and_those_that_are_left(node_with_us: Node) -
     assert rc == 1
     assert told["left"] == {RESULTS: 1, FLANNEL: 1}
     (one,) = told["broken"]
-    assert (one["file"], one["kind"], one["container"], one["cause"]) == (path, "libcni", container_id("cut"), EMPTY)
+    assert (one["file"], one["kind"], one["container"], one["cause"]) == (path, "libcni", container_id("cut"), "empty")
     assert audited(node, "--network", "net")[1]["left"] == {}
     text = node.run([EXECUTABLE, "audit"]).text
     assert "broken files: 1 (empty)" in text

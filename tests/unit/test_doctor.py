@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cni_reaper_plugin.evidence import views
-from cni_reaper_plugin.facts import ONLY_REBOOTED, Settings
+from cni_reaper_plugin.facts import NEEDS_NO_POD, Settings
 from cni_reaper_plugin.operator import conflist, finding, node, placement, places
 from cni_reaper_plugin.operator.finding import ERROR, KEYS, WARNING
 from tests.neighbours import ROOT
@@ -118,7 +118,7 @@ def test_a_host_before_its_first_add(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host's own namespaces, which no test has: what an ADD of a boot allows before there was one is no warning."""
     monkeypatch.setattr(views, "own_view", lambda: [1, 2, 3])
     monkeypatch.setattr(views, "proven", lambda _: [])
-    monkeypatch.setattr(views, "allowance", lambda *_: ONLY_REBOOTED)
+    monkeypatch.setattr(views, "allowance", lambda *_: NEEDS_NO_POD)
     assert "view-not-yet" in {one.key for one in node.check([("", Settings())])}
 
 
