@@ -158,7 +158,7 @@ def _locked() -> int:
     end = time.monotonic() + _LOCK_WAIT_S
     while True:
         files.make_directory(DIRECTORY, 0o700)
-        if not os.path.islink(DIRECTORY):
+        if not os.path.islink(DIRECTORY) and os.stat(DIRECTORY).st_mode & 0o777 != 0o700:
             os.chmod(DIRECTORY, 0o700)  # a kubelet makes it for everybody, and who can read it can lock it
         try:
             fd = lock_file.take(LOCK, end)

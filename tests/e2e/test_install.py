@@ -132,7 +132,8 @@ def test_again_changes_nothing(bare: Node) -> None:
     assert [(path, bare.path(path).stat()[:6] + bare.path(path).stat()[8:]) for path, _ in before] == [
         (path, old[:6] + old[8:]) for path, old in before
     ]
-    assert [bare.path(path).stat().st_mtime_ns for path, _ in before] == [old.st_mtime_ns for _, old in before]
+    times = [(one.st_mtime_ns, one.st_ctime_ns) for one in (bare.path(path).stat() for path, _ in before)]
+    assert times == [(old.st_mtime_ns, old.st_ctime_ns) for _, old in before]
 
 
 def test_the_installed_copy_installs(bare: Node) -> None:
