@@ -12,6 +12,7 @@ from cni_reaper_plugin.mend.look import look
 from cni_reaper_plugin.mend.places import places
 
 EVERY_S = 60
+GO_ON_S = 5  # where a look was cut: a node that has just booted is busy, and each file that is left keeps a pod from ending
 DUE = "mend.due"
 WALL_S, CPU_MS = 1.0, 200
 """The most that a look takes in a call of the runtime; it is cut then, and the next one goes on from there."""
@@ -32,8 +33,9 @@ def after(call: Call, settings: Settings, log: Log) -> None:
         from cni_reaper_plugin import metrics
 
         metrics.save_removed(settings.metrics_file, [one.kind for one in found.removed], log)
-    if found.waiting:
-        _due_in(min(one.wait_s for one in found.waiting))
+    next_s = [one.wait_s for one in found.waiting] + [GO_ON_S] * (not found.is_whole)
+    if next_s:
+        _due_in(min(next_s))
 
 
 def _due_in(seconds: float) -> None:
