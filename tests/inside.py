@@ -222,6 +222,35 @@ def own_cgroups(name: str) -> None:
             file.write(" ".join(f"+{controller}" for controller in known.read().split()))
 
 
+def remove_cgroups() -> None:
+    """Remove the cgroups below those of `own_cgroups`, as a reboot does: a kubelet waits three seconds for each that is left.
+
+    Precondition: their processes have been killed. They may take their time to end.
+    """
+    end = time.monotonic() + 600  # HANG_S of tests.node, which is not imported here
+    while left := [place for place in _cgroups() if not _removed(place)]:
+        if time.monotonic() > end:
+            message = f"cgroups that are not empty: {left}"
+            raise TimeoutError(message)
+        time.sleep(0.01)  # no event tells when the kernel has let go of them
+
+
+def _cgroups() -> list[str]:
+    """List the cgroups of the node but the roots and the agent's own, the lowest first."""
+    found = [place for place, _, _ in os.walk(CGROUPS, topdown=False)]
+    return [place for place in found if not os.path.ismount(place) and place != f"{CGROUPS}/agent"]
+
+
+def _removed(cgroup: str) -> bool:
+    try:
+        os.rmdir(cgroup)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def _init(connection: Connection, root: str) -> NoReturn:
     """Be PID 1 of the node: furnish it, start the agent, reap whatever ends, end with the agent."""
     _furnish(root)
@@ -289,6 +318,7 @@ class Agent:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._background: dict[int, subprocess.Popen[bytes]] = {}
+        self._has_cgroups = False
 
     def serve(self) -> None:
         """Answer requests, one at a time, until the other side closes the socket."""
@@ -436,6 +466,7 @@ class Agent:
     def own_cgroups(self, below: str) -> None:
         """Give the processes started from now on cgroups of their own, as if they were all: `below` in the machine's root."""
         own_cgroups(below)
+        self._has_cgroups = True
 
     def reboot(self) -> None:
         """Lose what a reboot loses: processes, netns, links, iptables, /run, /dev/shm, the boot ID; keep the disk."""
@@ -444,6 +475,8 @@ class Agent:
         for process in self._background.values():
             process.wait()
         self._background.clear()
+        if self._has_cgroups:
+            remove_cgroups()
         with open("/proc/self/mountinfo") as file:
             mounts = [line.split()[4] for line in file]
         own = (NODE_OWN, NODE_OWN + "/")
