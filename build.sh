@@ -13,6 +13,7 @@ strict_cni_version=v1.1.2 # the last libcni whose DEL fails on a broken cache en
 flannel_version=v0.9.1    # the last one in containernetworking/plugins
 seccomp_version=v0.2.4
 containerd_version=v2.3.4
+containerd_1_7_version=v1.7.35 # as in tests/runtimes/containerd_1_7/go.mod
 kubelet_version=v1.36.3 # as in tests/runtimes/kubelet/go.mod
 cri_version=v0.36.3
 kustomize_version=v5.8.2
@@ -29,7 +30,7 @@ usage: ./build.sh [VERB [ARGUMENTS]]
   demo-kubelet  show a kubelet's retries fill a pool, the pod that stays stuck, and how it becomes Ready (root; a minute)
   test     all tests on the frozen executable (root); arguments go to pytest
   e2e      the plugin under containerd, the kubelet and Podman, on the frozen executable (root); arguments go to pytest
-  machines the arm64 executable on a real arm64 kernel, in qemu (tests/machines/README.md); arguments go to pytest
+  machines the arm64 executable on a real arm64 kernel, in qemu, with power cuts (tests/machines/README.md); arguments go to pytest
   prove    the long proof (tests/prove/README.md): a million steps of the model, a small world explored completely, walks on the
            real kernel, mutations, 10,000 pod cycles, every fault (root)
   bench    how long a call takes, beside its neighbours (root): docs/performance.md; bench --help
@@ -266,7 +267,7 @@ version_0_1_0() {
     rm -rf "$tree_0_1_0"
 }
 
-# The runtimes: containerd's current release and Debian's old one, the kubelet, Podman with its CNI backend, and a pause image.
+# The runtimes: containerd's current release, the last 1.7 and Debian's 1.6, the kubelet, Podman with its CNI backend, and a pause image.
 runtimes() {
     test_tools runc=runc podman=podman gcc=gcc "/usr/lib/$(uname -m)-linux-gnu/libc.a=libc6-dev"
     version_0_1_0
@@ -276,6 +277,13 @@ runtimes() {
         go_install "$into" "github.com/containerd/containerd/v2/cmd/"{containerd,ctr,containerd-shim-runc-v2}"@$containerd_version"
     fi
     export CNI_REAPER_CONTAINERD=$into
+    into=$go_dir/bin-containerd-${containerd_1_7_version#v}
+    if [[ ! -x $into/containerd-shim-runc-v2 ]]; then
+        say "building containerd $containerd_1_7_version (two minutes)"
+        (cd tests/runtimes/containerd_1_7 && GOBIN=$into "$go" install tool 2> >(grep -v '^go: downloading ' >&2)) ||
+            fail "containerd $containerd_1_7_version cannot be built (go says why, above): is the Go module proxy reachable?"
+    fi
+    export CNI_REAPER_CONTAINERD_1_7=$into
     if [[ ! -x $old/usr/bin/containerd ]]; then
         say "unpacking Debian's containerd" # not installed: it may not be this machine's own
         mkdir -p "$old"
@@ -354,7 +362,7 @@ e2e() {
 
 # What the machines of tests/machines boot, for arm64: Debian's kernel, busybox and NFS server, cnitool and the reference plugins.
 machine_tools() {
-    need "${for_build[@]}" qemu-system-aarch64=qemu-system-arm
+    need "${for_build[@]}" qemu-system-aarch64=qemu-system-arm mkfs.ext4=e2fsprogs
     freeze amd64 arm64
     python_env requirements/dev.txt
     local fetched
@@ -368,7 +376,15 @@ machine_tools() {
         go_install_for arm64 "$into.new" "github.com/containernetworking/plugins/plugins/"{main/bridge,main/loopback,ipam/host-local,meta/portmap}"@$plugins_version"
         mv "$into.new" "$into"
     fi
-    export CNI_REAPER_MACHINES_DEBIAN CNI_REAPER_MACHINES_NFS CNI_REAPER_MACHINES_PLUGINS=$into
+    local strict=$go_dir/bin-strict-${strict_cni_version#v}-${flannel_version#v}-arm64
+    if [[ ! -d $strict ]]; then
+        go_compiler
+        say "building cnitool $strict_cni_version and flannel's plugin $flannel_version for arm64"
+        go_install_for arm64 "$strict.new" "github.com/containernetworking/cni/cnitool@$strict_cni_version"
+        go_install_for arm64 "$strict.new" "github.com/containernetworking/plugins/plugins/meta/flannel@$flannel_version"
+        mv "$strict.new" "$strict"
+    fi
+    export CNI_REAPER_MACHINES_DEBIAN CNI_REAPER_MACHINES_NFS CNI_REAPER_MACHINES_PLUGINS=$into CNI_REAPER_MACHINES_STRICT=$strict
 }
 
 machines() {

@@ -21,9 +21,24 @@ from tests.runtimes import image, programs
 ROOT_DIR = "/var/lib/containerd"
 SOCKET = "/run/containerd/containerd.sock"
 LOG = "/var/log/containerd.log"
-NEW, OLD = "2.3.4", "1.6.20"
+NEW, NEW_1_7, OLD = "2.3.4", "1.7.35", "1.6.20"
+"""libcni 1.3.0 is in the first, 1.1.2 in the others."""
 _START_S, _CALL_S = 30, 60
 
+_PLACES = {NEW: "CNI_REAPER_CONTAINERD", NEW_1_7: "CNI_REAPER_CONTAINERD_1_7", OLD: "CNI_REAPER_CONTAINERD_OLD"}
+_CONFIG_1 = f"""
+version = 2
+root = "{ROOT_DIR}"
+state = "/run/containerd"
+[grpc]
+  address = "{SOCKET}"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{image.NAME}"
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{BIN}"
+    conf_dir = "{NET_D}"
+"""
 _CONFIG = {
     NEW: f"""
 version = 3
@@ -39,19 +54,8 @@ state = "/run/containerd"
     bin_dirs = ["{BIN}"]
     conf_dir = "{NET_D}"
 """,
-    OLD: f"""
-version = 2
-root = "{ROOT_DIR}"
-state = "/run/containerd"
-[grpc]
-  address = "{SOCKET}"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{image.NAME}"
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{BIN}"
-    conf_dir = "{NET_D}"
-""",
+    NEW_1_7: _CONFIG_1,
+    OLD: _CONFIG_1,
 }
 """restrict_oom_score_adj: a machine without CAP_SYS_RESOURCE may not lower the score."""
 
@@ -71,7 +75,7 @@ class Containerd:
     def __init__(self, node: Node, version: str = NEW) -> None:
         self.node = node
         self.version = version
-        self._programs = programs.place("CNI_REAPER_CONTAINERD" if version == NEW else "CNI_REAPER_CONTAINERD_OLD")
+        self._programs = programs.place(_PLACES[version])
         self._process = 0
         self._numbers = itertools.count(1)
         self._channel: Any = None
@@ -159,6 +163,11 @@ class Containerd:
         """Stop and remove so many sandboxes at once."""
         with ThreadPoolExecutor(len(sandboxes)) as callers:
             list(callers.map(lambda one: self.remove(one.id), sandboxes))
+
+    def stops_failed(self, sandbox: str) -> list[str]:
+        """Return what it has said each time that it could not stop a sandbox."""
+        lines = self.node.read(LOG).replace("\\", "").splitlines()
+        return [line for line in lines if f'StopPodSandbox for "{sandbox}" failed' in line]
 
     def listed(self) -> list[str]:
         """Return the IDs of all sandboxes that it knows, ready or not."""

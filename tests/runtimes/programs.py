@@ -8,6 +8,7 @@ from types import ModuleType
 
 PLACES = (
     "CNI_REAPER_CONTAINERD",
+    "CNI_REAPER_CONTAINERD_1_7",
     "CNI_REAPER_CONTAINERD_OLD",
     "CNI_REAPER_KUBELET",
     "CNI_REAPER_CRI",
@@ -18,7 +19,7 @@ PLACES = (
     "CNI_REAPER_KUSTOMIZE",
     "CNI_REAPER_KUBECTL_VALIDATE",
 )
-"""Environment variables: directories of containerd 2 and of Debian's, the kubelet, the compiled api.proto, the pause program,
+"""Environment variables: directories of containerd 2, 1.7 and Debian's, the kubelet, the compiled api.proto, the pause program,
 Prometheus and its tools, a root with systemd in it, our image's archive, kustomize,
 kubectl-validate."""
 
