@@ -22,6 +22,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed:
         for name, value in getattr(item, "funcargs", {}).items():
-            if isinstance(value, Console):
-                report.sections.append((f"console: {name}", value.tail))
+            for one in value if isinstance(value, list) else [value]:
+                console = getattr(one, "console", one)
+                if isinstance(console, Console):
+                    report.sections.append((f"console: {name}", console.tail))
     return report

@@ -14,9 +14,11 @@ import re
 import stat
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from tests.node import Ran
 
@@ -24,6 +26,9 @@ BOUND_S = 1200
 """Seconds after which a machine is ended. A boot takes three to ten, a scenario one to two minutes on an idle host."""
 TAIL = 60
 MODULES = ("bridge", "veth")
+DISK_MODULES = ("virtio_blk",)
+DISK_SIZE = 64 << 20
+"""Bytes of a disk; ext4 is part of the kernel."""
 QEMU = (
     *("qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-accel", "tcg", "-smp", "1", "-m", "512"),
     *("-display", "none", "-serial", "stdio", "-monitor", "none", "-nic", "none", "-no-reboot"),
@@ -100,6 +105,38 @@ def _told(line: str) -> str:
     return "\n".join(str(ran) for _, ran in _steps(line))
 
 
+@dataclass(frozen=True)
+class Disk:
+    """An ext4 file system that outlives its machine, as the disk of a node does; what the machine had in memory is lost.
+
+    file: its image. clock: what the machine's clock shows at the boot, in UTC, 2026-12-01T12:00:00; None is the host's clock.
+    """
+
+    file: Path
+    clock: str | None = None
+
+    @classmethod
+    def make(cls, file: Path) -> Self:
+        """Make an empty one in a new file."""
+        with file.open("wb") as image:
+            image.truncate(DISK_SIZE)
+        subprocess.run(["/sbin/mkfs.ext4", "-q", file], check=True)
+        return cls(file)
+
+    def options(self) -> list[str]:
+        """Return qemu's options for it."""
+        clock = ["-rtc", f"base={self.clock}"] if self.clock else []
+        return [*clock, "-drive", f"file={self.file},format=raw,if=virtio,cache=writeback"]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The moment at which a machine loses its power: so many seconds after a line on its console."""
+
+    line: str
+    after_s: float
+
+
 class Machine:
     """Boots arm64 machines."""
 
@@ -118,7 +155,14 @@ class Machine:
         self._modules = programs.debian / "usr/lib/modules"
 
     def run(
-        self, scenario: str, files: Mapping[str, bytes] | None = None, modules: tuple[str, ...] = (), bound_s: int = BOUND_S
+        self,
+        scenario: str,
+        files: Mapping[str, bytes] | None = None,
+        modules: tuple[str, ...] = (),
+        bound_s: int = BOUND_S,
+        *,
+        disk: Disk | None = None,
+        cut: Cut | None = None,
     ) -> Console:
         """Boot, run a scenario, power off.
 
@@ -127,10 +171,13 @@ class Machine:
             files: more files of the machine, by their path without the first slash.
             modules: of the kernel, loaded after MODULES.
             bound_s: seconds after which the machine is ended.
+            disk: the machine's /dev/vda, and the clock with which it boots.
+            cut: when the power goes; the scenario never ends then.
 
         Raises:
-            AssertionError: the scenario did not come to its end; the console's tail says how far it came.
+            AssertionError: the scenario did not come to its end, or to the cut; the console's tail says how far it came.
         """
+        modules = (*modules, *DISK_MODULES) if disk else modules
         kernel = _modules(self._modules, (*MODULES, *modules))
         loaded = {f"modules/{name}.ko": data for name, data in kernel.items()}
         loaded["modules/order"] = "".join(f"{name}.ko\n" for name in kernel).encode()
@@ -139,20 +186,30 @@ class Machine:
             file.write(initramfs)
             file.flush()
             boot = ["-kernel", str(self._kernel), "-initrd", file.name, "-append", f"{ARGUMENTS} BOUND_S={bound_s}"]
-            console = Console(_bounded([*QEMU, *boot], bound_s))
-        assert console.complete, f"the scenario did not come to its end; the console's tail:\n{console.tail}"
+            with subprocess.Popen(
+                [*QEMU, *boot, *(disk.options() if disk else ())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            ) as qemu:
+                console = Console(_watched(qemu, bound_s, cut))
+        reached = cut.line in console.text.splitlines() if cut else console.complete
+        assert reached, f"the scenario did not come to its {'cut' if cut else 'end'}; the console's tail:\n{console.tail}"
         return console
 
 
-def _bounded(argv: list[str], bound_s: int) -> str:
-    """Run qemu, return what it has written until it ended or ran into the bound."""
-    try:
-        out = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=bound_s + 120
-        ).stdout
-    except subprocess.TimeoutExpired as e:
-        out = e.output or b""
-    return out.decode(errors="replace").replace("\r\n", "\n")
+def _watched(qemu: subprocess.Popen[bytes], bound_s: int, cut: Cut | None) -> str:
+    """Return what qemu has written until it ended, was cut or ran into the bound."""
+    assert qemu.stdout
+    bound = threading.Timer(bound_s + 120, qemu.kill)
+    bound.start()
+    lines = []
+    for data in qemu.stdout:
+        lines.append(data.decode(errors="replace").rstrip("\r\n"))
+        if cut and lines[-1] == cut.line:
+            threading.Timer(cut.after_s, qemu.kill).start()
+    bound.cancel()
+    return "\n".join(lines)
 
 
 def _modules(below: Path, names: tuple[str, ...]) -> dict[str, bytes]:
