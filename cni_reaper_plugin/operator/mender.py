@@ -3,6 +3,7 @@
 import time
 
 EVERY_S = 60.0
+LEAST_S = 5.0  # a process may hold a file open for long
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,13 +23,14 @@ class Mender:
         self._said: set[str] = set()
 
     def once(self) -> float:
-        """Mend if EVERY_S are over, and return how many seconds are left until the next time."""
+        """Mend if it is time; return in how many seconds the next time is: EVERY_S, or when a file is old enough."""
         if time.monotonic() >= self._next:
-            self._mend()
-            self._next = time.monotonic() + EVERY_S
+            wait_s = self._mend()
+            self._next = time.monotonic() + min(EVERY_S, max(LEAST_S, wait_s or EVERY_S))
         return max(0.0, self._next - time.monotonic())
 
-    def _mend(self) -> None:
+    def _mend(self) -> float:
+        """Mend, and return in how many seconds the last of the waiting files can be removed, 0 where none waits."""
         from cni_reaper_plugin.operator import mending, terminal
 
         outcome = mending.once(self._conf_dirs)
@@ -38,3 +40,4 @@ class Mender:
         for line in sorted(stays - self._said):
             self._say(terminal.printable(line))
         self._said = stays
+        return outcome.wait_s + mending.AGAIN_S if outcome.waiting else 0.0

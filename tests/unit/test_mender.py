@@ -55,3 +55,15 @@ def test_what_stays_is_said_once(monkeypatch: pytest.MonkeyPatch, clock: list[fl
         assert len(said) == count
     assert "\n" not in "".join(said)
     assert said[2].startswith("removed  /var/lib/cni/results/x (empty, 0 bytes)")
+
+
+@pytest.mark.parametrize(("wait_s", "next_s"), [(12.0, 12.0 + mending.AGAIN_S), (0.5, 5.0), (600.0, 60.0)])
+def test_a_file_that_waits_is_not_left_for_a_minute(
+    monkeypatch: pytest.MonkeyPatch, clock: list[float], wait_s: float, next_s: float
+) -> None:
+    """After a boot the files are often just too young; a file that a process holds open is not asked for each second."""
+    one = Broken("/var/lib/cni/results/x", "libcni", ("net", "a" * 64, "eth0"), 0, "empty")
+    one.reason, one.wait_s = "young", wait_s
+    monkeypatch.setattr(mending, "once", lambda _: Outcome(waiting=[one]))
+    assert Mender([], lambda _: None).once() == pytest.approx(next_s)
+    assert clock == [100.0]
