@@ -254,13 +254,15 @@ class Call:
     self-check passed; valid: GC's list of (container ID, ifname), None when there is none; valid_network: the network it is
     of. For ADD: older, what the attachment's record said before this call, and standing, {(address, ino, ctime)} of the
     attachment's reservations before this call's record was written. For DEL: shows, whether its CNI_NETNS has proven the view,
-    while no ADD of this boot had; add_failed: it has no prevResult, so its ADD has probably failed.
+    while no ADD of this boot had; add_failed: it has no prevResult, so its ADD has probably failed. environment: of this process,
+    by bytes, as the programs that are run for this call get it; CNI_PATH in it says where the plugins are.
     """
 
     __slots__ = (
         "add_failed",
         "at_head",
         "attachment",
+        "environment",
         "may_reap",
         "netns",
         "netns_path",
@@ -277,6 +279,7 @@ class Call:
     def __init__(self, verb: str, attachment: Attachment | None = None, netns_path: str = "", netns: Netns | None = None) -> None:
         self.verb = verb
         self.attachment = attachment
+        self.environment: dict[bytes, bytes] = {}
         self.netns_path = netns_path
         self.netns = netns
         self.at_head = False

@@ -9,7 +9,7 @@ from cni_reaper_plugin.evidence import boot, gather, records, standing, views
 from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Evidence, Judged, Reservation, SkippedError, Surroundings
 from cni_reaper_plugin.judge import judge
 from cni_reaper_plugin.network_sweep import NetworkSweep
-from cni_reaper_plugin.reasons import NETNS_THERE, Reason
+from cni_reaper_plugin.reasons import NETNS_THERE
 
 SLICE = 64  # reservations between two looks at the budget, and the least that a call gets done
 MOST_NOTED = 1024  # more attachments than any node has; beyond that what is noted costs more than it spares
@@ -46,7 +46,7 @@ def candidate(sweep: NetworkSweep) -> "tuple[str | None, list[Reservation] | Non
             is_known = is_known or evidence.record != b""
             verdict, reason = _judged(sweep, reservation, evidence)
             if verdict == STALE:
-                if remembered is None or not _is_kept(sweep, reservation, evidence, reason, remembered):
+                if not _stays(sweep, Judged(reservation, evidence, verdict, reason), remembered):
                     return reservation.address, None
                 continue
             if verdict == LIVE and reason is NETNS_THERE:
@@ -86,22 +86,44 @@ def _judged(sweep: NetworkSweep, reservation: Reservation, evidence: Evidence) -
     return judge(reservation, evidence)
 
 
-def _is_kept(sweep: NetworkSweep, reservation: Reservation, evidence: Evidence, reason: Reason, remembered: "Memory") -> bool:
-    """Tell whether a full scan has found a moment ago that this very reservation stays, by something that stands still.
+def _stays(sweep: NetworkSweep, stale: Judged, remembered: "Memory | None") -> bool:
+    """Tell whether this very reservation was found to stay a moment ago, by what no first look sees. Raises OSError.
 
-    Not asked of this call's own attachment: what the call says of it is news. reason: why it is stale at first sight, which is
-    what is told of it under dryRun.
+    Not asked of this call's own attachment: what the call says of it is news.
     """
-    own, dry_run = sweep.call.attachment, sweep.settings.dry_run
+    own, reservation = sweep.call.attachment, stale.reservation
     if own is not None and own.owns(reservation.network, reservation.container_id, reservation.ifname):
         return False
-    if not remembered.keeps(reservation, evidence.record, dry_run):
+    return (remembered is not None and _is_kept(sweep, stale, remembered)) or _is_published(sweep, stale)
+
+
+def _is_kept(sweep: NetworkSweep, stale: Judged, remembered: "Memory") -> bool:
+    """Tell whether a full scan has found a moment ago that this very reservation stays, by something that stands still.
+
+    stale: why it is stale at first sight, which is what is told of it under dryRun.
+    """
+    reservation = stale.reservation
+    if not remembered.keeps(reservation, stale.evidence.record, sweep.settings.dry_run):
         return False
     if not remembered.tell_proof(reservation, sweep.log):
         from cni_reaper_plugin import report
 
-        report.would_free(sweep, Judged(reservation, evidence, STALE, reason))
+        report.would_free(sweep, stale)
     return True
+
+
+def _is_published(sweep: NetworkSweep, stale: Judged) -> bool:
+    """Tell whether what leads to a reservation's address could not be taken back a moment ago. Raises OSError."""
+    from cni_reaper_plugin.published import tries
+
+    why = tries.Tried(sweep.network.key).waits(stale.reservation)
+    if why and not sweep.settings.dry_run:
+        from cni_reaper_plugin import report
+        from cni_reaper_plugin.reasons import PORT_PUBLISHED
+
+        kept = Judged(stale.reservation, stale.evidence, STALE, PORT_PUBLISHED.detailed(why))
+        report.published(sweep, kept, is_news=False)
+    return bool(why) and not sweep.settings.dry_run
 
 
 def _note_others_without_reservation(sweep: NetworkSweep) -> None:

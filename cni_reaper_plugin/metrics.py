@@ -135,7 +135,7 @@ def _would_free(result: Result) -> "list[Judged]":
 def _gauges(result: Result, listed: int) -> "Families":
     """Return how a network stands after a sweep that had `listed` reservations."""
     left, unknown = listed - len(result.freed), len({one.reservation.address for one in result.kept})
-    stale = len(_would_free(result)) + len(result.refused)
+    stale = len(_would_free(result)) + len(result.refused) + len({one.reservation.address for one in result.published})
     gauges: Families = {
         "cni_reaper_last_sweep_timestamp_seconds": {"": time.time()},
         "cni_reaper_pool_used": {"": left},

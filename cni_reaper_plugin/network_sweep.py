@@ -27,6 +27,7 @@ class Result:
     freed, would_free: what was freed; what would have been but for dryRun.
     refused: what was to be freed and could not be unlinked, with the error.
     kept: owners that are UNKNOWN.
+    published: what is STALE and stays, since something outside of the pod leads to it (PORT_PUBLISHED).
     lifeless: how many addresses netns without a process hold; None where nobody looked.
     judged: the verdicts are all there are: whatever was stale could be freed by this call.
     cut, skipped, failed: why it ended before its end, was not begun, or has failed; "" where it did not.
@@ -42,6 +43,7 @@ class Result:
         "lifeless",
         "listed",
         "network",
+        "published",
         "refused",
         "skipped",
         "took_s",
@@ -55,6 +57,7 @@ class Result:
         self.would_free: list[Judged] = []
         self.refused: list[tuple[Reservation, OSError]] = []
         self.kept: list[Judged] = []
+        self.published: list[Judged] = []
         self.lifeless: int | None = None
         self.judged = False
         self.cut = ""

@@ -47,6 +47,9 @@ def reap(sweep: NetworkSweep, candidate: str, others_wait: "Callable[[], bool]")
         _remember_kept(judged, sweep.settings, memory)
         memory.save(sweep.log, closely=True)
     dealt_with = 0
+    put_off = False
+    if stale and not sweep.settings.dry_run:
+        stale, put_off = _without_published(sweep, stale)
     for start in range(0, len(stale), BATCH):
         batch = stale[start : start + BATCH]
         if sweep.settings.dry_run:
@@ -60,7 +63,7 @@ def reap(sweep: NetworkSweep, candidate: str, others_wait: "Callable[[], bool]")
     if following:
         sweep.result.cut = "budgetMs is used up; the next call goes on from there"
         sweep.log.info("sweep-cut", network=network.name, reason=sweep.result.cut)
-    is_whole = not following and call.may_reap is ALL and dealt_with == len(stale)
+    is_whole = not following and call.may_reap is ALL and dealt_with == len(stale) and not put_off
     is_whole = is_whole and not any(one.evidence.trouble for one in judged)
     return reservations if taken >= len(addresses) else None, is_whole
 
@@ -101,6 +104,8 @@ def force(sweep: NetworkSweep, asked: list[Reservation]) -> None:
         reservation = one.reservation
         if (reservation.address, reservation.ino, reservation.ctime) in wanted and may_be_forced(one):
             forced.append(Judged(reservation, one.evidence, one.verdict, FORCED))
+    if forced:
+        forced, _ = _without_published(sweep, forced)
     for start in range(0, len(forced), BATCH):
         _remove(sweep, forced[start : start + BATCH])
 
@@ -153,6 +158,25 @@ def _remember_kept(judged: list[Judged], settings: Settings, memory: Memory) -> 
                 memory.keep(one.reservation, one.evidence.record, place)
         elif one.verdict == STALE and settings.dry_run:
             memory.keep(one.reservation, one.evidence.record, None)
+
+
+def _without_published(sweep: NetworkSweep, stale: list[Judged]) -> tuple[list[Judged], bool]:
+    """Take back what leads to these from outside of their pods; return those to which nothing does, and whether some wait.
+
+    Others can do no better for those that were tried and stay; who waits is for the next call. Raises OSError.
+    """
+    from cni_reaper_plugin.published import withdraw
+
+    def still_judged(one: Judged) -> bool:
+        """Tell whether file and record are as they were."""
+        reservation = one.reservation
+        is_same = sweep.network.identity(reservation.address) == (reservation.ino, reservation.ctime)
+        return is_same and _still_judged(reservation, one.evidence, sweep.settings)
+
+    withdrawn = withdraw.take_back(sweep, stale, still_judged)
+    for one, is_news in withdrawn.stays:
+        report.published(sweep, one, is_news)
+    return withdrawn.free, withdrawn.put_off
 
 
 def _remove(sweep: NetworkSweep, batch: list[Judged]) -> int:

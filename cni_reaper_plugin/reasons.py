@@ -47,6 +47,8 @@ ADDED_AGAIN = Reason("added-again")
 LEFT_BY_DEL = Reason("left-by-del", "left by DEL")
 FORCED = Reason("forced")
 """By a person, over UNKNOWN."""
+PORT_PUBLISHED = Reason("port-published", "a published port leads to it")
+"""STALE, and kept: what leads to the address from outside of the pod could not be taken back."""
 
 # LIVE by what every call sees at once
 NETNS_THERE = Reason("netns-there")

@@ -67,6 +67,12 @@ def kept_live(sweep: NetworkSweep, judged: Judged, place: str) -> None:
     sweep.log.debug("kept-live", **_fields(judged), place=place)
 
 
+def published(sweep: NetworkSweep, judged: Judged, is_news: bool) -> None:
+    """Say that a STALE reservation stays, since what leads to it could not be taken back: at `warning` where that is news."""
+    sweep.result.published.append(judged)
+    (sweep.log.warning if is_news else sweep.log.debug)("kept", **_fields(judged))
+
+
 def not_freed(sweep: NetworkSweep, judged: Judged) -> None:
     """Say that a STALE reservation was not removed: under host-local's lock it is not what was judged, or time was up."""
     sweep.log.debug("not-freed", **_fields(judged), cause="it has changed since it was judged, or time was up")

@@ -58,6 +58,7 @@ def _add(request: Request, environment: Environment) -> bytes:
     """ADD: record the attachment, then one sweep. Whatever goes wrong in that is logged; the answer is the chain's result."""
     answer = result.of_add(request)
     call = Call("ADD", _attachment(request), request.netns, _identified(request.netns))
+    call.environment = environment
     if call.netns is not None and not _may_be_own(environment) and _is_ours(call.netns):
         raise CNIError(INVALID_NETNS, "plugin's netns and netns from CNI_NETNS should not be the same", request.netns)
     call.at_head = result.is_head(request)
@@ -183,13 +184,14 @@ def _check_self(call: Call, log: Log) -> None:
             log.debug("view-not-noted", reason=str(e))
 
 
-def _delete(request: Request, _: Environment) -> bytes:
+def _delete(request: Request, environment: Environment) -> bytes:
     """DEL: mark the record, then one sweep, which also releases what the chain has left of this attachment. Never fails."""
     settings, problems, log = _options(request)
     if request.problem:
         log.warning("del-ignored", container=request.container_id, ifname=request.ifname, reason=request.problem)
         return b""
     call = Call("DEL", _attachment(request), request.netns, _identified(request.netns))
+    call.environment = environment
     call.add_failed = "prevResult" not in request.config
     budget = _budget(settings)
     try:
@@ -250,13 +252,14 @@ def _addresses(previous: dict[str, object]) -> list[str]:
     return [name for name in names if store.is_address_like(name)]
 
 
-def _gc(request: Request, _: Environment) -> bytes:
+def _gc(request: Request, environment: Environment) -> bytes:
     """GC: the list of valid attachments keeps; without one (key missing or null) there is only the sweep."""
     settings, problems, log = _options(request)
     valid = _valid_attachments(request.config, problems)
     if problems:
         raise CNIError(INVALID_CONFIG, "; ".join(problems))
     call = Call("GC")
+    call.environment = environment
     call.valid, call.valid_network = valid, request.name
     budget = _budget(settings)
     try:
@@ -288,7 +291,7 @@ def _valid_attachments(config: dict[str, object], problems: list[str]) -> set[tu
     return valid
 
 
-def _status(request: Request, _: Environment) -> bytes:
+def _status(request: Request, environment: Environment) -> bytes:
     """STATUS: the store can be read. A full pool or a wrong option is no reason to call the node not ready."""
     settings, problems, log = _options(request)
     try:
@@ -299,6 +302,7 @@ def _status(request: Request, _: Environment) -> bytes:
         log.warning("bad-options", network=request.name, reason="; ".join(problems))
     else:
         call = Call("STATUS")
+        call.environment = environment
         is_time = "STATUS" in settings.reap_on and _sweep(call, settings, log, _budget(settings))
         _mend(call, settings, log, is_time)
     return b""

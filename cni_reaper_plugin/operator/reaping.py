@@ -1,6 +1,7 @@
 """`cni-reaper reap`: one sweep now, in the words of the log; with --force, UNKNOWN owners too, after a question."""
 
 import contextlib
+import posix
 import signal
 import sys
 
@@ -11,7 +12,7 @@ from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.facts import ALL, NOTHING, Call, Judged, SkippedError, StrandedError
 from cni_reaper_plugin.network_sweep import NetworkSweep, Result
-from cni_reaper_plugin.operator import mending, terminal
+from cni_reaper_plugin.operator import mending, places, terminal
 from cni_reaper_plugin.operator.inspection import UNPROVEN, VERDICTS, Inspected, inspect, own_call
 from cni_reaper_plugin.operator.scope import Scope, Target
 from cni_reaper_plugin.pool import PoolError
@@ -63,6 +64,7 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
         return REFUSED
     try:
         call = own_call()
+        call.environment = _environment(scope)
         targets = _wanted(scope)
     except (OSError, PoolError) as e:
         _complain(str(e))
@@ -91,6 +93,14 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
         _complain(UNPROVEN)
     _Told("").tell(", ".join("%d %s" % (count, came) for came, count in counts.items()))
     return TROUBLE if trouble else SWEPT
+
+
+def _environment(scope: Scope) -> dict[bytes, bytes]:
+    """Return this process's environment, with a CNI_PATH of all directories in which runtimes of this node have plugins."""
+    if b"CNI_PATH" in posix.environ:
+        return posix.environ
+    found = (one for place in places.places(scope.conf_dirs, [])[0] for one in place.all_bin_dirs)
+    return {**posix.environ, b"CNI_PATH": ":".join(dict.fromkeys(found)).encode("utf-8", "surrogateescape")}
 
 
 def _wanted(scope: Scope) -> list[Target]:
@@ -162,7 +172,7 @@ def _sweep(target: Target, person: Call, log: _Told) -> int:
     count = 0
     while True:
         call = Call(sweep.PERSON)
-        call.view, call.may_reap = person.view, person.may_reap
+        call.view, call.may_reap, call.environment = person.view, person.may_reap, person.environment
         results = sweep.run(call, target.settings, log, lambda: None, Budget(LIMIT_S, target.settings.budget_ms))
         got_on = sum(_tell_freed(result, log) for result in results)
         count += got_on

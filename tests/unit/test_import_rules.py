@@ -24,12 +24,24 @@ FLOORS = (
     ("reap", "counting"),
     ("judging",),
     ("first_look",),
+    ("published",),
     ("report", "expiry", "capacity", "gate", "shared_store", "elsewhere", "absent", "lifeless", "mend"),
     ("once", "metrics"),
     ("judge", "evidence"),
     ("network_sweep",),
     ("store",),
-    ("rtnetlink", "options", "pool", "frozen", "network_file_system", "other_nodes", "store_key", "go_json"),
+    (
+        "conntrack",
+        "programs",
+        "rtnetlink",
+        "options",
+        "pool",
+        "frozen",
+        "network_file_system",
+        "other_nodes",
+        "store_key",
+        "go_json",
+    ),
     ("scanned",),
     ("facts",),
     ("attachment", "events", "flock", "files", "clock", "packed", "cni_versions", "reasons"),
@@ -47,6 +59,7 @@ COLD = (
     "capacity",
     "chain.first_del",
     "chain.foreign",
+    "conntrack",
     "counting",
     "elsewhere",
     "evidence.closer",
@@ -74,6 +87,8 @@ COLD = (
     "other_nodes",
     "packed",
     "pool",
+    "programs",
+    "published",
     "reap",
     "report",
     "rtnetlink",
@@ -332,12 +347,19 @@ def test_hot_modules_import_next_to_nothing() -> None:
 
 
 def test_nothing_starts_a_program_or_opens_a_network() -> None:
-    """The plugin runs no program, and an installer only the copy that it has made; sockets are syslog's and rtnetlink's."""
+    """The plugin runs only what takes back a dead pod's ports, and an installer the copy that it has made.
+
+    Nobody runs anything by a shell. Sockets are syslog's and netlink's.
+    """
     foreign = {(one.target, one.module) for one in IMPORTS if one.foreign}
     assert {module for name, module in foreign if name in ("multiprocessing", "asyncio", "urllib", "http")} == set()
     assert {module for name, module in foreign if name == "subprocess"} == {"operator.executable"}
     assert {module for name, module in foreign if name == "os" and not module.startswith("operator.")} == set()
-    assert {module for name, module in foreign if "socket" in name} == {"events", "evidence.addresses", "rtnetlink"}
+    assert {module for name, module in foreign if "socket" in name} == {"conntrack", "events", "evidence.addresses", "rtnetlink"}
+    starts = ("posix_spawn", "posix_spawnp", "execv", "execve", "fork", "forkpty", "system", "popen")
+    assert {module for module, tree in TREES.items() for node in ast.walk(tree) if of_system(node, starts)} == {"programs"}
+    assert {one.module for one in OURS if one.target == "programs"} == {"published.withdraw", "published.written"}
+    assert {one.module for one in OURS if one.target == "published.withdraw"} == {"reap"}
 
 
 WATCH = """

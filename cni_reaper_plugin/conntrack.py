@@ -1,0 +1,147 @@
+"""The kernel's table of connections, by ctnetlink, in our own netns: ends those that lead to an address.
+
+A connection that was rewritten to an address goes on leading there after the rule is gone, for as long as its client sends: what
+the rule said is looked up for its first packet only. Imported only to take back what was published.
+Source: include/uapi/linux/netfilter/nfnetlink_conntrack.h; CTA_FILTER is there since Linux 5.8, and older ones list all.
+"""
+
+import errno
+import sys
+import time
+
+_NETLINK_NETFILTER = 12
+_NEW, _GET, _DELETE = 0x100, 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK << 8, IPCTNL_MSG_CT_…
+_REQUEST, _ACK, _DUMP = 1, 4, 0x300
+_ERROR, _DONE = 2, 3
+_DUMP_INTR = 0x10
+_NESTED, _TYPE = 0x8000, 0x3FFF
+_TUPLE_ORIG, _TUPLE_REPLY, _ZONE, _FILTER = 1, 2, 18, 25
+_TUPLE_IP = 1
+_IP_V4_SRC, _IP_V6_SRC = 1, 3
+_FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS = 1, 2
+_F_IP_SRC = 1
+_AF_INET, _AF_INET6 = 2, 10
+_ANSWER = 1 << 16
+_HEADER, _FAMILY_HEADER = 16, 4
+_PASSES = 3  # a list that changed while it was read may lack something
+_ABSENT = (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL)
+"""What a kernel answers that has no ctnetlink; EINVAL where its module cannot be loaded."""
+
+Attributes = dict[int, bytes]
+
+
+def end_flows(address: bytes, wait_s: float) -> int:
+    """End every connection whose answers come from an address (packed), and return how many there were.
+
+    A kernel that has no ctnetlink has none to end. Raises OSError, TimeoutError among them.
+    """
+    import _socket
+
+    end = time.monotonic() + wait_s
+    try:
+        netlink = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+    except OSError as e:
+        if e.errno in _ABSENT:
+            return 0
+        raise
+    ended = 0
+    try:
+        for _ in range(_PASSES):
+            netlink.settimeout(max(0.01, end - time.monotonic()))
+            found, consistent = _of(netlink, address, end) or _of(netlink, address, end, filtered=False) or ([], True)
+            for one in found:
+                ended += _delete(netlink, address, one)
+            if consistent and not found:
+                break  # the pass behind the one that has ended some found no more
+    except TimeoutError as e:
+        raise TimeoutError(errno.ETIMEDOUT, "the kernel's connections could not be read in time") from e
+    finally:
+        netlink.close()
+    return ended
+
+
+def _of(netlink: "socket", address: bytes, end: float, filtered: bool = True) -> "tuple[list[Attributes], bool] | None":
+    """Return the connections whose answers come from an address, and whether the list did not change meanwhile.
+
+    filtered: the kernel is to list these alone. None where it does not do that. Raises OSError.
+    """
+    netlink.send(_message(_GET, _REQUEST | _DUMP, address, _filter(address) if filtered else b""))
+    found: list[Attributes] = []
+    consistent = True
+    while True:
+        data = netlink.recv(_ANSWER)
+        if time.monotonic() > end:
+            raise TimeoutError(errno.ETIMEDOUT, "the kernel's connections could not be read in time")
+        place = 0
+        while place + _HEADER <= len(data):
+            length = max(int.from_bytes(data[place : place + 4], sys.byteorder), _HEADER)
+            kind = int.from_bytes(data[place + 4 : place + 6], sys.byteorder)
+            consistent = consistent and not int.from_bytes(data[place + 6 : place + 8], sys.byteorder) & _DUMP_INTR
+            if kind == _DONE:
+                return found, consistent
+            if kind == _ERROR:
+                number = _error(data, place)
+                if number in _ABSENT:
+                    return None
+                raise OSError(number, "the kernel's connections cannot be listed")
+            if kind == _NEW:
+                one = _attributes(data[place + _HEADER + _FAMILY_HEADER : place + length])
+                if _attributes(_attributes(one.get(_TUPLE_REPLY, b"")).get(_TUPLE_IP, b"")).get(_source(address)) == address:
+                    found.append(one)
+            place += length + 3 & ~3
+
+
+def _filter(address: bytes) -> bytes:
+    flags = _attribute(_FILTER_ORIG_FLAGS, _int(0)) + _attribute(_FILTER_REPLY_FLAGS, _int(_F_IP_SRC))
+    source = _attribute(_source(address), address)
+    return _attribute(_TUPLE_REPLY | _NESTED, _attribute(_TUPLE_IP | _NESTED, source)) + _attribute(_FILTER | _NESTED, flags)
+
+
+def _delete(netlink: "socket", address: bytes, one: Attributes) -> int:
+    """End a connection; 1 if it was there still. Raises OSError."""
+    named = _attribute(_TUPLE_ORIG | _NESTED, one.get(_TUPLE_ORIG, b""))
+    if _ZONE in one:
+        named += _attribute(_ZONE, one[_ZONE])
+    netlink.send(_message(_DELETE, _REQUEST | _ACK, address, named))
+    number = _error(netlink.recv(_ANSWER), 0)
+    if number and number != errno.ENOENT:
+        raise OSError(number, "a connection cannot be ended")
+    return int(not number)
+
+
+def _error(data: bytes, place: int) -> int:
+    return -int.from_bytes(data[place + _HEADER : place + _HEADER + 4], sys.byteorder, signed=True)
+
+
+def _source(address: bytes) -> int:
+    return _IP_V4_SRC if len(address) == 4 else _IP_V6_SRC
+
+
+def _message(kind: int, flags: int, address: bytes, attributes: bytes) -> bytes:
+    body = bytes((_AF_INET if len(address) == 4 else _AF_INET6, 0, 0, 0)) + attributes
+    length = (_HEADER + len(body)).to_bytes(4, sys.byteorder)
+    return length + kind.to_bytes(2, sys.byteorder) + flags.to_bytes(2, sys.byteorder) + b"\0" * 8 + body
+
+
+def _int(value: int) -> bytes:
+    return value.to_bytes(4, sys.byteorder)
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    head = (4 + len(value)).to_bytes(2, sys.byteorder) + kind.to_bytes(2, sys.byteorder)
+    return head + value + b"\0" * (-len(value) % 4)
+
+
+def _attributes(data: bytes) -> Attributes:
+    found = {}
+    place = 0
+    while place + 4 <= len(data):
+        length = int.from_bytes(data[place : place + 2], sys.byteorder)
+        found[int.from_bytes(data[place + 2 : place + 4], sys.byteorder) & _TYPE] = data[place + 4 : place + length]
+        place += max(length + 3 & ~3, 4)
+    return found
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket

@@ -1,0 +1,80 @@
+"""What could not be taken back a moment ago: remembered, so that not every pod's start waits for it again.
+
+`/run/cni-reaper/<key>.published` (see store_key): {bootID: str, tries: {address: [ino, ctime of the reservation's file,
+CLOCK_BOOTTIME s of the next try, why]}}, written by temporary file and rename. Remembering can only keep. Where it cannot be
+written each call tries.
+"""
+
+import posix
+
+import orjson
+
+from cni_reaper_plugin import files
+from cni_reaper_plugin.evidence import boot, views
+
+AGAIN_S = 10.0
+AGAIN_AFTER_HANGING_S = 60.0  # each try makes a pod wait for seconds
+_FORGOTTEN_S = 86400.0
+_LIMIT = 1 << 22
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_reaper_plugin.facts import Reservation
+
+    Tries = dict[str, tuple[int, int, float, str]]
+
+
+class Tried:
+    """What was tried for the reservations of a network."""
+
+    __slots__ = ("_name", "_now_s", "_tries")
+
+    def __init__(self, key: str) -> None:
+        """Read it. key: see store_key. What is malformed, or of another boot, says nothing. Raises OSError."""
+        self._name = key + ".published"
+        self._now_s = boot.boottime_s()
+        self._tries: Tries = {}
+        try:
+            noted = orjson.loads(files.read("%s/%s" % (views.RUN_DIR, self._name), limit=_LIMIT, flags=posix.O_NOFOLLOW))
+            if noted["bootID"] == boot.boot_id():
+                self._tries = {
+                    str(address): (int(ino), int(ctime), float(when_s), str(why))
+                    for address, (ino, ctime, when_s, why) in noted["tries"].items()
+                }
+        except (OSError, AttributeError, KeyError, OverflowError, TypeError, ValueError):
+            self._tries = {}
+
+    def knows(self, reservation: "Reservation") -> bool:
+        """Tell whether something was tried for this very file."""
+        return self._tries.get(reservation.address, (0, 0))[:2] == (reservation.ino, reservation.ctime)
+
+    def waits(self, reservation: "Reservation") -> str:
+        """Return why a reservation that was tried a moment ago stays, "" where it is to be tried."""
+        if not self.knows(reservation):
+            return ""
+        _, _, again_s, why = self._tries[reservation.address]
+        return why if 0 < again_s - self._now_s <= AGAIN_AFTER_HANGING_S else ""
+
+    def note(self, stays: "list[tuple[Reservation, str, float]]", done: "list[Reservation]") -> None:
+        """Note what was tried just now, why it stays and for how many seconds it need not be tried again. Raises nothing.
+
+        done: what may be freed now.
+        """
+        before = dict(self._tries)
+        for one in done:
+            self._tries.pop(one.address, None)
+        for one, why, wait_s in stays:
+            self._tries[one.address] = (one.ino, one.ctime, self._now_s + wait_s, why)
+        if self._tries == before:
+            return
+        self._tries = {address: one for address, one in self._tries.items() if one[2] > self._now_s - _FORGOTTEN_S}
+        try:
+            files.make_directory(views.RUN_DIR, 0o700)
+            fd = posix.open(views.RUN_DIR, _DIRECTORY)
+            try:
+                files.replace(self._name, orjson.dumps({"bootID": boot.boot_id(), "tries": self._tries}), fd)
+            finally:
+                posix.close(fd)
+        except (OSError, TypeError):
+            return
