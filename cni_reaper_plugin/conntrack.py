@@ -2,7 +2,9 @@
 
 A connection that was rewritten to an address goes on leading there after the rule is gone, for as long as its client sends: what
 the rule said is looked up for its first packet only. Imported only to take back what was published.
-Source: include/uapi/linux/netfilter/nfnetlink_conntrack.h; CTA_FILTER is there since Linux 5.8, and older ones list all.
+Source: include/uapi/linux/netfilter/nfnetlink_conntrack.h; CTA_FILTER is there since Linux 5.8, and older ones list all. By an
+IPv6 address it lists all but those that are wanted (seen with 6.18; ctnetlink_filter_match_tuple takes ipv6_addr_cmp() for its
+opposite), so there all of the family are asked for.
 """
 
 import errno
@@ -21,6 +23,7 @@ _IP_V4_SRC, _IP_V6_SRC = 1, 3
 _FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS = 1, 2
 _F_IP_SRC = 1
 _AF_INET, _AF_INET6 = 2, 10
+_BYTES_V4 = 4
 _ANSWER = 1 << 16
 _HEADER, _FAMILY_HEADER = 16, 4
 _PASSES = 3  # a list that changed while it was read may lack something
@@ -48,7 +51,7 @@ def end_flows(address: bytes, wait_s: float) -> int:
     try:
         for _ in range(_PASSES):
             netlink.settimeout(max(0.01, end - time.monotonic()))
-            found, consistent = _of(netlink, address, end) or _of(netlink, address, end, filtered=False) or ([], True)
+            found, consistent = _leading_to(netlink, address, end)
             for one in found:
                 ended += _delete(netlink, address, one)
             if consistent and not found:
@@ -60,11 +63,14 @@ def end_flows(address: bytes, wait_s: float) -> int:
     return ended
 
 
-def _of(netlink: "socket", address: bytes, end: float, filtered: bool = True) -> "tuple[list[Attributes], bool] | None":
-    """Return the connections whose answers come from an address, and whether the list did not change meanwhile.
+def _leading_to(netlink: "socket", address: bytes, end: float) -> tuple[list[Attributes], bool]:
+    """Return the connections whose answers come from an address, and whether the list did not change meanwhile."""
+    found = _of(netlink, address, end) if len(address) == _BYTES_V4 else None
+    return found or _of(netlink, address, end, filtered=False) or ([], True)
 
-    filtered: the kernel is to list these alone. None where it does not do that. Raises OSError.
-    """
+
+def _of(netlink: "socket", address: bytes, end: float, filtered: bool = True) -> "tuple[list[Attributes], bool] | None":
+    """As `_leading_to`. filtered: the kernel is to list these alone. None where it does not do that. Raises OSError."""
     netlink.send(_message(_GET, _REQUEST | _DUMP, address, _filter(address) if filtered else b""))
     found: list[Attributes] = []
     consistent = True
@@ -114,11 +120,11 @@ def _error(data: bytes, place: int) -> int:
 
 
 def _source(address: bytes) -> int:
-    return _IP_V4_SRC if len(address) == 4 else _IP_V6_SRC
+    return _IP_V4_SRC if len(address) == _BYTES_V4 else _IP_V6_SRC
 
 
 def _message(kind: int, flags: int, address: bytes, attributes: bytes) -> bytes:
-    body = bytes((_AF_INET if len(address) == 4 else _AF_INET6, 0, 0, 0)) + attributes
+    body = bytes((_AF_INET if len(address) == _BYTES_V4 else _AF_INET6, 0, 0, 0)) + attributes
     length = (_HEADER + len(body)).to_bytes(4, sys.byteorder)
     return length + kind.to_bytes(2, sys.byteorder) + flags.to_bytes(2, sys.byteorder) + b"\0" * 8 + body
 

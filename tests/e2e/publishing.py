@@ -1,14 +1,13 @@
 """A node with an outside: pods that publish ports with portmap, servers that say whose they are, a client behind another link.
 
-    with the chain cni-reaper, bridge, portmap in network `net` (one address of each family for pods, unless told otherwise):
+with the chain cni-reaper, bridge, portmap in network `net` (one address of each family for pods, unless told otherwise):
 
-    town = Town(node)
-    shop = town.open("shop", 8080)       a pod that publishes port 8080 of the node as its port 80, TCP and UDP
-    town.ask(8080)                       "shop"
-    shop.close()                         its netns ends without a DEL
+town = Town(node)
+shop = town.open("shop", 8080)       a pod that publishes port 8080 of the node as its port 80, TCP and UDP
+town.ask(8080)                       "shop"
+shop.close()                         its netns ends without a DEL
 """
 
-import json
 from typing import Any
 
 from tests.e2e.pair import until
@@ -133,6 +132,10 @@ class Town:
         ours = [reaper(**self.options)] if with_us else []
         self.node.conflist(NETWORK, [*ours, self.bridge, self.portmap])
 
+    def head(self) -> Conf:
+        """Return our own configuration, as libcni would give it to us."""
+        return {"cniVersion": "1.0.0", "name": NETWORK, **reaper(logLevel="debug", **self.options)}
+
     def cnitool(self, verb: str, pod: Pod, ports: list[Conf]) -> Ran:
         """Run cnitool with published ports."""
         env = {"PATH": self.path} if self.path else None
@@ -166,7 +169,10 @@ class Town:
 
     def rules(self) -> str:
         """Return all rules that name a port of the node, of both backends, as text."""
-        tables = [self.node.run([program, "-t", "nat"], env={"PATH": self.path} if self.path else None).check().out for program in ("iptables-save", "ip6tables-save")]
+        tables = [
+            self.node.run([program, "-t", "nat"], env={"PATH": self.path} if self.path else None).check().out
+            for program in ("iptables-save", "ip6tables-save")
+        ]
         tables.append(self.node.run(["nft", "list", "ruleset"]).check().out)
         return b"\n".join(tables).decode()
 
@@ -185,8 +191,3 @@ class Town:
         place.unlink()
         place.write_text(f"#!/bin/sh\nREAL={real}\n{script}\n")
         place.chmod(0o755)
-
-
-def as_json(value: object) -> str:
-    """Return a value as JSON text."""
-    return json.dumps(value)

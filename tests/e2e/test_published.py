@@ -3,8 +3,9 @@
 import pytest
 
 from tests.conftest import MakeNode
-from tests.e2e.publishing import NOBODY, NODE_FOUR, NODE_SIX, Town
-from tests.node import Node
+from tests.e2e.pair import until
+from tests.e2e.publishing import NOBODY, NODE_SIX, Town
+from tests.node import BASE_ENV, BIN, DATA_DIR, Node
 
 BACKENDS = (("1.9.1", "iptables"), ("1.9.1", "nftables"), ("1.1.1", ""))
 
@@ -40,3 +41,196 @@ def test_without_us_it_would(make_node: MakeNode, plugins: str, backend: str) ->
     stranger = town.open("stranger")
     assert stranger.addresses() == addresses
     assert town.ask_all(8080) == {"stranger"}
+
+
+# What keeps: the address never goes before what leads to it does
+
+FAULTS = {
+    "missing": ("", "portmap is not in CNI_PATH"),
+    "fails": ("""echo '{"code":11,"msg":"try again later"}'; exit 1""", "portmap's DEL failed: try again later"),
+    "dies": ("kill -9 $$", "portmap's DEL failed: exit code -9"),
+    "says nothing and fails": ("exit 3", "portmap's DEL failed: exit code 3"),
+    "does nothing": ("exit 0", "its rules stand after portmap's DEL"),
+    "hangs, with a child": ("sleep 1000 & sleep 1000", "portmap's DEL: it did not end in time"),
+    "not executable": ("not executable", "portmap cannot be started"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_keeps_what_cannot_be_taken_back(node: Node, fault: str) -> None:
+    """The reservation stays, with the reason; the next pod fails for want of an address, or gets another; then it is freed."""
+    script, why = FAULTS[fault]
+    town = Town(node, "iptables", addresses=2)
+    dead = town.open("shop", 8080)
+    addresses = set(dead.addresses())
+    dead.close()
+    place = node.path(f"{BIN}/portmap")
+    real = place.readlink()
+    town.replace_portmap(f'[ "$CNI_COMMAND" = DEL ] || exec $REAL\n{script}')
+    if fault == "missing":
+        place.rename(node.path(f"{BIN}/elsewhere"))
+    if fault == "not executable":
+        place.chmod(0o644)
+    own = node.pod()
+    node.plugin("ADD", town.head(), netns=own).check()
+    assert addresses <= town.held()
+    assert {line["detail"][: len(why)] for line in town.kept()} == {why}
+    assert {line["level"] for line in town.kept()} == {"warning"}
+    assert node.log("reaped") == []
+    assert "10.77.0.10:80" in town.rules()
+    tried = len(town.kept())
+    node.plugin("ADD", town.head(), netns=own).check()  # it was tried a moment ago
+    assert addresses <= town.held()
+    assert len(town.kept()) - tried == 2
+    assert {line["level"] for line in town.kept()[tried:]} == {"debug"}
+    place.unlink(missing_ok=True)
+    place.symlink_to(real)
+    town.try_again()
+    node.plugin("ADD", town.head(), netns=own).check()
+    assert town.held() == set()
+    assert "10.77.0.10:80" not in town.rules()
+
+
+def test_keeps_while_the_lock_of_iptables_is_held(node: Node) -> None:
+    """The legacy iptables waits for its lock; who waits is ended, and the pod is not."""
+    node.path("/run/legacy").mkdir()
+    for name in ("iptables", "iptables-save", "ip6tables", "ip6tables-save"):
+        node.path(f"/run/legacy/{name}").symlink_to("/usr/sbin/xtables-legacy-multi")
+    town = Town(node, "iptables")
+    town.path = f"/run/legacy:{BASE_ENV['PATH']}"
+    dead = town.open("shop", 8080)
+    dead.close()
+    held = town.held()
+    holder = node.start(["flock", "/run/xtables.lock", "sh", "-c", "touch /run/locked; sleep 10000"])
+    until(node.path("/run/locked").exists, "the lock is held")
+    own = node.pod()
+    node.plugin("ADD", town.head(), netns=own, env={"PATH": town.path}).check()
+    assert town.held() == held
+    assert {line["detail"] for line in town.kept()} == {"portmap's DEL: it did not end in time"}
+    node.stop(holder)
+    node.run(["pkill", "sleep"])
+    town.try_again()
+    node.plugin("ADD", town.head(), netns=own, env={"PATH": town.path}).check()
+    assert town.held() == set()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_beside_portmap(node: Node, when: str) -> None:
+    """Killed before or behind portmap's DEL, cni-reaper has freed nothing; the next call does all of it."""
+    town = Town(node, "nftables")
+    dead = town.open("shop", 8080)
+    dead.close()
+    held = town.held()
+    place = node.path(f"{BIN}/portmap")
+    real = place.readlink()
+    town.replace_portmap("$REAL; kill -9 $PPID" if when == "after" else "kill -9 $PPID")
+    own = node.pod()
+    assert node.plugin("ADD", town.head(), netns=own).rc == -9
+    assert town.held() == held
+    assert ("10.77.0.10:80" in town.rules()) == (when == "before")
+    place.unlink()
+    place.symlink_to(real)
+    node.plugin("ADD", town.head(), netns=own).check()
+    assert town.held() == set()
+    assert "10.77.0.10:80" not in town.rules()
+
+
+def test_the_address_goes_last(node: Node) -> None:
+    """While portmap takes the rules back the reservations stand; it is one DEL for both, as the SPEC has it."""
+    town = Town(node, "iptables")
+    dead = town.open("shop", 8080)
+    dead.close()
+    held = town.held()
+    town.replace_portmap(f"env | grep ^CNI_ > /run/called.$$; ls {DATA_DIR}/net > /run/stood.$$; exec $REAL")
+    node.plugin("ADD", town.head(), netns=node.pod()).check()
+    called = list(node.path("/run").glob("called.*"))
+    assert len(called) == 1
+    told = dict(line.split("=", 1) for line in called[0].read_text().splitlines())
+    wanted = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": dead.pod.container_id, "CNI_IFNAME": "eth0", "CNI_NETNS": ""}
+    assert {name: told[name] for name in wanted} == wanted
+    assert held <= set(next(node.path("/run").glob("stood.*")).read_text().split())
+    assert town.held() == set()
+
+
+def test_a_dry_run_takes_nothing_back(node: Node) -> None:
+    """Nothing is run."""
+    town = Town(node, "iptables", dryRun=True)
+    town.open("shop", 8080).close()
+    town.replace_portmap("touch /run/called; exec $REAL")
+    node.plugin("ADD", town.head(), netns=node.pod()).check()
+    assert not node.path("/run/called").exists()
+    assert len(node.log("would-reap")) == 2
+    assert "10.77.0.10:80" in town.rules()
+
+
+@pytest.mark.parametrize("entry", ["", "{", '{"kind":"cniCacheV1"'])
+@pytest.mark.parametrize("backend", ["iptables", "nftables"])
+def test_without_a_cache_entry_the_rules_tell(node: Node, entry: str, backend: str) -> None:
+    """Where the entry is missing or broken, what portmap has written names the container."""
+    town = Town(node, backend, addresses=2)
+    for shop in [town.open("shop", 8080), town.open("silent")]:
+        shop.close()
+    for path in node.path("/var/lib/cni/results").iterdir():
+        path.write_text(entry) if entry else path.unlink()
+    town.replace_portmap("echo >> /run/called; exec $REAL")
+    node.plugin("ADD", town.head(), netns=node.pod()).check()
+    assert town.held() == set()
+    assert node.read("/run/called") == "\n"  # once, for the one that has published something
+    assert "10.77.0.10:80" not in town.rules()
+
+
+def test_a_flow_does_not_go_on_to_the_next_pod(node: Node) -> None:
+    """A client whose datagrams go on is led nowhere by what the kernel remembers of its first one."""
+    town = Town(node, "iptables")
+    dead = town.open("shop", 5353)
+    assert town.ask(5353, "udp", source=4000) == "shop"
+    assert town.ask(5353, "udp", NODE_SIX, source=4000) == "shop"
+    dead.close()
+    stranger = town.open("stranger")
+    assert town.ask(5353, "udp", source=4000) == NOBODY
+    assert town.ask(5353, "udp", NODE_SIX, source=4000) == NOBODY
+    stranger.close()
+
+
+def test_the_kernel_would_lead_a_flow_on(node: Node) -> None:
+    """The control: where only the rules go, a client that goes on asking gets the answer of the next pod."""
+    town = Town(node, "iptables", with_us=False)
+    dead = town.open("shop", 5353)
+    assert town.ask(5353, "udp", source=4000) == "shop"
+    dead.close()
+    dead.delete().check()
+    stranger = town.open("stranger")
+    assert "10.77.0.10:80" not in town.rules()
+    assert town.ask(5353, "udp", source=4000) == "stranger"
+    stranger.close()
+
+
+def test_leaks_without_ports_start_no_program(node: Node) -> None:
+    """However many there are."""
+    town = Town(node, "iptables", addresses=30)
+    shops = [town.build(f"shop{number}") for number in range(12)]
+    for shop in shops:
+        shop.add().check()
+    for shop in shops:
+        shop.pod.delete()
+    command = node.plugin_command("ADD", town.head(), netns=node.pod())
+    command["argv"] = ["strace", "-f", "-e", "trace=process", "-o", "/run/trace", *command["argv"]]
+    node.together([command])[0].check()
+    assert len(node.log("reaped")) == 24
+    trace = node.read("/run/trace")
+    assert trace.count("execve(") == 1
+    assert "fork" not in trace
+    assert "clone" not in trace
+
+
+def test_twenty_with_ports_in_one_call(node: Node) -> None:
+    """They are all taken back by one call where there is time."""
+    town = Town(node, "iptables", addresses=20)
+    shops = [town.build(f"shop{number}", 8000 + number) for number in range(20)]
+    for shop in shops:
+        shop.add().check()
+    for shop in shops:
+        shop.pod.delete()
+    node.plugin("ADD", town.head(), netns=node.pod()).check()
+    assert town.held() == set()
+    assert "10.77.0." not in "".join(line for line in town.rules().splitlines() if "DNAT" in line)
