@@ -55,7 +55,7 @@ fail() {
 for_build=(apt-get=apt dpkg-deb=dpkg unshare=util-linux python3=python3 /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
     /etc/ssl/certs/ca-certificates.crt=ca-certificates)
 for_nodes=(ip=iproute2 iptables=iptables unshare=util-linux nsenter=util-linux)
-for_tests=(jq=jq strace=strace setpriv=util-linux flock=util-linux pkill=procps script=bsdutils zsh=zsh fish=fish groff=groff-base
+for_tests=(jq=jq nft=nftables strace=strace setpriv=util-linux flock=util-linux pkill=procps script=bsdutils zsh=zsh fish=fish groff=groff-base
     debootstrap=debootstrap qemu-aarch64-static=qemu-user-static git=git "/usr/lib/$(uname -m)-linux-gnu/libseccomp.so.2=libseccomp2")
 
 # need PAIR...: see before anything is built that the packages and a Python are there, and that no other user has built here.

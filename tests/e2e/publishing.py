@@ -96,9 +96,15 @@ class Shop:
 
 
 class Town:
-    """A node, its chain and a client outside of it. backend: of portmap; addresses: how many pods have room."""
+    """A node, its chain and a client outside of it.
 
-    def __init__(self, node: Node, backend: str = "", addresses: int = 1, with_us: bool = True, **options: Any) -> None:
+    backend: of portmap; addresses: how many pods have room; place: of cni-reaper in the chain, None for a chain without it;
+    with_args: with CNI_ARGS, as a kubelet's.
+    """
+
+    def __init__(
+        self, node: Node, backend: str = "", addresses: int = 1, place: int | None = 0, with_args: bool = True, **options: Any
+    ) -> None:
         self.node = node
         self.portmap: Conf = {"type": "portmap", "capabilities": {"portMappings": True}}
         if backend:
@@ -112,7 +118,8 @@ class Town:
         self.bridge = bridge(ipam)
         self.options = options
         self.path = ""
-        self.write(with_us)
+        self.with_args = with_args
+        self.write(place)
         self.outside = node.create_netns("/run/netns/outside")
         node.add_link("out0", "veth", peer="out1")
         node.run(["ip", "link", "set", "out1", "netns", "outside"]).check()
@@ -127,10 +134,12 @@ class Town:
         ):
             node.run(["ip", *words.split()], netns=self.outside).check()
 
-    def write(self, with_us: bool) -> None:
-        """Write the conflist, with cni-reaper at the head or without it."""
-        ours = [reaper(**self.options)] if with_us else []
-        self.node.conflist(NETWORK, [*ours, self.bridge, self.portmap])
+    def write(self, place: int | None) -> None:
+        """Write the conflist, with cni-reaper at a place or without it."""
+        plugins = [self.bridge, self.portmap]
+        if place is not None:
+            plugins.insert(place, reaper(**self.options))
+        self.node.conflist(NETWORK, plugins)
 
     def head(self) -> Conf:
         """Return our own configuration, as libcni would give it to us."""
@@ -138,7 +147,10 @@ class Town:
 
     def cnitool(self, verb: str, pod: Pod, ports: list[Conf]) -> Ran:
         """Run cnitool with published ports."""
-        env = {"PATH": self.path} if self.path else None
+        env = {"PATH": self.path} if self.path else {}
+        if self.with_args:
+            uid = f"00000000-0000-0000-0000-{pod.name[-12:]}"
+            env["CNI_ARGS"] = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod.name};K8S_POD_UID={uid}"
         return self.node.cnitool(verb, NETWORK, pod, env=env, capabilities={"portMappings": ports} if ports else None)
 
     def open(self, name: str, *ports: int, protocols: tuple[str, ...] = ("tcp", "udp")) -> Shop:

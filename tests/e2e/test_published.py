@@ -2,10 +2,11 @@
 
 import pytest
 
+from cni_reaper_plugin.published import withdraw
 from tests.conftest import MakeNode
 from tests.e2e.pair import until
-from tests.e2e.publishing import NOBODY, NODE_SIX, Town
-from tests.node import BASE_ENV, BIN, DATA_DIR, Node
+from tests.e2e.publishing import NOBODY, NODE_SIX, Shop, Town
+from tests.node import BASE_ENV, BIN, DATA_DIR, Node, reaper
 
 BACKENDS = (("1.9.1", "iptables"), ("1.9.1", "nftables"), ("1.1.1", ""))
 
@@ -28,11 +29,82 @@ def test_a_published_port_leads_to_nobody_else(make_node: MakeNode, plugins: str
     stranger.close()
 
 
+@pytest.mark.parametrize("place", [1, 2], ids=["second", "last"])
+def test_in_each_place_of_the_chain(node: Node, place: int) -> None:
+    """The same behind others, and behind portmap itself."""
+    town = Town(node, "iptables", addresses=3, place=place)
+    town.open("shop", 8080).close()
+    town.open("first")
+    town.open("stranger")
+    assert len(node.log("reaped")) == 2
+    assert town.ask_all(8080) == {NOBODY}
+    town.open("shop", 8080)
+    assert town.ask_all(8080) == {"shop"}
+
+
+@pytest.mark.parametrize("backend", ["iptables", "nftables"])
+def test_a_container_that_comes_back_under_its_id(node: Node, backend: str) -> None:
+    """Podman's do: what its last life has published goes before its next life publishes the same."""
+    town = Town(node, backend, addresses=2, with_args=False)
+    first = town.open("shop", 8080)
+    first.close()
+    second = Shop(town, "shop again", node.pod(first.pod.name), first.ports)
+    assert second.pod.container_id == first.pod.container_id
+    second.add().check()
+    second.serve()
+    assert {line["reason"] for line in node.log("reaped")} == {"added-again"}
+    assert town.ask_all(8080) == {"shop again"}
+    assert first.pod.path == second.pod.path
+    assert "10.77.0.10:80" not in town.rules()
+
+
+def test_the_ports_of_an_attachment_that_lives(node: Node) -> None:
+    """The DEL of portmap for nftables takes all ports of a container: while another attachment of it lives it is not run."""
+    town = Town(node, "nftables", addresses=2, with_args=False)
+    first = town.open("shop", 8080)
+    first.close()
+    other = {"cniVersion": "1.0.0", "name": "other", **reaper()}
+    second = node.pod(first.pod.name)
+    node.plugin("ADD", other, netns=second, ifname="eth1").check()  # its record says where the container is now
+    town.replace_portmap("touch /run/called; exec $REAL")
+    node.plugin("ADD", town.head(), netns=node.pod()).check()
+    assert {line["detail"] for line in town.kept()} == {withdraw.SHARED}
+    assert not node.path("/run/called").exists()
+    second.delete()
+    town.try_again()
+    node.plugin("ADD", town.head(), netns=node.pod()).check()
+    assert town.held() == set()
+    assert "10.77.0.10:80" not in town.rules()
+
+
+def test_a_person_reaps(node: Node) -> None:
+    """`reap` finds portmap where the runtimes have their plugins, and iptables where a person's PATH does not lead."""
+    town = Town(node, "iptables", addresses=2)
+    living = town.open("living")
+    town.open("shop", 8080).close()
+    ran = node.run([f"{BIN}/cni-reaper", "reap"], env={"PATH": "/usr/bin:/bin"}).check()
+    assert "2 freed" in ran.text
+    assert town.held() == set(living.addresses())
+    assert "10.77.0.11:80" not in town.rules()
+
+
+def test_a_person_is_told(node: Node) -> None:
+    """What stays for a published port is said, and makes the exit code 1."""
+    town = Town(node, "iptables", addresses=2)
+    town.open("living")
+    town.open("shop", 8080).close()
+    node.path(f"{BIN}/portmap").unlink()
+    ran = node.run([f"{BIN}/cni-reaper", "reap"])
+    assert ran.rc == 1
+    assert "reason=port-published" in ran.text
+    assert "portmap is not in CNI_PATH" in ran.text
+
+
 @pytest.mark.parametrize(("plugins", "backend"), BACKENDS)
 def test_without_us_it_would(make_node: MakeNode, plugins: str, backend: str) -> None:
     """The control: an address that is freed by hand leads to a stranger's pod, so these tests can see it."""
     node = make_node(plugins)
-    town = Town(node, backend, with_us=False)
+    town = Town(node, backend, place=None)
     first = town.open("shop", 8080)
     addresses = first.addresses()
     first.close()
@@ -194,7 +266,7 @@ def test_a_flow_does_not_go_on_to_the_next_pod(node: Node) -> None:
 
 def test_the_kernel_would_lead_a_flow_on(node: Node) -> None:
     """The control: where only the rules go, a client that goes on asking gets the answer of the next pod."""
-    town = Town(node, "iptables", with_us=False)
+    town = Town(node, "iptables", place=None)
     dead = town.open("shop", 5353)
     assert town.ask(5353, "udp", source=4000) == "shop"
     dead.close()
