@@ -166,7 +166,7 @@ class _Withdrawal:
         if not all(map(self._still_judged, theirs)):
             self._keep(owner, CHANGED)
             return False
-        if self._lives_on(owner):
+        if self._lives_on(owner, backends):
             if backends:
                 self._keep(owner, SHARED)
             return not backends
@@ -226,23 +226,26 @@ class _Withdrawal:
         ended = programs.run(argv, environment, min(PROGRAM_S, left), document)
         return ended if ended.code is not None or left >= PROGRAM_S else None
 
-    def _lives_on(self, owner: "Owner") -> bool:
-        """Tell whether another attachment of the container stands, by our records: a container of Podman comes back by its ID.
+    def _lives_on(self, owner: "Owner", backends: list[str]) -> bool:
+        """Tell whether another attachment of the container stands whose ports portmap's DEL would take as well.
 
-        Also where that cannot be told.
+        By our records: a container of Podman comes back by its ID. portmap's DEL takes all of a container in a network, and with
+        nftables in all of them. Also where it cannot be told.
         """
-        container_id, ifname = owner
-        state_dir, call = self._sweep.settings.state_dir, self._sweep.call
-        own = call.attachment
-        if own is not None and own.container_id == container_id and not own.owns(self._network, container_id, ifname):
-            return call.netns is not None
+        state_dir = self._sweep.settings.state_dir
         try:
-            return any(self._lives_in(network, owner) for network in records.networks(state_dir))
+            networks = [self._network] if backends == [written.IPTABLES] else records.networks(state_dir)
+            return any(self._lives_in(network, owner) for network in networks)
         except OSError:
             return True
 
     def _lives_in(self, network: str, owner: "Owner") -> bool:
         """Tell whether another attachment of the container stands in a network. Raises OSError."""
+        call, boot_id = self._sweep.call, boot.boot_id()
+        own = call.attachment
+        if own is not None and own.container_id == owner[0] and own.network == network and call.netns is not None:
+            if (network, own.ifname) != (self._network, owner[1]):
+                return True
         try:
             directory = records.Directory(self._sweep.settings.state_dir, network)
         except FileNotFoundError:
@@ -251,8 +254,8 @@ class _Withdrawal:
             for container_id, ifname in directory.names():
                 if container_id == owner[0] and (network, ifname) != (self._network, owner[1]):
                     record = directory.read(container_id, ifname)
-                    mapping = netns.locate(record.mapping, boot.boot_id()) if record is not None else None
-                    if mapping is not None and mapping.state == NETNS and mapping.stands(boot.boot_id()):
+                    mapping = netns.locate(record.mapping, boot_id) if record is not None else None
+                    if mapping is not None and mapping.state == NETNS and mapping.stands(boot_id):
                         return True
         return False
 

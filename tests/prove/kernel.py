@@ -7,13 +7,15 @@ directory. SEAMS lists what of the product is replaced, and nothing else is; `in
 import contextlib
 import errno
 import importlib
+import ipaddress
+import json
 import posix
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from cni_reaper_plugin import facts
+from cni_reaper_plugin import facts, programs
 from cni_reaper_plugin.evidence.visible import Sighting, Sightings
 
 DEVICE = 4
@@ -25,6 +27,9 @@ NAMED = "/named/"
 PLACES = ("/run/netns/", "/var/run/netns/", "/run/docker/netns/", "/proc/")
 RUNTIME, RUNTIME_UNIT = 2, "/system.slice/runtime.service"
 POD = "/kubepods.slice/kubepods-pod.slice/cri-pod.scope"
+
+PORTMAPS = ("works", "missing", "fails", "hangs", "does nothing", "unseen")
+"""What becomes of portmap's DEL: it may answer with success and do nothing; or what it has written cannot be listed."""
 
 POSIX = ("evidence.netns.posix", "evidence.proof.posix", "evidence.records.posix", "evidence.views.posix")
 SEAMS = (
@@ -49,6 +54,9 @@ SEAMS = (
     "evidence.peers._ASKED_AGAIN_AFTER_S",
     "evidence.named.Names",
     "files.identity",
+    "conntrack.end_flows",
+    "programs.find",
+    "programs.run",
     "evidence.unclaimed.Memory._clock_s",
     "evidence.views.own_view",
     "evidence.views.RUN_DIR",
@@ -102,7 +110,9 @@ class Kernel:
     """The node's kernel, its clocks and one boot.
 
     has_ns_id: it knows NS_GET_ID (Linux >= 6.18). node: machine ID and host name; shared: what lies on a network file system;
-    cgroups: of a process, that of a pod where nothing else is said.
+    cgroups: of a process, that of a pod where nothing else is said. rules: what portmap has written: (network, container ID) ->
+    the addresses that a port leads to; flows: (container ID, address) that connections lead to; taken: told what our DEL of
+    portmap takes away; backend: portmap's; portmap: one of PORTMAPS.
     """
 
     def __init__(self, has_ns_id: bool) -> None:
@@ -114,6 +124,9 @@ class Kernel:
         self.unreadable: set[str] = set()
         self.blind = False
         self.view_start = 0
+        self.portmap = "works"
+        self.backend = "iptables"
+        self.taken: Callable[[set[tuple[str, str, bytes]]], None] = lambda _: None
         self.node = ("a" * 32, "one")
         self.shared: set[str] = set()
         self.boot()
@@ -131,6 +144,8 @@ class Kernel:
         self.named = set()
         self.blind = False
         self.ending: list[set[bytes]] = []
+        self.rules: dict[tuple[str, str], set[bytes]] = {}
+        self.flows: set[tuple[str, bytes]] = set()
         self.host = Netns(HOST_INO, 1, 1, processes={1})
         self.host.addresses = {bytes((10, 0, 0, 1))}
 
@@ -282,6 +297,66 @@ class Kernel:
         ending, self.ending = self.ending, []  # the far end of a link shows a netns for a moment after its end
         shown = [netns.addresses for netns in self.netns.values() if netns.veth and netns.ino not in passed_over] + ending
         return frozenset() if self.blind else frozenset(address for addresses in shown for address in addresses)
+
+    def leads_to(self, network: str, container_id: str, address: bytes) -> bool:
+        """Tell whether something that a container has published leads to an address."""
+        return address in self.rules.get((network, container_id), ()) or (container_id, address) in self.flows
+
+    def check_removed(self, removed: list[facts.Reservation]) -> None:
+        """Check that nothing leads to addresses that have just been freed."""
+        for one in removed:
+            if self.leads_to(one.network, one.container_id, ipaddress.ip_address(one.address).packed):
+                message = f"{one.address} of {one.container_id} was freed while something leads there"
+                raise AssertionError(message)
+
+    def publish(self, network: str, container_id: str, address: bytes) -> None:
+        """Do portmap's ADD; and clients come."""
+        self.rules.setdefault((network, container_id), set()).add(address)
+        self.flows.add((container_id, address))
+
+    def withdraw(self, network: str, container_id: str) -> None:
+        """Do portmap's DEL: with nftables of the container in all networks."""
+        for key in list(self.rules):
+            if key[1] == container_id and (self.backend == "nftables" or key[0] == network):
+                del self.rules[key]
+
+    def _led_to(self) -> set[tuple[str, str, bytes]]:
+        return {(*key, address) for key, addresses in self.rules.items() for address in addresses}
+
+    def end_flows(self, address: bytes, wait_s: float) -> None:
+        """End the connections that lead to an address."""
+        del wait_s
+        self.flows = {flow for flow in self.flows if flow[1] != address}
+
+    def find(self, name: str, directories: Iterable[str]) -> str | None:
+        """Return the path of portmap, unless it is missing, and of the program that lists what it has written."""
+        del directories
+        there = {"iptables": ("iptables-save",), "nftables": ("nft",)}[self.backend]
+        return f"/programs/{name}" if name in there or (name == "portmap" and self.portmap != "missing") else None
+
+    def run(self, argv: list[str], environment: dict[bytes, bytes], wait_s: float, document: bytes = b"") -> programs.Ended:
+        """Run one of these programs."""
+        del wait_s
+        if argv[0] == "/programs/portmap":
+            assert environment[b"CNI_COMMAND"] == b"DEL"
+            if self.portmap == "hangs":
+                return programs.Ended(None, b"", b"", "it did not end in time")
+            if self.portmap == "works":
+                before = self._led_to()
+                self.withdraw(json.loads(document)["name"], environment[b"CNI_CONTAINERID"].decode())
+                self.taken(before - self._led_to())
+            return programs.Ended(int(self.portmap == "fails"), b"", b"")
+        if self.portmap == "unseen":
+            return programs.Ended(1, b"", b"no answer")
+        if argv[1:] == ["list", "tables"]:
+            return programs.Ended(0, b"table ip cni_hostport\n", b"")
+        said = "".join(
+            f'comment "{container_id}"\n'
+            if self.backend == "nftables"
+            else f'-A CNI-HOSTPORT-DNAT --comment "dnat name: \\"{network}\\" id: \\"{container_id}\\"" -j CNI-DN\n'
+            for network, container_id in self.rules
+        )
+        return programs.Ended(0, said.encode(), b"")
 
     def view(self) -> list[int]:
         """Answer which view this process has."""
@@ -464,7 +539,9 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
 
     def remove_after(self: Any, stale: list[Any], *arguments: Any, **options: Any) -> Any:
         between("before the removal")
-        return remove(self, stale[: len(stale) // 2] if cut() else stale, *arguments, **options)
+        removed, refused = remove(self, stale[: len(stale) // 2] if cut() else stale, *arguments, **options)
+        kernel.check_removed(removed)
+        return removed, refused
 
     def cheap_and(*arguments: Any, **options: Any) -> Any:
         between("before the records")
@@ -479,6 +556,9 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
         "evidence.netns._nsfs_device": DEVICE,
         "evidence.netns.identify_fully": kernel.identify_fully,
         "files.identity": identity_of,
+        "conntrack.end_flows": kernel.end_flows,
+        "programs.find": kernel.find,
+        "programs.run": kernel.run,
         "evidence.visible.everywhere": everywhere,
         "evidence.visible.sees": kernel.sees,
         "evidence.visible.shows_all": kernel.sees,

@@ -925,6 +925,9 @@ def installed() -> Iterator[Seat]:
         "evidence.boot.boottime_s": lambda: seat.machine.kernel.monotonic_s,
         "evidence.netns.identify_fully": of("identify_fully"),
         "files.identity": of("identity"),
+        "conntrack.end_flows": lambda *_: 0,
+        "programs.find": lambda *_: None,  # no portmap here, and nothing that could list what it has written
+        "programs.run": lambda *_: None,
         "evidence.visible.everywhere": of("everywhere"),
         "evidence.visible.sees": of("sees"),
         "evidence.visible.shows_all": of("sees"),

@@ -4,6 +4,7 @@ Each public method is one step. Two promises are checked after each: no live own
 gone after an ADD that nothing hindered (after `graceSeconds` where only row 9 can free it).
 """
 
+import base64
 import fcntl
 import ipaddress
 import json
@@ -64,8 +65,9 @@ class Attached:
     """One attachment of a box.
 
     place: of our entry in its chain, `head`, `second` or `none`; address: from host-local, "" before; hidden: the kernel never
-    shows the address (gVisor); up: configured; mapped: our record stands as written; released: DEL has begun; waiting_since:
-    when a dead one was first looked at by an ADD without hindrance, in this boot.
+    shows the address (gVisor); publishes: a port of the node is to lead there; up: configured; mapped: our record stands as
+    written; released: DEL has begun; waiting_since: when a dead one was first looked at by an ADD without hindrance, in this
+    boot.
     """
 
     box: Box
@@ -73,6 +75,7 @@ class Attached:
     ifname: str
     place: str
     hidden: bool = False
+    publishes: bool = False
     address: str = ""
     up: bool = False
     mapped: bool = False
@@ -118,6 +121,9 @@ class World:
         for directory in (self.data, self.cache / "results", self.run):
             directory.mkdir(parents=True)
         self.boxes: list[Box] = []
+        self.kernel.backend = choices.choice(("iptables", "nftables"))
+        self.kernel.taken = self._see_what_is_taken
+        self.publishing: dict[tuple[str, str, str], bool] = {}
         self.places: dict[str, str] = {}
         self.ledger: dict[tuple[str, str], Attached] = {}
         self.flights: list[Generator[None]] = []
@@ -270,6 +276,9 @@ class World:
                 raise ViolationError(f"{event} {fields}")
             if event == "reaped":
                 STATISTICS.reaped[fields["reason"]] += 1
+            if event == "kept" and fields["reason"] == "port-published":
+                self.disturbed = True  # at `debug` where that is no news
+                STATISTICS.reaped["(kept: port-published)"] += 1
             if level == "warning" or event in ("sweep-skipped", "sweep-cut"):
                 expected = event == "store-shared" or (event == "sweep-skipped" and "no reservations here" in fields["reason"])
                 self.disturbed = self.disturbed or not expected
@@ -315,6 +324,13 @@ class World:
                 if content and not content.startswith(attached.box.id):
                     message = f"{address} of {attached} was given to {content!r}"
                     raise ViolationError(message)
+
+    def _see_what_is_taken(self, taken: set[tuple[str, str, bytes]]) -> None:
+        """Check that what we have taken back was no living pod's."""
+        for one in self.ledger.values():
+            if self._lives(one) and (one.network, one.box.id, packed(one.address)) in taken:
+                message = f"a port of {one} was taken from it while it lives"
+                raise ViolationError(message)
 
     def _has_a_face(self, netns: Netns) -> bool:
         """Tell whether some place shows the netns; one that is overmounted, and nothing more, is known by its number alone."""
@@ -513,8 +529,16 @@ class World:
             if not self._add(attached):
                 return
             yield
+        if attached.publishes and self.kernel.alive(attached.box.netns):
+            self.kernel.publish(attached.network, attached.box.id, packed(attached.address))
+            yield
         if self.random.random() < 0.7 and self.kernel.boots == attached.box.boot:
             entry = {"kind": "cniCacheV1", "netns": attached.box.path, "networkName": attached.network, "result": {}}
+            if attached.publishes:
+                plugins = [{"type": "portmap"}, {"type": "other"}]
+                conflist = json.dumps({"cniVersion": "1.0.0", "name": attached.network, "plugins": plugins}).encode()
+                ports = [{"hostPort": 80, "containerPort": 80, "protocol": "tcp"}]
+                entry.update(config=base64.b64encode(conflist).decode(), capabilityArgs={"portMappings": ports})
             entry.update(containerId=attached.box.id, ifName=attached.ifname)
             name = f"{attached.network}-{attached.box.id}-{attached.ifname}"
             (self.cache / "results" / name).write_text(json.dumps(entry))
@@ -530,6 +554,8 @@ class World:
         # A container that comes back comes by the same chain; a chain changed in between is a known limit (H3b).
         place = self.places.setdefault(box.id, self.random.choices(("head", "second", "none"), (6, 2, 2))[0])
         attached = Attached(box, network, ifname, place, hidden=self.random.random() < 0.25)
+        # Its ports are a part of the container, and the same in each of its lives.
+        attached.publishes = self.publishing.setdefault((box.id, network, ifname), self.random.random() < 0.4)
         if attached.hidden:
             self.kernel.named.add(box.id)  # the runtime has its task directory, or a process its cgroup
         self.flights.append(self._flight(attached))
@@ -603,6 +629,9 @@ class World:
             attached.box.netns.addresses.discard(packed(attached.address))
         if attached.place == "second":
             self._call("DEL", attached, attached.network, given)
+        if self.random.random() < 0.8:  # Podman may give no ports to DEL
+            self.kernel.withdraw(attached.network, attached.box.id)
+            self.kernel.flows = {flow for flow in self.kernel.flows if flow[0] != attached.box.id}  # they end some day
         if self.random.random() < 0.8:  # flannel and multus may answer success and do nothing
             self._release(attached)
         if attached.place == "head" and self.random.random() < 0.9:
@@ -867,6 +896,12 @@ class World:
             if self.random.random() < 0.6:
                 self._release(one)
 
+    # Ports
+
+    def portmap_changes(self) -> None:
+        """Its executable goes, or fails, or hangs, or what it has written cannot be listed; or all is well again."""
+        self.kernel.portmap = self.random.choice(("works", "works", *kernels.PORTMAPS))
+
     # The gate
 
     def gate_changes(self) -> None:
@@ -1082,6 +1117,7 @@ def steps() -> dict[str, int]:
         "other_node_adds": 4,
         "other_node_ends": 2,
         "gate_changes": 2,
+        "portmap_changes": 2,
         "reboot": 2,
         "time_passes": 7,
         "clock_steps": 1,
