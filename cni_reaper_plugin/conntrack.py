@@ -1,7 +1,8 @@
-"""The kernel's table of connections, by ctnetlink, in our own netns: ends those that lead to an address.
+"""The kernel's table of connections, by ctnetlink, in our own netns: ends those of an address.
 
 A connection that was rewritten to an address goes on leading there after the rule is gone, for as long as its client sends: what
-the rule said is looked up for its first packet only. Imported only to take back what was published.
+the rule said is looked up for its first packet only. And one that a pod began, masqueraded perhaps, leads back to its address.
+Imported only where something is freed.
 Source: include/uapi/linux/netfilter/nfnetlink_conntrack.h; CTA_FILTER is there since Linux 5.8, and older ones list all. By an
 IPv6 address it lists all but those that are wanted (seen with 6.18; ctnetlink_filter_match_tuple takes ipv6_addr_cmp() for its
 opposite), so there all of the family are asked for.
@@ -19,11 +20,12 @@ _DUMP_INTR = 0x10
 _NESTED, _TYPE = 0x8000, 0x3FFF
 _TUPLE_ORIG, _TUPLE_REPLY, _ZONE, _FILTER = 1, 2, 18, 25
 _TUPLE_IP = 1
-_IP_V4_SRC, _IP_V6_SRC = 1, 3
 _FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS = 1, 2
 _F_IP_SRC = 1
-_AF_INET, _AF_INET6 = 2, 10
-_BYTES_V4 = 4
+_BYTES_V4, _BYTES_V6 = 4, 16
+_FAMILIES = {_BYTES_V4: 2, _BYTES_V6: 10}  # AF_INET, AF_INET6
+_IP_SRC = {_BYTES_V4: 1, _BYTES_V6: 3}  # CTA_IP_V4_SRC, CTA_IP_V6_SRC
+_FEW = 4  # addresses for which the kernel goes through its table each; for more all of it is read once
 _ANSWER = 1 << 16
 _HEADER, _FAMILY_HEADER = 16, 4
 _PASSES = 3  # a list that changed while it was read may lack something
@@ -33,8 +35,8 @@ _ABSENT = (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.EI
 Attributes = dict[int, bytes]
 
 
-def end_flows(address: bytes, wait_s: float) -> int:
-    """End every connection whose answers come from an address (packed), and return how many there were.
+def end_flows(addresses: "Collection[bytes]", wait_s: float) -> int:
+    """End every connection that comes from one of these addresses (packed), or is answered from there; return how many.
 
     A kernel that has no ctnetlink has none to end. Raises OSError, TimeoutError among them.
     """
@@ -49,13 +51,15 @@ def end_flows(address: bytes, wait_s: float) -> int:
         raise
     ended = 0
     try:
-        for _ in range(_PASSES):
-            netlink.settimeout(max(0.01, end - time.monotonic()))
-            found, consistent = _leading_to(netlink, address, end)
-            for one in found:
-                ended += _delete(netlink, address, one)
-            if consistent and not found:
-                break  # the pass behind the one that has ended some found no more
+        for size in (_BYTES_V4, _BYTES_V6):
+            wanted = {one for one in addresses if len(one) == size}
+            for _ in range(_PASSES if wanted else 0):
+                netlink.settimeout(max(0.01, end - time.monotonic()))
+                found, consistent = _leading_to(netlink, wanted, end)
+                for one in found:
+                    ended += _delete(netlink, size, one)
+                if consistent and not found:
+                    break  # the pass behind the one that has ended some found no more
     except TimeoutError as e:
         raise TimeoutError(errno.ETIMEDOUT, "the kernel's connections could not be read in time") from e
     finally:
@@ -63,15 +67,21 @@ def end_flows(address: bytes, wait_s: float) -> int:
     return ended
 
 
-def _leading_to(netlink: "socket", address: bytes, end: float) -> tuple[list[Attributes], bool]:
-    """Return the connections whose answers come from an address, and whether the list did not change meanwhile."""
-    found = _of(netlink, address, end) if len(address) == _BYTES_V4 else None
-    return found or _of(netlink, address, end, filtered=False) or ([], True)
+def _leading_to(netlink: "socket", addresses: set[bytes], end: float) -> tuple[list[Attributes], bool]:
+    """Return the connections of these addresses, all of one family, and whether the list did not change meanwhile."""
+    size = len(next(iter(addresses)))
+    if size == _BYTES_V4 and len(addresses) <= _FEW:
+        filters = [_filter(which, one) for one in addresses for which in (_TUPLE_ORIG, _TUPLE_REPLY)]
+        lists = [_of(netlink, addresses, size, end, one) for one in filters]
+        if None not in lists:
+            known = [one for one in lists if one is not None]
+            return [flow for flows, _ in known for flow in flows], all(consistent for _, consistent in known)
+    return _of(netlink, addresses, size, end, b"") or ([], True)
 
 
-def _of(netlink: "socket", address: bytes, end: float, filtered: bool = True) -> "tuple[list[Attributes], bool] | None":
-    """As `_leading_to`. filtered: the kernel is to list these alone. None where it does not do that. Raises OSError."""
-    netlink.send(_message(_GET, _REQUEST | _DUMP, address, _filter(address) if filtered else b""))
+def _of(netlink: "socket", addresses: set[bytes], size: int, end: float, wanted: bytes) -> "tuple[list[Attributes], bool] | None":
+    """As `_leading_to`. wanted: what the kernel is asked for. None where it does not do that. Raises OSError."""
+    netlink.send(_message(_GET, _REQUEST | _DUMP, size, wanted))
     found: list[Attributes] = []
     consistent = True
     while True:
@@ -92,23 +102,29 @@ def _of(netlink: "socket", address: bytes, end: float, filtered: bool = True) ->
                 raise OSError(number, "the kernel's connections cannot be listed")
             if kind == _NEW:
                 one = _attributes(data[place + _HEADER + _FAMILY_HEADER : place + length])
-                if _attributes(_attributes(one.get(_TUPLE_REPLY, b"")).get(_TUPLE_IP, b"")).get(_source(address)) == address:
+                if _source(one, _TUPLE_REPLY, size) in addresses or _source(one, _TUPLE_ORIG, size) in addresses:
                     found.append(one)
             place += length + 3 & ~3
 
 
-def _filter(address: bytes) -> bytes:
-    flags = _attribute(_FILTER_ORIG_FLAGS, _int(0)) + _attribute(_FILTER_REPLY_FLAGS, _int(_F_IP_SRC))
-    source = _attribute(_source(address), address)
-    return _attribute(_TUPLE_REPLY | _NESTED, _attribute(_TUPLE_IP | _NESTED, source)) + _attribute(_FILTER | _NESTED, flags)
+def _source(one: Attributes, which: int, size: int) -> bytes:
+    return _attributes(_attributes(one.get(which, b"")).get(_TUPLE_IP, b"")).get(_IP_SRC[size], b"")
 
 
-def _delete(netlink: "socket", address: bytes, one: Attributes) -> int:
+def _filter(which: int, address: bytes) -> bytes:
+    """Return the attributes that ask for connections with an address as the source of one direction."""
+    flags = {_TUPLE_ORIG: 0, _TUPLE_REPLY: 0, which: _F_IP_SRC}
+    ip = _attribute(_TUPLE_IP | _NESTED, _attribute(_IP_SRC[len(address)], address))
+    both = _attribute(_FILTER_ORIG_FLAGS, _int(flags[_TUPLE_ORIG])) + _attribute(_FILTER_REPLY_FLAGS, _int(flags[_TUPLE_REPLY]))
+    return _attribute(which | _NESTED, ip) + _attribute(_FILTER | _NESTED, both)
+
+
+def _delete(netlink: "socket", size: int, one: Attributes) -> int:
     """End a connection; 1 if it was there still. Raises OSError."""
     named = _attribute(_TUPLE_ORIG | _NESTED, one.get(_TUPLE_ORIG, b""))
     if _ZONE in one:
         named += _attribute(_ZONE, one[_ZONE])
-    netlink.send(_message(_DELETE, _REQUEST | _ACK, address, named))
+    netlink.send(_message(_DELETE, _REQUEST | _ACK, size, named))
     number = _error(netlink.recv(_ANSWER), 0)
     if number and number != errno.ENOENT:
         raise OSError(number, "a connection cannot be ended")
@@ -119,12 +135,8 @@ def _error(data: bytes, place: int) -> int:
     return -int.from_bytes(data[place + _HEADER : place + _HEADER + 4], sys.byteorder, signed=True)
 
 
-def _source(address: bytes) -> int:
-    return _IP_V4_SRC if len(address) == _BYTES_V4 else _IP_V6_SRC
-
-
-def _message(kind: int, flags: int, address: bytes, attributes: bytes) -> bytes:
-    body = bytes((_AF_INET if len(address) == _BYTES_V4 else _AF_INET6, 0, 0, 0)) + attributes
+def _message(kind: int, flags: int, size: int, attributes: bytes) -> bytes:
+    body = bytes((_FAMILIES[size], 0, 0, 0)) + attributes
     length = (_HEADER + len(body)).to_bytes(4, sys.byteorder)
     return length + kind.to_bytes(2, sys.byteorder) + flags.to_bytes(2, sys.byteorder) + b"\0" * 8 + body
 
@@ -151,3 +163,4 @@ def _attributes(data: bytes) -> Attributes:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+    from collections.abc import Collection

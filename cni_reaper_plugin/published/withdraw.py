@@ -13,7 +13,7 @@ import orjson
 
 from cni_reaper_plugin import programs
 from cni_reaper_plugin.evidence import boot, netns, records
-from cni_reaper_plugin.facts import NETNS, OWNED, Judged
+from cni_reaper_plugin.facts import OWNED, UNREADABLE, Judged, Mapping, Surroundings
 from cni_reaper_plugin.network_sweep import NetworkSweep
 from cni_reaper_plugin.published import entries, tries, written
 from cni_reaper_plugin.published.written import NO_TIME
@@ -24,6 +24,7 @@ RESERVE_S = 2.0  # of the call's wall time, for what is to be done after this
 _LEAST_S = 0.2
 _NOTED = -1.0  # for how long a reservation stays is noted already
 _SYSTEM = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+FLOWS_S = 1.0  # for the connections of addresses to which no port leads: host-local's own release does not end them either
 _ANY_PORT = [{"hostPort": 1, "containerPort": 1, "protocol": "tcp"}]  # without one its DEL does nothing; which does not matter
 _OLDEST = "0.3.1"  # a version of configurations that each portmap takes
 _ANY_IFNAME = "eth0"  # host-local < 0.8 writes none, and portmap's DEL asks for one and does not look at it
@@ -70,9 +71,26 @@ def take_back(sweep: NetworkSweep, stale: list[Judged], still_judged: "StillJudg
     known = {owner: _entry(sweep, owner) for owner in asked}
     if all(entry is not None and not entry.has_ports for entry in known.values()):
         withdrawn.free = stale
-        return withdrawn
-    _Withdrawal(sweep, still_judged).of(asked, known, withdrawn)
+    else:
+        _Withdrawal(sweep, still_judged).of(asked, known, withdrawn)
+    _end_all_flows(sweep, withdrawn.free)
     return withdrawn
+
+
+def _end_all_flows(sweep: NetworkSweep, free: list[Judged]) -> None:
+    """End what else the kernel remembers of these addresses: who answers a dead pod would talk to the next one.
+
+    That it cannot be done, or not in FLOWS_S, keeps no address.
+    """
+    from cni_reaper_plugin import conntrack
+
+    addresses = {one.evidence.packed for one in free if _is_asked(one)} - {b""}
+    left = sweep.budget.wall_left_s() - RESERVE_S
+    if addresses and left > _LEAST_S:
+        try:
+            conntrack.end_flows(addresses, min(FLOWS_S, left))
+        except OSError as e:
+            sweep.log.debug("flows-left", network=sweep.network.name, reason=str(e))
 
 
 def _is_asked(judged: Judged) -> bool:
@@ -166,7 +184,7 @@ class _Withdrawal:
         if not all(map(self._still_judged, theirs)):
             self._keep(owner, CHANGED)
             return False
-        if self._lives_on(owner, backends):
+        if self._lives_on(owner, backends, theirs[0].evidence.surroundings):
             if backends:
                 self._keep(owner, SHARED)
             return not backends
@@ -226,7 +244,7 @@ class _Withdrawal:
         ended = programs.run(argv, environment, min(PROGRAM_S, left), document)
         return ended if ended.code is not None or left >= PROGRAM_S else None
 
-    def _lives_on(self, owner: "Owner", backends: list[str]) -> bool:
+    def _lives_on(self, owner: "Owner", backends: list[str], surroundings: Surroundings) -> bool:
         """Tell whether another attachment of the container stands whose ports portmap's DEL would take as well.
 
         By our records: a container of Podman comes back by its ID. portmap's DEL takes all of a container in a network, and with
@@ -235,17 +253,17 @@ class _Withdrawal:
         state_dir = self._sweep.settings.state_dir
         try:
             networks = [self._network] if backends == [written.IPTABLES] else records.networks(state_dir)
-            return any(self._lives_in(network, owner) for network in networks)
+            return any(self._lives_in(network, owner, surroundings) for network in networks)
         except OSError:
             return True
 
-    def _lives_in(self, network: str, owner: "Owner") -> bool:
+    def _lives_in(self, network: str, owner: "Owner", surroundings: Surroundings) -> bool:
         """Tell whether another attachment of the container stands in a network. Raises OSError."""
-        call, boot_id = self._sweep.call, boot.boot_id()
+        call = self._sweep.call
         own = call.attachment
-        if own is not None and own.container_id == owner[0] and own.network == network and call.netns is not None:
-            if (network, own.ifname) != (self._network, owner[1]):
-                return True
+        is_here = own is not None and call.netns is not None and (own.network, own.container_id) == (network, owner[0])
+        if own is not None and is_here and (network, own.ifname) != (self._network, owner[1]):
+            return True
         try:
             directory = records.Directory(self._sweep.settings.state_dir, network)
         except FileNotFoundError:
@@ -254,8 +272,7 @@ class _Withdrawal:
             for container_id, ifname in directory.names():
                 if container_id == owner[0] and (network, ifname) != (self._network, owner[1]):
                     record = directory.read(container_id, ifname)
-                    mapping = netns.locate(record.mapping, boot_id) if record is not None else None
-                    if mapping is not None and mapping.state == NETNS and mapping.stands(boot_id):
+                    if record is not None and _stands(netns.locate(record.mapping, boot.boot_id()), surroundings):
                         return True
         return False
 
@@ -263,17 +280,23 @@ class _Withdrawal:
         """End the connections that were rewritten to an owner's addresses."""
         from cni_reaper_plugin import conntrack
 
-        for one in theirs:
-            left = self._sweep.budget.wall_left_s() - RESERVE_S
-            if left <= _LEAST_S:
-                self._keep(owner, NO_TIME)
-                return
-            try:
-                if one.evidence.packed:
-                    conntrack.end_flows(one.evidence.packed, min(PROGRAM_S, left))
-            except OSError as e:
-                self._keep(owner, "its connections cannot be ended: %s" % e)
-                return
+        left = self._sweep.budget.wall_left_s() - RESERVE_S
+        if left <= _LEAST_S:
+            self._keep(owner, NO_TIME)
+            return
+        try:
+            conntrack.end_flows({one.evidence.packed for one in theirs} - {b""}, min(PROGRAM_S, left))
+        except OSError as e:
+            self._keep(owner, "its connections cannot be ended: %s" % e)
+
+
+def _stands(mapping: Mapping, surroundings: Surroundings) -> bool:
+    """Tell whether the netns of a record stands at its path, or was seen anywhere."""
+    if mapping.state == UNREADABLE or mapping.stands(surroundings.boot_id):
+        return True
+    seen = surroundings.with_inode_of(mapping.recorded) if mapping.recorded is not None else None
+    same_boot = mapping.boot_id == surroundings.boot_id
+    return seen is not None and mapping.recorded is not None and seen.netns.is_proven(mapping.recorded, same_boot)
 
 
 def _directories(path: bytes) -> list[str]:

@@ -5,7 +5,7 @@ import pytest
 from cni_reaper_plugin.published import withdraw
 from tests.conftest import MakeNode
 from tests.e2e.pair import until
-from tests.e2e.publishing import NOBODY, NODE_SIX, Shop, Town
+from tests.e2e.publishing import ANSWER_S, NOBODY, NODE_SIX, Shop, Town
 from tests.node import BASE_ENV, BIN, DATA_DIR, Node, reaper
 
 BACKENDS = (("1.9.1", "iptables"), ("1.9.1", "nftables"), ("1.1.1", ""))
@@ -275,6 +275,57 @@ def test_the_kernel_would_lead_a_flow_on(node: Node) -> None:
     assert "10.77.0.10:80" not in town.rules()
     assert town.ask(5353, "udp", source=4000) == "stranger"
     stranger.close()
+
+
+PEER = """
+import socket, time
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+    line.bind(("", 9000))
+    open("/run/peer", "w").close()
+    _, caller = line.recvfrom(100)
+    while True:
+        line.sendto(b"news", caller)
+        time.sleep(0.02)
+"""
+SUBSCRIBER = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+    line.bind(("", 80))
+    line.sendto(b"?", ("192.0.2.2", 9000))
+    print(line.recv(100).decode())
+"""
+LISTENER = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+    line.bind(("", 80))
+    line.settimeout(float(sys.argv[1]))
+    try:
+        print(line.recv(100).decode())
+    except TimeoutError:
+        print("nothing")
+"""
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_what_a_pod_has_asked_for_does_not_come_to_the_next_one(node: Node, ended: bool) -> None:
+    """A peer outside goes on answering a dead pod; with the control, in which the kernel remembers its connection."""
+    town = Town(node, addresses=1)
+    town.bridge["ipMasq"] = True
+    town.write(0)
+    dead = town.build("dead")
+    dead.add().check()
+    node.start(["python3", "-c", PEER], netns=town.outside)
+    until(node.path("/run/peer").exists, "the peer listens")
+    assert node.run(["python3", "-c", SUBSCRIBER], netns=dead.pod).check().out == b"news\n"
+    dead.close()
+    if not ended:
+        for address in town.held():
+            node.path(f"{DATA_DIR}/net/{address}").unlink()
+    following = town.build("following")
+    following.add().check()
+    assert len(node.log("reaped")) == 2 * ended
+    heard = node.run(["python3", "-c", LISTENER, "1" if ended else str(ANSWER_S)], netns=following.pod).check().out
+    assert heard == (b"nothing\n" if ended else b"news\n")
 
 
 def test_leaks_without_ports_start_no_program(node: Node) -> None:

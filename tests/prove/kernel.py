@@ -10,7 +10,7 @@ import importlib
 import ipaddress
 import json
 import posix
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -323,10 +323,10 @@ class Kernel:
     def _led_to(self) -> set[tuple[str, str, bytes]]:
         return {(*key, address) for key, addresses in self.rules.items() for address in addresses}
 
-    def end_flows(self, address: bytes, wait_s: float) -> None:
-        """End the connections that lead to an address."""
+    def end_flows(self, addresses: Collection[bytes], wait_s: float) -> None:
+        """End the connections that lead to some addresses."""
         del wait_s
-        self.flows = {flow for flow in self.flows if flow[1] != address}
+        self.flows = {flow for flow in self.flows if flow[1] not in addresses}
 
     def find(self, name: str, directories: Iterable[str]) -> str | None:
         """Return the path of portmap, unless it is missing, and of the program that lists what it has written."""

@@ -39,6 +39,7 @@ UNIT_TESTS = (
     "tests/unit/test_failed_add.py",
     "tests/unit/test_views.py",
     "tests/unit/test_other_nodes.py",
+    "tests/unit/test_published.py",
 )
 
 IN_THE_SMALL_WORLD = (
@@ -696,6 +697,66 @@ MUTATIONS = (
         "evidence/peers.py",
         "        for nsid in nsids - passed_over:\n",
         "        for nsid in nsids | passed_over:\n",
+    ),
+    Mutation(
+        "what is published stays while its address goes",
+        "reap.py",
+        "        stale, put_off = _without_published(sweep, stale)\n",
+        "        _, put_off = _without_published(sweep, stale)\n",
+    ),
+    Mutation(
+        "the ports of a cache entry are not read",
+        "published/entries.py",
+        "        return bool(self.mappings and self.configs)\n",
+        "        return False\n",
+    ),
+    Mutation(
+        "without a cache entry nothing is published",
+        "published/withdraw.py",
+        "            if owner in self._stays or (entry is None and not backends):\n",
+        "            if owner in self._stays or entry is None:\n",
+    ),
+    Mutation(
+        "portmap's success is believed",
+        "published/withdraw.py",
+        "            if seen.backends(self._network, owner[0]):\n                self._keep(owner, STANDS)\n            else:\n",
+        "            if True:\n",
+    ),
+    Mutation(
+        "a DEL that fails has taken everything back",
+        "published/withdraw.py",
+        '        return "portmap\'s DEL failed: %s" % _said(ended) if ended.code else ""\n',
+        '        return ""\n',
+    ),
+    Mutation(
+        "what cannot be seen is not there",
+        "published/withdraw.py",
+        "        for owner in owners if seen.trouble else ():\n",
+        "        for owner in ():\n",
+    ),
+    Mutation(
+        "connections to the address go on",
+        "published/withdraw.py",
+        "                self._end_flows(owner, asked[owner])\n",
+        "                continue\n",
+    ),
+    Mutation(
+        "the ports of an attachment that lives are taken as well",
+        "published/withdraw.py",
+        "        if self._lives_on(owner, backends, theirs[0].evidence.surroundings):\n",
+        "        if not owner:\n",
+    ),
+    Mutation(
+        "a new life's ports are taken for the old one's",
+        "published/withdraw.py",
+        "        if not all(map(self._still_judged, theirs)):\n",
+        "        if not theirs:\n",
+    ),
+    Mutation(
+        "what was tried a moment ago is free",
+        "published/withdraw.py",
+        "                self._stays[owner] = why, _NOTED\n",
+        "                continue\n",
     ),
 )
 

