@@ -76,7 +76,7 @@ class Shop:
 
     def serve(self) -> None:
         """Start the server, and return when it listens."""
-        ready = f"/run/ready-{self.pod.name}"
+        ready = f"/run/ready-{self.pod.name}-{self.name.replace(chr(32), chr(45))}"
         self.server = self.town.node.start(["python3", "-c", SERVER, self.name, ready], netns=self.pod)
         until(self.town.node.path(ready).exists, f"{self.name} listens")
 
