@@ -4,14 +4,14 @@ The one place that starts a program beside the installers' (see tests/unit/test_
 """
 
 import contextlib
+import fcntl
 import posix
 import select
 import signal
 import stat
 import time
 
-_STEP_S = 0.02  # between two looks at a program that has closed what it says, or handed it to a child of its own
-_FIRST_STEP_S = 0.001
+_STEP_S = 0.02  # between two looks at a program, where the kernel does not tell of its end (before Linux 5.3)
 _REAP_S = 1.0  # after SIGKILL; one that hangs in the kernel is left to init
 _CHUNK = 1 << 16
 _MOST = 1 << 26
@@ -67,11 +67,11 @@ def run(argv: list[str], environment: "Environment", wait_s: float, document: by
     theirs: list[int] = []
     try:
         for reads in (True, False, False):  # stdin, stdout, stderr of the program
-            read, write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+            read, write = posix.pipe2(posix.O_CLOEXEC)
             ours.append(write if reads else read)
             theirs.append(read if reads else write)
-        for fd in theirs:
-            posix.set_blocking(fd, True)
+        for fd in ours:
+            fcntl.fcntl(fd, fcntl.F_SETFL, posix.O_NONBLOCK)
         actions = [(posix.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(theirs)]
         default = (signal.SIGPIPE, signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
         pid = posix.posix_spawn(argv[0], argv, environment, file_actions=actions, setpgroup=0, setsigmask=(), setsigdef=default)
@@ -81,6 +81,14 @@ def run(argv: list[str], environment: "Environment", wait_s: float, document: by
     finally:
         for fd in (*ours, *theirs):
             posix.close(fd)
+
+
+def _pidfd(pid: int) -> int:
+    """Return a descriptor that tells of a program's end, -1 where the kernel has none."""
+    try:
+        return posix.pidfd_open(pid)
+    except OSError:
+        return -1
 
 
 class _Watch:
@@ -96,6 +104,10 @@ class _Watch:
         self._open = {self._out, self._err}
         for fd in self._open:
             self._poll.register(fd, select.POLLIN)
+        self._end = _pidfd(pid)
+        if self._end >= 0:
+            ends.append(self._end)
+            self._poll.register(self._end, select.POLLIN)
         if document:
             self._poll.register(self._in, select.POLLOUT)
         else:
@@ -103,7 +115,6 @@ class _Watch:
 
     def to_its_end(self, end: float) -> Ended:
         """Wait for it, and return what came of it."""
-        step = _FIRST_STEP_S
         while True:
             ended, status = posix.waitpid(self._pid, posix.WNOHANG)
             if ended:
@@ -114,15 +125,15 @@ class _Watch:
                 return self._kill("it did not end in time")
             if sum(map(len, self._said.values())) > _MOST:
                 return self._kill("it said more than %d bytes" % _MOST)
-            if not self._open:
-                time.sleep(min(step, left))
-                step = min(2 * step, _STEP_S)
-                continue
-            for fd, _ in self._poll.poll(max(1, int(1000 * min(_STEP_S, left)))):
-                if fd == self._in:
-                    self._write()
-                else:
-                    self._read(fd)
+            self._wait(left)
+
+    def _wait(self, left_s: float) -> None:
+        """Wait until it says something, takes something or ends, `left_s` seconds at most; read or write it."""
+        for fd, _ in self._poll.poll(max(1, int(1000 * (left_s if self._end >= 0 else min(_STEP_S, left_s))))):
+            if fd == self._in:
+                self._write()
+            elif fd != self._end:
+                self._read(fd)
 
     def _write(self) -> None:
         try:
@@ -160,8 +171,10 @@ class _Watch:
         with contextlib.suppress(OSError):
             posix.killpg(self._pid, signal.SIGKILL)
         end = time.monotonic() + _REAP_S
-        while not posix.waitpid(self._pid, posix.WNOHANG)[0] and time.monotonic() < end:
-            time.sleep(_FIRST_STEP_S)
+        while not posix.waitpid(self._pid, posix.WNOHANG)[0] and (left := end - time.monotonic()) > 0:
+            self._wait(left)
+            for said in self._said.values():
+                del said[_MOST:]
         return self._ended(None, why)
 
     def _ended(self, code: int | None, trouble: str = "") -> Ended:
