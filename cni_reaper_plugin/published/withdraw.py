@@ -19,7 +19,7 @@ from cni_reaper_plugin.published import entries, tries, written
 from cni_reaper_plugin.published.written import NO_TIME
 from cni_reaper_plugin.reasons import PORT_PUBLISHED, REBOOTED
 
-PROGRAM_S = 5.0  # one that takes longer hangs, on the lock of iptables for instance
+PROGRAM_S = 10.0  # one that takes longer, on a node that is very busy, hangs: on the lock of iptables for instance
 RESERVE_S = 2.0  # of the call's wall time, for what is to be done after this
 _LEAST_S = 0.2
 _NOTED = -1.0  # for how long a reservation stays is noted already

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from cni_reaper_plugin import conntrack, programs
+from cni_reaper_plugin.attachment import Attachment
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.evidence import boot, views
-from cni_reaper_plugin.facts import STALE, Call, Evidence, Judged, Reservation, Settings, Surroundings
+from cni_reaper_plugin.facts import STALE, Call, Evidence, Judged, Netns, Reservation, Settings, Surroundings
 from cni_reaper_plugin.network_sweep import NetworkSweep
 from cni_reaper_plugin.programs import Ended
 from cni_reaper_plugin.published import entries, tries, withdraw, written
@@ -251,9 +252,9 @@ class TestWithdraw:
         evidence.packed = bytes(map(int, address.split(".")))
         return Judged(Reservation("net", address, f"{container_id}\r\neth0".encode(), 7, 8), evidence, STALE, reason)
 
-    def take_back(self, *stale: Judged, still: bool = True, wall_s: float = 20.0) -> withdraw.Withdrawn:
+    def take_back(self, *stale: Judged, still: bool = True, wall_s: float = 20.0, call: Call | None = None) -> withdraw.Withdrawn:
         """Take back what these have published."""
-        call, settings = Call("GC"), Settings()
+        call, settings = call or Call("GC"), Settings()
         call.environment = {b"PATH": b"/bin", b"CNI_PATH": b"/opt"}
         settings.cache_dirs, settings.state_dir = [str(self.root)], str(self.root / "reaper")
         with Network(str(self.root / "networks"), "net") as network:
@@ -362,6 +363,17 @@ class TestWithdraw:
         self.programs(iptablessave=said(SAVED), portmap=said())
         assert self.why(self.take_back(self.judged(), still=False)) == [withdraw.CHANGED]
         assert "portmap" not in self.machine.ran
+
+    @pytest.mark.parametrize(("backend", "network", "stays"), [("nftables", "other", True), ("iptables", "other", False)])
+    def test_the_ports_of_an_attachment_that_lives(self, backend: str, network: str, stays: bool) -> None:
+        """With nftables portmap's DEL takes all that a container has published, in each network; with iptables in its own."""
+        if backend == "iptables":
+            self.programs(iptablessave=said(SAVED), portmap=said())
+        else:
+            self.programs(nft_list_tables=said("table ip cni_hostport\n"), nft_list_table_ip=said(LISTED), portmap=said())
+        call = Call("ADD", Attachment(network, DEAD, "eth1"), "/run/netns/x", Netns(4, 5, 6))
+        assert self.why(self.take_back(self.judged(), call=call)) == [withdraw.SHARED] * stays
+        assert ("portmap" in self.machine.ran) != stays
 
     def test_one_that_hangs_is_enough(self) -> None:
         """The next ones are not tried by the same call."""
