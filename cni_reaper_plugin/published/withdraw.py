@@ -250,7 +250,12 @@ class _Withdrawal:
         By our records: a container of Podman comes back by its ID. portmap's DEL takes all of a container in a network, and with
         nftables in all of them. Also where it cannot be told.
         """
-        state_dir = self._sweep.settings.state_dir
+        state_dir, call = self._sweep.settings.state_dir, self._sweep.call
+        own = call.attachment
+        if own is not None and call.netns is not None and own.container_id == owner[0]:
+            is_another = (own.network, own.ifname) != (self._network, owner[1])
+            if is_another and (own.network == self._network or backends != [written.IPTABLES]):
+                return True
         try:
             networks = [self._network] if backends == [written.IPTABLES] else records.networks(state_dir)
             return any(self._lives_in(network, owner, surroundings) for network in networks)
@@ -259,11 +264,6 @@ class _Withdrawal:
 
     def _lives_in(self, network: str, owner: "Owner", surroundings: Surroundings) -> bool:
         """Tell whether another attachment of the container stands in a network. Raises OSError."""
-        call = self._sweep.call
-        own = call.attachment
-        is_here = own is not None and call.netns is not None and (own.network, own.container_id) == (network, owner[0])
-        if own is not None and is_here and (network, own.ifname) != (self._network, owner[1]):
-            return True
         try:
             directory = records.Directory(self._sweep.settings.state_dir, network)
         except FileNotFoundError:
