@@ -59,13 +59,15 @@ class Tried:
     def note(self, stays: "list[tuple[Reservation, str, float]]", done: "list[Reservation]") -> None:
         """Note what was tried just now, why it stays and for how many seconds it need not be tried again. Raises nothing.
 
-        done: what may be freed now.
+        done: what may be freed now. The first time the next call tries again, unless a program did not end: it may have been a
+        moment's trouble.
         """
         before = dict(self._tries)
         for one in done:
             self._tries.pop(one.address, None)
         for one, why, wait_s in stays:
-            self._tries[one.address] = (one.ino, one.ctime, self._now_s + wait_s, why)
+            again_s = self._now_s + wait_s if self.knows(one) or wait_s > AGAIN_S else self._now_s
+            self._tries[one.address] = (one.ino, one.ctime, again_s, why)
         if self._tries == before:
             return
         self._tries = {address: one for address, one in self._tries.items() if one[2] > self._now_s - _FORGOTTEN_S}
