@@ -3,17 +3,19 @@
 The one place that starts a program beside the installers' (see tests/unit/test_import_rules.py).
 """
 
-import contextlib
 import fcntl
 import posix
 import select
-import signal
-import stat
 import time
+
+from cni_reaper_plugin import files
 
 _STEP_S = 0.02  # between two looks at a program, where the kernel does not tell of its end (before Linux 5.3)
 _REAP_S = 1.0  # after SIGKILL; one that hangs in the kernel is left to init
+_SIGKILL, _SIGCHLD = 9, 17  # signal(7); the module `signal` wants the interpreter's second half
+_DEFAULT = (1, 2, 3, 13, 15, _SIGCHLD)  # SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM: a program gets them as a runtime's plugins do
 _CHUNK = 1 << 16
+_TYPE, _REGULAR = 0o170000, 0o100000  # S_IFMT, S_IFREG, inode(7)
 _MOST = 1 << 26
 
 TYPE_CHECKING = False
@@ -48,7 +50,7 @@ def find(name: str, directories: "Iterable[str]") -> str | None:
     for directory in directories:
         path = "%s/%s" % (directory.rstrip("/"), name)
         try:
-            if directory.startswith("/") and stat.S_ISREG(posix.stat(path).st_mode):
+            if directory.startswith("/") and posix.stat(path).st_mode & _TYPE == _REGULAR:
                 return path
         except (OSError, ValueError):
             continue
@@ -61,8 +63,7 @@ def run(argv: list[str], environment: "Environment", wait_s: float, document: by
     argv: the first is its path; environment: all of it; document: for its stdin. At the deadline its whole process group is
     killed.
     """
-    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # as inherited: then the kernel keeps no exit code
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _heed_children()
     ours: list[int] = []
     theirs: list[int] = []
     try:
@@ -73,14 +74,22 @@ def run(argv: list[str], environment: "Environment", wait_s: float, document: by
         for fd in ours:
             fcntl.fcntl(fd, fcntl.F_SETFL, posix.O_NONBLOCK)
         actions = [(posix.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(theirs)]
-        default = (signal.SIGPIPE, signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
-        pid = posix.posix_spawn(argv[0], argv, environment, file_actions=actions, setpgroup=0, setsigmask=(), setsigdef=default)
+        pid = posix.posix_spawn(argv[0], argv, environment, file_actions=actions, setpgroup=0, setsigmask=(), setsigdef=_DEFAULT)
         while theirs:
             posix.close(theirs.pop())
         return _Watch(pid, ours, document).to_its_end(time.monotonic() + wait_s)
     finally:
         for fd in (*ours, *theirs):
             posix.close(fd)
+
+
+def _heed_children() -> None:
+    """See to it that the kernel keeps exit codes: where SIGCHLD is ignored, as inherited, it does not. Raises OSError."""
+    ignored = files.read("/proc/self/status").partition(b"\nSigIgn:\t")[2].partition(b"\n")[0]
+    if ignored and int(ignored, 16) >> _SIGCHLD - 1 & 1:
+        import signal
+
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _pidfd(pid: int) -> int:
@@ -168,8 +177,10 @@ class _Watch:
                 pass
 
     def _kill(self, why: str) -> Ended:
-        with contextlib.suppress(OSError):
-            posix.killpg(self._pid, signal.SIGKILL)
+        try:
+            posix.killpg(self._pid, _SIGKILL)
+        except OSError:
+            why += ", nor could it be killed"
         end = time.monotonic() + _REAP_S
         while not posix.waitpid(self._pid, posix.WNOHANG)[0] and (left := end - time.monotonic()) > 0:
             self._wait(left)

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from cni_reaper_plugin.published import entries, tries, withdraw, written
 from cni_reaper_plugin.reasons import LEFT_BY_DEL, NETNS_GONE, PORT_PUBLISHED, REBOOTED
 from cni_reaper_plugin.store import Network
 from tests.e2e.pair import until
+from tests.neighbours import ROOT
 
 DEAD, OTHER = "d" * 64, "e" * 64
 PORTS = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
@@ -461,6 +464,12 @@ class TestPrograms:
         """What it says is bounded."""
         monkeypatch.setattr(programs, "_MOST", 1 << 16)
         assert self.run("exec yes").trouble == "it said more than 65536 bytes"
+
+    def test_where_children_are_ignored(self) -> None:
+        """A runtime may ignore SIGCHLD, which is inherited."""
+        script = "from cni_reaper_plugin import programs; print(programs.run(['/bin/sh', '-c', 'exit 3'], {}, 600).code)"
+        argv = ["sh", "-c", 'trap "" CHLD; exec "$@"', "sh", sys.executable, "-c", script]
+        assert subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "3\n"
 
     @pytest.mark.parametrize("path", ["/nowhere/portmap", "/etc/passwd", "/"])
     def test_cannot_be_started(self, path: str) -> None:
