@@ -132,3 +132,15 @@ def test_frees_what_needs_no_pod(booted: Node) -> None:
     assert {one["address"] for one in booted.log("reaped")} == {DEAD, EMPTY_ONE}
     assert booted.log("kept") == [], "it would be said each minute"
     assert freed(booted) == {}
+
+
+def test_who_is_kept_is_said_by_a_later_call(node: Node) -> None:
+    """The command says it at debug, where nobody reads it; so the boot's first ADD, which is another process, has to say it."""
+    node.conflist("net", [reaper(), bridge(host_local("10.66.0.0/24"))])
+    node.path(f"{DATA_DIR}/net").mkdir(parents=True)
+    node.path(f"{DATA_DIR}/net/10.66.0.9").write_text("reserved by hand\n")
+    assert freed(node) == {}
+    add(node, node.pod(), container_id("first"), "10.66.0.16")
+    add(node, node.pod(), container_id("second"), "10.66.0.17")
+    (told,) = node.log("kept")
+    assert (told["level"], told["address"]) == ("info", "10.66.0.9")
