@@ -6,7 +6,7 @@ It frees nothing. What it leaves behind for the next one lies in /run/cni-reaper
 import posix
 
 from cni_reaper_plugin.evidence import boot, gather, records, standing, views
-from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Evidence, Judged, Reservation, SkippedError, Surroundings
+from cni_reaper_plugin.facts import LIVE, NEEDS_NO_POD, STALE, UNKNOWN, Evidence, Judged, Reservation, SkippedError, Surroundings
 from cni_reaper_plugin.judge import judge
 from cni_reaper_plugin.network_sweep import NetworkSweep
 from cni_reaper_plugin.reasons import NETNS_THERE
@@ -180,7 +180,8 @@ def _report(sweep: NetworkSweep, odd: list[Judged], remembered: "Memory") -> Non
     for one in odd:
         if one.verdict == UNKNOWN:
             report.kept(sweep, one)
-            if one.evidence.unclaimed is None and not one.evidence.trouble:
+            is_said = sweep.call.may_reap is not NEEDS_NO_POD  # else nobody reads it: operator.first_sweep
+            if is_said and one.evidence.unclaimed is None and not one.evidence.trouble:
                 remembered.remember([one.reservation], None)  # so that it is said once
         elif one.evidence.unclaimed is not None:
             remembered.forget(one.reservation)
