@@ -8,6 +8,7 @@ us only as `\u0000` in JSON: execve(2) ends a variable at the first one.
 """
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -659,6 +660,9 @@ def shell(
 NEWEST = {"cniVersion": LATEST, "supportedVersions": list(VERSIONS)}
 
 
+EVENTFD = "import os, sys; os.dup2(os.eventfd(0), 0); os.execv(sys.argv[1], sys.argv[1:])"
+
+
 @pytest.mark.parametrize(
     "script",
     [
@@ -668,8 +672,9 @@ NEWEST = {"cniVersion": LATEST, "supportedVersions": list(VERSIONS)}
         'exec "$0" </dev/zero',
         'exec "$0" <&- 2>&-',
         'exec "$0" </dev/ptmx',
+        f"exec timeout 100 {sys.executable} -c '{EVENTFD}' \"$0\"",
     ],
-    ids=["open and silent", "closed", "/dev/null", "/dev/zero", "closed, as stderr is", "a silent terminal"],
+    ids=["open and silent", "closed", "/dev/null", "/dev/zero", "closed, as stderr is", "a silent terminal", "an eventfd"],
 )
 def test_version_needs_no_stdin(pod_node: Node, script: str) -> None:
     """VERSION answers whatever stdin is, also where nothing will ever come."""

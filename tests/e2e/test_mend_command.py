@@ -326,3 +326,10 @@ def test_watch_mends_at_its_start_and_goes_on(node_with_us: Node) -> None:
     assert not is_there(node, scratch)
     assert node.path(f"{STATE_DIR}/installation.json").exists()
     node.stop(watcher, signal.SIGTERM)
+
+
+def test_a_long_network_name_does_not_keep_its_file(node: Node) -> None:
+    """A file's name may have 255 bytes; the one that it is moved to has to fit as well."""
+    path = entry(node, f"{'n' * 184}-{'ab' * 32}-eth0")
+    mend(node)
+    assert not is_there(node, path)

@@ -314,3 +314,27 @@ def test_a_conflist_without_a_range_costs_no_count(pair: Pair, config: bytes) ->
     node.plugin("DEL", pair.head, netns=pod, container_id=container_id(pod.name)).check()
     assert exported(node)["sweep_duration_seconds_count"] == before + 1
     assert "pool_size" not in exported(node)
+
+
+def test_who_is_freed_is_not_counted_as_kept(pair: Pair) -> None:
+    """The first look keeps an owner without a netns of its own; the full scan of the same call finds it dead, and frees it."""
+    node, unknown = pair.node, container_id("unknown")
+    everyone = node.pod("everyone")
+    for number in range(100, 170):
+        node.plugin("ADD", pair.head, netns=everyone, container_id=container_id(str(number))).check()
+        node.reserve(NETWORK, f"10.66.0.{number}", container_id(str(number)))
+    nobodys = node.pod()
+    node.reserve(NETWORK, "10.66.0.10", unknown)
+    pair.reap()
+    assert "10.66.0.10" in node.reservations(NETWORK)
+    other = {**reaper(), "name": "other", "cniVersion": "1.0.0"}
+    node.plugin("ADD", other, netns=nobodys, container_id=container_id("other")).check()
+    dead = node.pod("dead")
+    node.plugin("ADD", pair.head, netns=dead, container_id=container_id("dead")).check()
+    node.reserve(NETWORK, "10.66.0.99", container_id("dead"))
+    dead.delete()
+    node.plugin("DEL", pair.head, netns="", container_id="f" * 64).check()
+    after = exported(node)
+    assert "10.66.0.10" not in node.reservations(NETWORK)
+    assert [after[f"reservations {one}"] for one in ("live", "stale", "unknown")] == [70, 0, 0]
+    assert after["kept_unknown"] == 0
