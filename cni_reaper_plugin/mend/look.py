@@ -156,6 +156,8 @@ class _Look:
             self._cut(place, since)
             return
         found = sorted(one for one in self._regular(place, directory) if since <= one[0] < below)
+        if self._budget is not None:
+            self._budget.next_sweep()  # a list of 200,000 names may have taken all of it, and one file a look is none
         shared = bool(found) and bool(file_systems.name("/proc/self/fd/%d" % directory))
         with removal.Removal(directory) as self._removal:
             for number, (ino, name) in enumerate(found):
