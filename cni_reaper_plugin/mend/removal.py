@@ -64,6 +64,18 @@ class Removal:
 
         fd: of the file, which the caller may close; judged: by fstat(2) of fd, before its content was read. Raises OSError.
         """
+        held = posix.dup(fd)  # first: what is aside without a descriptor would stay there
+        try:
+            is_moved = self._moved(name, fd, judged)
+            if is_moved:
+                self._aside.append((ASIDE + name, held, judged))
+                held = -1
+            return is_moved
+        finally:
+            if held >= 0:
+                posix.close(held)
+
+    def _moved(self, name: str, fd: int, judged: posix.stat_result) -> bool:
         aside = ASIDE + name
         try:
             if _written(posix.stat(name, dir_fd=self._directory, follow_symlinks=False)) != _written(judged):
@@ -74,7 +86,6 @@ class Removal:
         if not self._is_same(aside, fd, judged):
             put_back(self._directory, aside)
             return False
-        self._aside.append((aside, posix.dup(fd), judged))
         return True
 
     @property
