@@ -70,6 +70,7 @@ def reap(sweep: NetworkSweep, candidate: str, others_wait: "Callable[[], bool]")
 
 def _report_kept(sweep: NetworkSweep, judged: list[Judged], candidate: str) -> None:
     """Report who is kept: UNKNOWN, LIVE against GC's list, and LIVE by what only a full scan finds."""
+    sweep.result.kept.clear()  # whom the first look has kept may be freed, or LIVE, by now
     for one in judged:
         if one.verdict == UNKNOWN:
             report.kept(sweep, one)
