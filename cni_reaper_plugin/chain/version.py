@@ -36,7 +36,7 @@ def _waiting_stdin() -> bytes:
     try:
         waiting = any(fcntl.ioctl(0, _FIONREAD, b"\0" * 4))
     except OSError:
-        waiting = True  # neither pipe, file nor terminal: /dev/null
+        waiting = False  # neither pipe, file nor terminal: /dev/null, or what can be silent for ever, an eventfd
     if not waiting:
         import select  # only a stdin that is late pays for it
 
