@@ -416,3 +416,14 @@ def test_a_cache_that_cannot_be_written_costs_nobody_his_pod(chain: Chain) -> No
         chain.look(step_s=LATER_S)
     assert chain.exists(path)
     assert [told["level"] for told in node.log("cache-not-removed")] == ["warning", "debug"]
+
+
+def test_no_network_takes_the_turn_of_another(chain: Chain) -> None:
+    """Each looks into the caches of its own entry: one whose DELs are frequent is the first after each minute."""
+    other = "/var/lib/other"
+    chain.node.path(f"{DATA_DIR}/rare").mkdir(parents=True)
+    path = chain.put(b"", f"{other}/results/rare-{LIVING}-eth0")
+    for _ in range(3):
+        chain.look(step_s=LATER_S)
+        chain.entry("DEL", LATER_S, name="rare", cacheDirs=[other])
+    assert not chain.exists(path)
