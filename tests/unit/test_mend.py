@@ -547,6 +547,37 @@ def test_what_a_killed_look_has_moved_aside_is_put_back(cache: Cache, clocks: Cl
     assert len(found.removed) == (0 if good else 1)
 
 
+def test_a_file_system_without_hard_links_gets_its_files_back(
+    cache: Cache, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAT and vboxsf have none: what was moved aside would be lost for its writer."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    path = cache.put(b"{}")
+    path.rename(path.with_name(removal.ASIDE + NAME))
+    clocks.wait(31)
+    monkeypatch.setattr(posix, "link", refuse)
+    cache.look()
+    assert (cache.names(), path.read_bytes()) == ({NAME}, b"{}")
+
+
+def test_without_hard_links_a_newer_file_is_not_replaced(cache: Cache, clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its writer has made it after the other one was moved aside."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    path = cache.put(b'{"older":1}')
+    path.rename(path.with_name(removal.ASIDE + NAME))
+    cache.put(b'{"newer":1}')
+    clocks.wait(31)
+    monkeypatch.setattr(posix, "link", refuse)
+    cache.look()
+    assert (cache.names(), path.read_bytes()) == ({NAME}, b'{"newer":1}')
+
+
 def test_a_writer_is_seen_however_old_the_file_is(cache: Cache, clocks: Clocks) -> None:
     """A machine that slept in the middle of a write; readers do not count."""
     path = cache.put()
