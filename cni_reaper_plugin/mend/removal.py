@@ -126,12 +126,24 @@ class Removal:
 
 def put_back(directory: int, aside: str) -> None:
     """Give a file that was moved aside its name again; where another one has it by now, that one is newer. Raises OSError."""
+    name = aside[len(ASIDE) :]
     try:
-        posix.link(aside, aside[len(ASIDE) :], src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        posix.link(aside, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
     except FileExistsError:
-        posix.unlink(aside, dir_fd=directory)
-        return
+        pass
+    except OSError:
+        if not _is_there(directory, name):  # a file system without hard links, FAT or vboxsf: better a race than a lost file
+            posix.rename(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
+            return
     posix.unlink(aside, dir_fd=directory)
+
+
+def _is_there(directory: int, name: str) -> bool:
+    try:
+        posix.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _content(about: posix.stat_result) -> tuple[int, ...]:
