@@ -41,6 +41,7 @@ ALL = Permission("all")
 
 HEX_RUN = 12
 DATA_DIR = "/var/lib/cni/networks"  # host-local's own default
+CACHE_DIRS = ["/var/lib/cni", "/var/lib/cni/multus", "/var/lib/cni/cache"]  # where libcni may keep results
 LONGEST_KEY = 200  # of a store's network in /run/cni-reaper; a file name has 255 bytes at most, and an ending comes to it
 
 
@@ -380,7 +381,7 @@ class Settings:
         self.data_dir = DATA_DIR
         self.networks: list[str] = []
         self.state_dir = "/var/lib/cni/reaper"
-        self.cache_dirs = ["/var/lib/cni", "/var/lib/cni/multus", "/var/lib/cni/cache"]
+        self.cache_dirs = list(CACHE_DIRS)
         self.cache = True
         self.reap_on = ["ADD", "DEL", "GC"]
         self.dry_run = False

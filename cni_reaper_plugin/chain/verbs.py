@@ -26,7 +26,7 @@ from cni_reaper_plugin.clock import TICKS_A_SECOND, Budget, ticks
 from cni_reaper_plugin.cni_versions import LATEST_VERSION
 from cni_reaper_plugin.events import DEFECT, Log
 from cni_reaper_plugin.evidence import boot, netns, views
-from cni_reaper_plugin.facts import ALL, Call, Netns, Settings
+from cni_reaper_plugin.facts import ALL, CACHE_DIRS, Call, Netns, Settings
 
 MEND_WAIT_TICKS = 60 * TICKS_A_SECOND  # see mend.when, which sets the time
 
@@ -70,7 +70,7 @@ def _add(request: Request, environment: Environment) -> bytes:
             log.warning("bad-options", network=request.name, reason="nothing is reaped: " + "; ".join(problems))
         elif "ADD" in settings.reap_on:
             is_time = _sweep(call, settings, log, budget)
-            _mend(call, settings, log, is_time)
+            _mend(call, settings, log, budget, is_time)
     except Exception as e:  # noqa: BLE001  the reaper is never the cause of a failed pod
         log.error("sweep-skipped", network=request.name, reason=DEFECT % e)
     return answer
@@ -145,22 +145,31 @@ def _sweep(call: Call, settings: Settings, log: Log, budget: Budget) -> bool:
     return is_first or any(result.freed for result in results)
 
 
-def _mend(call: Call, settings: Settings, log: Log, is_time: bool) -> None:
+def _mend(call: Call, settings: Settings, log: Log, budget: Budget, is_time: bool) -> None:
     """Look for broken files in libcni's cache, if it is time to do so: a healthy ADD asks nothing. Raises nothing."""
-    if not settings.cache or not (is_time or (call.verb != "ADD" and _is_mending_due())):
+    if not settings.cache or not (is_time or (call.verb != "ADD" and _is_mending_due(settings))):
         return
     try:
         from cni_reaper_plugin.mend import when
 
-        when.after(call, settings, log)
+        when.after(call, settings, log, _mend_due(settings), budget.wall_left_s())
     except Exception as e:  # noqa: BLE001  what keeps other pods from ending is not to fail this one
         log.error("cache-skipped", reason=DEFECT % e)
 
 
-def _is_mending_due() -> bool:
+def _mend_due(settings: Settings) -> str:
+    """Return the file of /run/cni-reaper that says when to look next: entries with other caches take no turn of each other."""
+    if settings.cache_dirs == CACHE_DIRS:
+        return "mend.due"
+    from cni_reaper_plugin import store_key
+
+    return store_key.key(":".join(settings.cache_dirs), "mend") + ".due"
+
+
+def _is_mending_due(settings: Settings) -> bool:
     """Tell whether the last look is a minute ago, by the tick that it has noted for the next one."""
     try:
-        due = int(files.read_small(views.RUN_DIR + "/mend.due", None, 32))
+        due = int(files.read_small("%s/%s" % (views.RUN_DIR, _mend_due(settings)), None, 32))
     except (OSError, ValueError):
         return True
     return not 0 < due - ticks() <= MEND_WAIT_TICKS
@@ -200,7 +209,7 @@ def _delete(request: Request, environment: Environment) -> bytes:
             log.warning("bad-options", network=request.name, reason="nothing is reaped: " + "; ".join(problems))
         else:
             is_time = "DEL" in settings.reap_on and _sweep(call, settings, log, budget)
-            _mend(call, settings, log, is_time)
+            _mend(call, settings, log, budget, is_time)
     except Exception as e:  # noqa: BLE001  a failing DEL would keep the other plugins from releasing
         log.error("sweep-skipped", network=request.name, reason=DEFECT % e)
     return b""
@@ -266,7 +275,7 @@ def _gc(request: Request, environment: Environment) -> bytes:
         if valid is not None:
             recording.mark_unlisted(request.name, valid, settings, log)
         is_time = "GC" in settings.reap_on and _sweep(call, settings, log, budget)
-        _mend(call, settings, log, is_time)
+        _mend(call, settings, log, budget, is_time)
     except Exception as e:  # noqa: BLE001  what could not be reaped stays for the next call
         log.error("sweep-skipped", network=request.name, reason=DEFECT % e)
     return b""
@@ -303,8 +312,9 @@ def _status(request: Request, environment: Environment) -> bytes:
     else:
         call = Call("STATUS")
         call.environment = environment
-        is_time = "STATUS" in settings.reap_on and _sweep(call, settings, log, _budget(settings))
-        _mend(call, settings, log, is_time)
+        budget = _budget(settings)
+        is_time = "STATUS" in settings.reap_on and _sweep(call, settings, log, budget)
+        _mend(call, settings, log, budget, is_time)
     return b""
 
 

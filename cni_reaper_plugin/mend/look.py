@@ -190,8 +190,8 @@ class _Look:
         shared: it is on a file system whose files another clock stamps. What an earlier look has moved aside that was killed
         then is put back before, to be judged as any other.
         """
-        aside = name.startswith(removal.ASIDE)
-        own_name = name[len(removal.ASIDE) :] if aside else name
+        own_name = removal.own_name(name)
+        aside = own_name != name
         named = place.named(own_name, self._networks)
         if named is None:
             return

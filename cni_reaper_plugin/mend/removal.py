@@ -12,11 +12,13 @@ import errno
 import fcntl
 import posix
 
-ASIDE = ".cni-reaper."
-"""How the name of a file begins that is moved aside; the rest is its own name. No writer's name begins with a dot."""
+ASIDE, ASIDE_LONG = ".cni-reaper.", "."
+"""How the name of a file begins that is moved aside, the latter where the former does not fit; the rest is its own name. No
+writer's name begins with a dot."""
 
 PAUSE_S = 0.1
 _MOST = 256
+_LONGEST_NAME = 255  # NAME_MAX, limits.h
 _URGENT = 23  # SIGURG, which is ignored unless somebody wants it; the default for a lease, SIGIO, ends a process
 
 
@@ -68,7 +70,7 @@ class Removal:
         try:
             is_moved = self._moved(name, fd, judged)
             if is_moved:
-                self._aside.append((ASIDE + name, held, judged))
+                self._aside.append((aside_of(name), held, judged))
                 held = -1
             return is_moved
         finally:
@@ -76,7 +78,7 @@ class Removal:
                 posix.close(held)
 
     def _moved(self, name: str, fd: int, judged: posix.stat_result) -> bool:
-        aside = ASIDE + name
+        aside = aside_of(name)
         try:
             if _written(posix.stat(name, dir_fd=self._directory, follow_symlinks=False)) != _written(judged):
                 return False
@@ -124,9 +126,27 @@ class Removal:
         return _content(moved) == _content(judged) == _content(posix.fstat(fd))
 
 
+def aside_of(name: str) -> str:
+    """Return the name under which a file is moved aside."""
+    return (ASIDE_LONG if _is_long(name) else ASIDE) + name
+
+
+def own_name(name: str) -> str:
+    """Return a file's own name, if it has the name of one that was moved aside; else the name."""
+    if name.startswith(ASIDE):
+        return name[len(ASIDE) :]
+    if name.startswith(ASIDE_LONG) and _is_long(name[len(ASIDE_LONG) :]):
+        return name[len(ASIDE_LONG) :]
+    return name
+
+
+def _is_long(name: str) -> bool:
+    return len(ASIDE) + len(name.encode("utf-8", "surrogateescape")) > _LONGEST_NAME
+
+
 def put_back(directory: int, aside: str) -> None:
     """Give a file that was moved aside its name again; where another one has it by now, that one is newer. Raises OSError."""
-    name = aside[len(ASIDE) :]
+    name = own_name(aside)
     try:
         posix.link(aside, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
     except FileExistsError:

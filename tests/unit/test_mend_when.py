@@ -27,8 +27,8 @@ def due_in_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *waits_s: float, i
     monkeypatch.setattr(views, "RUN_DIR", str(tmp_path))
     monkeypatch.setattr(clock, "ticks", lambda: NOW)
     monkeypatch.setattr(when, "look", lambda *_, **__: result)
-    when.after(Call("DEL"), Settings(), Log("error", ""))
-    due = once.read(when.DUE)
+    when.after(Call("DEL"), Settings(), Log("error", ""), "due", 20.0)
+    due = once.read("due")
     assert isinstance(due, int)
     return (due - NOW) / clock.TICKS_A_SECOND
 
