@@ -7,6 +7,18 @@ from cni_reaper_plugin.attachment import valid_name
 
 SHELLS = ("bash", "zsh", "fish")
 WATCH_S = 2.0
+REASONS = {
+    "rebooted": "its container ran before the last reboot",
+    "netns-gone": "its container's netns is known, and no longer exists",
+    "empty": "the file is empty and names no container",
+    "no-netns-left": "no netns is known to be its own, and none on the node may be",
+    "unclaimed": "the same, after every netns that might have been its own ended, or after graceSeconds",
+    "not-in-gc-list": "the runtime's GC does not list its container",
+    "added-again": "the runtime starts its container again, and sent no DEL",
+    "left-by-del": "its DEL has come, and no plugin released it",
+    "forced": "an operator freed it: reap --force",
+}
+"""Why an address is freed, by its code (cni_reaper_plugin.reasons), as `explain --help` has it."""
 
 _DESCRIPTION = """\
 cni-reaper is a CNI plugin: a container runtime runs it, not a person. It stands at the head of a network's
@@ -54,7 +66,7 @@ def _add(commands: "Commands", name: str, summary: str, more: str, epilog: str) 
     return commands.add_parser(
         name,
         help=summary,
-        description="%s%s. %s" % (summary[0].upper(), summary[1:], more),
+        description=("%s%s. %s" % (summary[0].upper(), summary[1:], more)).rstrip(),
         epilog=epilog,
         formatter_class=_Formatter,
     )
@@ -82,7 +94,8 @@ def _add_audit(commands: "Commands") -> None:
         "audit",
         "show every reservation, whose it is and whether it lives",
         "Changes nothing.",
-        "exit code:\n  0  nothing is stale\n  1  something is: the next ADD frees it\n"
+        "exit code:\n  0  nothing is stale\n"
+        "  1  something is: the next ADD frees it; or a file is broken that keeps a pod from ending\n"
         "  2  the store is wrong (an address without a reservation, with two holders, outside the range),\n"
         "     or could not be judged; stderr says why",
     )
@@ -115,7 +128,7 @@ def _add_reap(commands: "Commands") -> None:
         "sweep now, as an ADD would, and say what was freed and why",
         "An owner that is LIVE is never touched.",
         "exit code:\n  0  swept\n  1  something could not be swept or freed; the lines before say what and why\n"
-        "  2  refused: --force without an answer",
+        "  2  refused: --force without an answer\n  130  ended by ^C or SIGTERM",
     )
     _add_scope(reap)
     reap.add_argument("--dry-run", action="store_true", help="say what would be freed, free nothing")
@@ -131,7 +144,8 @@ def _add_mend(commands: "Commands") -> None:
         "mend",
         "remove the broken files that keep pods from ending after a power cut",
         "\n\nThese are files of libcni's cache, of flannel and of multus that are empty or not valid JSON. Before the\n"
-        "first pod of a boot it also frees the addresses that a reboot has left, and empty reservations.",
+        "first pod of a boot it also frees the addresses that a reboot has left, and empty reservations.\n"
+        "The files are removed whether or not cni-reaper is installed.",
         "exit code:\n  0  nothing broken is left, or it was written less than 30 s ago\n"
         "  1  something could not be read, removed or freed; stderr says what and why",
     )
@@ -154,7 +168,9 @@ def _add_explain(commands: "Commands") -> None:
         "explain",
         "tell why a reservation is kept or freed",
         "Every piece of evidence, the rule that decided, and what would change the verdict.",
-        "exit code:\n  0  told\n  1  no such reservation\n  2  it could not be judged; stderr says why",
+        "exit code:\n  0  told\n  1  no such reservation\n  2  it could not be judged; stderr says why\n\n"
+        "reasons (`reason=` in the log) for which an address is freed:\n%s"
+        % "\n".join("  %-16s%s" % one for one in REASONS.items()),
     )
     explain.add_argument("what", type=_some, metavar="ADDRESS|ID", help="an address, or the beginning of a container ID")
     _add_scope(explain)

@@ -2,7 +2,10 @@
 
 import re
 
+import pytest
+
 from cni_reaper_plugin import reasons
+from cni_reaper_plugin.operator import commandline
 from cni_reaper_plugin.reasons import NETNS_GONE, UNACCOUNTED, Reason
 from tests.neighbours import ROOT
 
@@ -25,8 +28,31 @@ def test_a_detail_changes_no_reason() -> None:
     assert (detailed.text, detailed.says_more, UNACCOUNTED.says_more) == ("2 netns unaccounted for", True, False)
 
 
+def rows(document: str, title: str) -> list[list[str]]:
+    """Return the cells of each row that begins with a code, of the table below a title."""
+    table = (ROOT / document).read_text().split(title, 1)[1].split("\n#", 1)[0]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| `")]
+
+
+def codes_in(cells: list[str]) -> list[str]:
+    """Return the codes that are named in cells, in order."""
+    return sorted(re.findall("`([^`]+)`", " ".join(cells)))
+
+
 def test_the_document_has_each() -> None:
-    """The table of docs/evidence.md names each code, and no other."""
-    table = (ROOT / "docs/evidence.md").read_text().split("### Reasons", 1)[1].split("### ", 1)[0]
-    first = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
-    assert sorted(re.findall("`([^`]+)`", "".join(first))) == sorted(one.code for one in EVERY.values())
+    """The table of docs/evidence.md names each code, and no other, and says what it means."""
+    table = rows("docs/evidence.md", "### Reasons\n")
+    assert codes_in([row[0] for row in table]) == sorted(one.code for one in EVERY.values())
+    assert [row for row in table if not all(row)] == []
+
+
+def test_each_reason_to_free_is_explained_to_operators(capsys: pytest.CaptureFixture[str]) -> None:
+    """By docs/operations.md, and on the node by `explain --help`."""
+    to_free = codes_in([row[0] for row in rows("docs/evidence.md", "### Reasons\n") if row[1] == "STALE"])
+    assert len(to_free) > 5
+    assert codes_in([row[0] for row in rows("docs/operations.md", "## Read the log\n")]) == sorted({*to_free, "reason"})
+    assert sorted(commandline.REASONS) == to_free
+    with pytest.raises(SystemExit):
+        commandline.parser().parse_args(["explain", "--help"])
+    said = capsys.readouterr().out
+    assert [code for code in to_free if f"  {code} " not in said] == []
