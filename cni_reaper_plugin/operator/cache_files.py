@@ -53,12 +53,13 @@ def in_words(files: list[Seen]) -> str:
     causes = sorted({one.file.cause for one in files})
     stopped = STOPS.get(files[0].file.kind, STOPS_OLDER)
     ids = sorted({one.file.container_id for one in files})
-    return "%d (%s), the oldest for %s. Each stops %s for its container: %d containers, the first is %s (%s)." % (
+    return "%d (%s), the oldest for %s. Each stops %s for its container: %d container%s, the first is %s (%s)." % (
         len(files),
         ", ".join(causes),
         terminal.age(oldest),
         stopped,
         len(ids),
+        "" if len(ids) == 1 else "s",
         ids[0],
         files[0].file.path.rpartition("/")[2],
     )

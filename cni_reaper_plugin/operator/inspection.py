@@ -24,9 +24,9 @@ LIMIT_S = 120.0
 AGAIN_S = 1.0  # a chain's ADD or DEL has moved on by then
 VERDICTS = (LIVE, STALE, UNKNOWN)
 UNPROVEN = (
-    "no ADD of this boot has shown that a process like this one sees the pods' network namespaces, so what looks stale is "
-    "called unknown; run this as root on the host, outside of any container, after a pod was started with cni-reaper in its "
-    "chain. Where every address is taken, start one all the same: the DEL of an ADD that fails frees what has leaked"
+    "no ADD of this boot has shown the pods' network namespaces to a process like this one, so nothing is freed, and what looks "
+    "stale is called UNKNOWN. Install cni-reaper, wait for the next pod, and run this again, as root on the host and not in a "
+    "container. On a full node, too: the next pod's try frees what has leaked"
 )
 
 TYPE_CHECKING = False

@@ -169,9 +169,11 @@ def done(outcome: Outcome) -> "Iterator[str]":
 
 
 def waits(outcome: Outcome) -> "Iterator[str]":
-    """Yield which files have to wait, and for what, a line each."""
+    """Yield which files have to wait, for what, and what to do, a line each."""
     for one in outcome.waiting:
         yield "waits  %s: %s" % (_in_words(one), one.reason)
+    if outcome.waiting:
+        yield "to remove these as soon as they may be: cni-reaper mend --wait"
 
 
 def _in_words(one: "Broken") -> str:

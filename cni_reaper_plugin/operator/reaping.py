@@ -10,7 +10,7 @@ from rich.prompt import Confirm
 from cni_reaper_plugin import reap, report, store, sweep
 from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.facts import ALL, NOTHING, Call, Judged, SkippedError, StrandedError
+from cni_reaper_plugin.facts import ALL, NOTHING, UNKNOWN, Call, Judged, SkippedError, StrandedError
 from cni_reaper_plugin.network_sweep import NetworkSweep, Result
 from cni_reaper_plugin.operator import mending, places, terminal
 from cni_reaper_plugin.operator.inspection import UNPROVEN, VERDICTS, Inspected, inspect, own_call
@@ -198,6 +198,10 @@ def _force(found: Inspected, target: Target, call: Call, log: _Told, *, ask: boo
         log.trouble = True
         return 0
     rows = [row for row in found.rows if reap.may_be_forced(row.judged)]
+    if kept := found.count(UNKNOWN) - len(rows):
+        log.tell(
+            "%s: %d UNKNOWN stay: --force frees none that was made in the last two minutes or may be in use" % (found.name, kept)
+        )
     if not rows:
         return 0
     for row in rows:
