@@ -288,7 +288,7 @@ def _options(text: str) -> dict[str, object]:
     try:
         told = orjson.loads(text)
     except orjson.JSONDecodeError as e:
-        msg = "it is no JSON: %s" % e
+        msg = "it is not valid JSON: %s" % e
         raise argparse.ArgumentTypeError(msg) from None
     if not isinstance(told, dict):
         msg = 'a JSON object is wanted, such as \'{"logFile": "/var/log/cni-reaper.log"}\''

@@ -45,7 +45,10 @@ def run(what: str, scope: Scope) -> int:
     if problems:
         return WRONG
     if not rows:
-        errors.print("cni-reaper explain: no reservation of %s on this node" % terminal.printable(what))
+        errors.print(
+            "cni-reaper explain: no reservation of %s on this node; `cni-reaper audit` shows all, and broken files"
+            % terminal.printable(what)
+        )
         return NOT_THERE
     return TOLD
 

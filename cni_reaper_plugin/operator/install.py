@@ -89,9 +89,7 @@ def _unknown(wanted: Wanted) -> list[str]:
     """Return a sentence about options that this version does not know; a later one may."""
     known = ("type", *options.KEYS.values())
     unknown = [key for key in wanted.options or {} if key not in known]
-    return (
-        ["%s: no option of version %s, so it is written and does nothing." % (", ".join(unknown), __version__)] if unknown else []
-    )
+    return ["%s: not an option of version %s, so it has no effect." % (", ".join(unknown), __version__)] if unknown else []
 
 
 def tell(outcome: Outcome) -> int:
