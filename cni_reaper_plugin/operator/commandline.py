@@ -66,7 +66,7 @@ def _add(commands: "Commands", name: str, summary: str, more: str, epilog: str) 
     return commands.add_parser(
         name,
         help=summary,
-        description=("%s%s. %s" % (summary[0].upper(), summary[1:], more)).rstrip(),
+        description=("%s%s. %s" % (summary[0].upper(), summary[1:], more)).replace(" \n", "\n").rstrip(),
         epilog=epilog,
         formatter_class=_Formatter,
     )

@@ -193,7 +193,8 @@ def test_force_leaves_what_was_made_just_now(pair: Pair) -> None:
     """host-local has given the address, and the plugin behind it has not configured it yet: no guard can know."""
     pair.node.pod("starting")
     pair.node.reserve("net", "10.66.0.30", container_id("starting"))
-    reap(pair.node, "--force", "--yes").check()
+    ran = reap(pair.node, "--force", "--yes").check()
+    assert b"net: 1 UNKNOWN stay: --force frees none that was made in the last two minutes" in ran.out
     assert left(pair) == {"10.66.0.2", "10.66.0.30"}
     aged(pair.node, "10.66.0.30")
     reap(pair.node, "--force", "--yes").check()
