@@ -97,10 +97,10 @@ def _range(given: dict[str, object]) -> Range:
         msg = "a range cannot be read: %s" % e
         raise PoolError(msg) from e
     if not low <= first <= last <= high:
-        msg = "a range of %s has no address for a pod: from %s to %s" % (
+        msg = "a range of %s has no address for a pod: it begins at %s and ends at %s" % (
             subnet,
-            given.get("rangeStart", "its beginning"),
-            given.get("rangeEnd", "its end"),
+            given.get("rangeStart") or "the second one",
+            given.get("rangeEnd") or "the last one",
         )
         raise PoolError(msg)
     return Range(subnet.version, first, last, (low, high), gateway)

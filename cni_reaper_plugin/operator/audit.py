@@ -251,8 +251,9 @@ def _summary(one: Inspected) -> list[str]:
     lines = ["%s: %d reservations: %s%s" % (one.name, len(one.rows), told, use)]
     if one.waits:
         lines.append(
-            "%s: %d UNKNOWN wait for the end of network namespaces that nobody is known to have, or for graceSeconds: %s"
-            % (one.name, one.waits, terminal.printable(", ".join(one.inhabited[:MOST_NAMED])))
+            "%s: %d UNKNOWN are kept because one of these network namespaces may be their owner's: %s. They are freed when these "
+            "have ended, or graceSeconds after a sweep first saw them. Sooner, if you know that the pods are gone: "
+            "cni-reaper reap --force" % (one.name, one.waits, terminal.printable(", ".join(one.inhabited[:MOST_NAMED])))
         )
     if one.lifeless:
         lines.append("%s: %s" % (one.name, terminal.printable(lifeless_text(one))))

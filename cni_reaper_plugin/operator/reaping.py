@@ -20,6 +20,7 @@ from cni_reaper_plugin.pool import PoolError
 SWEPT, TROUBLE, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 LIMIT_S = 120.0
+_WHY = "; `cni-reaper audit` says why they are UNKNOWN"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ def _reap(target: Target, call: Call, log: _Told, *, force: bool, ask: bool) -> 
         count += forced
         left = _left(target, call, log)
     if left is not None:
-        log.tell("%s: left: %s" % (left.name, ", ".join("%d %s" % (left.count(verdict), verdict) for verdict in VERDICTS)))
+        counts = ", ".join("%d %s" % (left.count(verdict), verdict) for verdict in VERDICTS)
+        log.tell("%s: left: %s%s" % (left.name, counts, _WHY if left.count(UNKNOWN) else ""))
     return True, count
 
 

@@ -270,7 +270,7 @@ def test_who_is_waited_for_is_named(pair: Pair) -> None:
     stranger = pair.node.pod("stranger")
     pair.node.reserve("net", "10.66.0.7", DEAD)
     assert found(pair.node, rc=0)["unaccounted"] == [stranger.path]
-    assert f"for graceSeconds: {stranger.path} (no process)" in audit(pair.node).check().out.decode()
+    assert f"may be their owner's: {stranger.path} (no process). They are freed when" in audit(pair.node).check().out.decode()
     told = pair.node.run([EXECUTABLE, "explain", "10.66.0.7"]).check().out.decode()
     assert f"1 of them may be this owner's: {stranger.path} (no process)" in told
 
@@ -288,7 +288,7 @@ def test_who_lives_in_what_is_waited_for_is_named(pair: Pair) -> None:
     assert found(node, rc=0)["unaccounted"] == [stranger.path]
     named = f"{stranger.path} (process {first} sleep, web.service)"
     told = audit(node).check().out.decode()
-    assert f"for graceSeconds: {named}\n" in told
+    assert f"may be their owner's: {named}. They are freed when" in told
     assert f"1 of them may be this owner's: {named}" in node.run([EXECUTABLE, "explain", "10.66.0.7"]).check().out.decode()
 
 

@@ -69,7 +69,7 @@ def test_frees_what_is_stale_and_says_why(pair: Pair) -> None:
     ran = reap(pair.node).check()
     assert b"reaped  network=net  address=10.66.0.7" in ran.out
     assert b"reason=no-netns-left" in ran.out
-    assert b"net: left: 1 LIVE, 0 STALE, 1 UNKNOWN" in ran.out
+    assert b"net: left: 1 LIVE, 0 STALE, 1 UNKNOWN; `cni-reaper audit` says why" in ran.out
     assert left(pair) == {"10.66.0.2", "10.66.0.9"}
     assert b"0 freed" in reap(pair.node).check().out
 
