@@ -50,7 +50,9 @@ def test_each_reason_to_free_is_explained_to_operators(capsys: pytest.CaptureFix
     """By docs/operations.md, and on the node by `explain --help`."""
     to_free = codes_in([row[0] for row in rows("docs/evidence.md", "### Reasons\n") if row[1] == "STALE"])
     assert len(to_free) > 5
-    assert codes_in([row[0] for row in rows("docs/operations.md", "## Read the log\n")]) == sorted({*to_free, "reason"})
+    assert codes_in([row[0] for row in rows("docs/operations.md", "## Read the log\n")]) == sorted(
+        {*to_free, "port-published", "reason"}
+    )
     assert sorted(commandline.REASONS) == to_free
     with pytest.raises(SystemExit):
         commandline.parser().parse_args(["explain", "--help"])
