@@ -11,6 +11,8 @@ from cni_reaper_plugin import files, programs
 NO_TIME = "no time was left"
 IPTABLES, NFTABLES = "iptables", "nftables"
 """The backends by their names in portmap's configuration."""
+_BEFORE = {IPTABLES: b'--comment "', NFTABLES: b'comment "'}
+_SYSTEM = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _MOST_COMMENT = 255
 _TABLE = "cni_hostport"
 
@@ -25,18 +27,23 @@ if TYPE_CHECKING:
 
 
 class Written:
-    """What was found. trouble: why something may be missing, "" where nothing is; is_hung: since a program did not end."""
+    """What was found. trouble: why something may be missing, "" where nothing is; is_hung: since a program did not end.
 
-    __slots__ = ("_comments", "is_hung", "trouble")
+    texts: (backend, what its program said), for people: see `ports`. Nothing is decided by it.
+    """
+
+    __slots__ = ("_comments", "is_hung", "texts", "trouble")
 
     def __init__(self) -> None:
         self.trouble = ""
         self.is_hung = False
+        self.texts: list[tuple[str, bytes]] = []
         self._comments: dict[str, set[str]] = {IPTABLES: set(), NFTABLES: set()}
 
-    def add(self, backend: str, comments: set[str]) -> None:
-        """Note comments of a backend's rules."""
-        self._comments[backend] |= comments
+    def add(self, backend: str, out: bytes) -> None:
+        """Note what a backend's program said, and the comments of its rules."""
+        self.texts.append((backend, out))
+        self._comments[backend] |= {_unquoted(one) for one in out.split(_BEFORE[backend])[1:]}
 
     def backends(self, network: str, container_id: str) -> list[str]:
         """Return the backends whose rules name a container: iptables' in this network, nftables' in any."""
@@ -50,16 +57,25 @@ def comment(network: str, container_id: str) -> str:
     return text if len(text) <= _MOST_COMMENT else text[:253] + "..."
 
 
-def look(path: list[str], environment: "Environment", run: "Run") -> Written:
+def search_path(own: list[str], plugin_dirs: list[str]) -> list[str]:
+    """Return where the programs are looked for: PATH's directories, `aux` below each plugin directory, and the system's.
+
+    k3s has its own iptables in `aux`.
+    """
+    besides = (*(one + "/aux" for one in plugin_dirs), *_SYSTEM)
+    return own + [one for one in besides if one not in own]
+
+
+def look(path: list[str], environment: "Environment", run: "Run", is_persons: bool = False) -> Written:
     """Look once. A program that is not there has written nothing. The first trouble ends it, and is in the answer.
 
-    path: the directories of PATH.
+    path: the directories of PATH; is_persons: a look that makes the kernel load nothing. `-t nat` loads iptables' older half.
     """
     written = Written()
     try:
         for name in ("iptables", "ip6tables"):
             if not written.trouble:
-                _look_at_iptables(name, path, environment, run, written)
+                _look_at_iptables(name, path, environment, run, written, [] if is_persons else ["-t", "nat"])
         if not written.trouble:
             _look_at_nftables(path, environment, run, written)
     except OSError as e:
@@ -67,17 +83,19 @@ def look(path: list[str], environment: "Environment", run: "Run") -> Written:
     return written
 
 
-def _look_at_iptables(name: str, path: list[str], environment: "Environment", run: "Run", written: Written) -> None:
+def _look_at_iptables(
+    name: str, path: list[str], environment: "Environment", run: "Run", written: Written, table: list[str]
+) -> None:
     save, bare = programs.find(name + "-save", path), programs.find(name, path)
     if save is None and bare is None:
         return
-    ended = run([save, "-t", "nat"] if save is not None else [str(bare), "-w", "-t", "nat", "-S"], environment)
+    ended = run([save, *table] if save is not None else [str(bare), "-w", "-t", "nat", "-S"], environment)
     if ended is not None and ended.code and name == "ip6tables" and not _has_legacy_nat():
         return  # a kernel without IPv6's NAT: portmap takes that for nothing to do as well
     if _is_in_trouble(ended, name, written):
         return
     assert ended is not None
-    written.add(IPTABLES, {_unquoted(one) for one in ended.out.split(b'--comment "')[1:]})
+    written.add(IPTABLES, ended.out)
 
 
 def _has_legacy_nat() -> bool:
@@ -103,7 +121,7 @@ def _look_at_nftables(path: list[str], environment: "Environment", run: "Run", w
             ended = run([nft, "list", "table", family, _TABLE], environment)
             if not _is_in_trouble(ended, "nft", written):
                 assert ended is not None
-                written.add(NFTABLES, {_unquoted(one) for one in ended.out.split(b'comment "')[1:]})
+                written.add(NFTABLES, ended.out)
 
 
 def _is_in_trouble(ended: "Ended | None", name: str, written: Written) -> bool:
