@@ -89,6 +89,17 @@ def directories(given: list[str]) -> list[str]:
     return [place.conf_dir for place in places(given, [])[0]]
 
 
+def environment(conf_dirs: list[str], bin_dirs: list[str]) -> dict[bytes, bytes]:
+    """Return this process's environment, with a CNI_PATH of all directories in which runtimes of this node have plugins.
+
+    conf_dirs, bin_dirs: as `places` takes them.
+    """
+    if b"CNI_PATH" in posix.environ:
+        return posix.environ
+    found = (one for place in places(conf_dirs, bin_dirs)[0] for one in place.all_bin_dirs)
+    return {**posix.environ, b"CNI_PATH": ":".join(dict.fromkeys(found)).encode("utf-8", "surrogateescape")}
+
+
 def _defaults() -> "Iterator[str]":
     return (runtime.conf_dir for runtime in RUNTIMES)
 

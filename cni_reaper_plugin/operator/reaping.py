@@ -1,7 +1,6 @@
 """`cni-reaper reap`: one sweep now, in the words of the log; with --force, UNKNOWN owners too, after a question."""
 
 import contextlib
-import posix
 import signal
 import sys
 
@@ -65,7 +64,7 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
         return REFUSED
     try:
         call = own_call()
-        call.environment = _environment(scope)
+        call.environment = places.environment(scope.conf_dirs, [])
         targets = _wanted(scope)
     except (OSError, PoolError) as e:
         _complain(str(e))
@@ -94,14 +93,6 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
         _complain(UNPROVEN)
     _Told("").tell(", ".join("%d %s" % (count, came) for came, count in counts.items()))
     return TROUBLE if trouble else SWEPT
-
-
-def _environment(scope: Scope) -> dict[bytes, bytes]:
-    """Return this process's environment, with a CNI_PATH of all directories in which runtimes of this node have plugins."""
-    if b"CNI_PATH" in posix.environ:
-        return posix.environ
-    found = (one for place in places.places(scope.conf_dirs, [])[0] for one in place.all_bin_dirs)
-    return {**posix.environ, b"CNI_PATH": ":".join(dict.fromkeys(found)).encode("utf-8", "surrogateescape")}
 
 
 def _wanted(scope: Scope) -> list[Target]:
