@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cni_reaper_plugin import lifeless
 from cni_reaper_plugin.facts import LIVE, STALE, SkippedError, StrandedError
-from cni_reaper_plugin.operator import cache_files, terminal
+from cni_reaper_plugin.operator import cache_files, ports, terminal
 from cni_reaper_plugin.operator.cache_census import Census
 from cni_reaper_plugin.operator.inspection import UNPROVEN, VERDICTS, Holder, Inspected, inspect, own_call
 from cni_reaper_plugin.operator.picture import around, pictures
@@ -20,7 +20,7 @@ from cni_reaper_plugin.operator.scope import Scope
 from cni_reaper_plugin.pool import PoolError
 
 CLEAN, FOUND, WRONG = 0, 1, 2
-"""Exit codes: nothing is stale; something is; the store or the evidence could not be read, or the store is wrong."""
+"""Exit codes: nothing is stale; something is; something cannot be read, the store is wrong, or a published port leads astray."""
 MOST_SHOWN = 512
 MOST_NAMED = 8
 MOST = 1 << 53  # what every reader of JSON takes
@@ -41,16 +41,22 @@ class Wanted:
 
 @dataclass
 class Report:
-    """One look at all networks, and at libcni's cache. problems: why something could not be looked at, a sentence each."""
+    """One look at all networks, and at libcni's cache.
+
+    astray: published ports that lead to an address which their container does not have; unseen: why some may be missing there,
+    "" where none is; problems: why something could not be looked at, a sentence each.
+    """
 
     networks: list[Inspected] = field(default_factory=list)
+    astray: list[ports.Astray] = field(default_factory=list)
+    unseen: str = ""
     problems: list[str] = field(default_factory=list)
     cache: Census = field(default_factory=Census)
 
     @property
     def exit_code(self) -> int:
         """CLEAN, FOUND or WRONG."""
-        if self.problems or any(one.unreserved or one.doubles or one.outside for one in self.networks):
+        if self.problems or self.astray or any(one.unreserved or one.doubles or one.outside for one in self.networks):
             return WRONG
         return FOUND if self.cache.broken or any(one.count(STALE) for one in self.networks) else CLEAN
 
@@ -66,7 +72,8 @@ def run(scope: Scope, wanted: Wanted) -> int:
 
 def look(scope: Scope) -> Report:
     """Look at every network once."""
-    report = Report()
+    published = ports.Published(scope.conf_dirs, [])
+    report = Report(unseen=published.trouble)
     try:
         call, targets = own_call(), scope.targets()
     except (OSError, PoolError) as e:
@@ -96,6 +103,7 @@ def look(scope: Scope) -> Report:
     living = {row.reservation.container_id for row in rows if row.verdict != STALE}
     report.cache = cache_files.census(scope.conf_dirs, None if scope.networks else living)
     report.problems += report.cache.trouble
+    report.astray = published.astray(report.networks, not scope.networks and len(report.networks) == len(targets))
     if any(row.unproven for row in rows):
         report.problems.append(UNPROVEN)
     return report
@@ -132,7 +140,7 @@ def _print(report: Report, wanted: Wanted) -> None:
     for one in _renderables(report, wanted, console):
         console.print(one)
     errors = terminal.console(errors=True)
-    for problem in report.problems:
+    for problem in [*report.problems, *([ports.UNSEEN % report.unseen] if report.unseen else [])]:
         errors.print("cni-reaper audit: %s" % terminal.printable(problem))
 
 
@@ -168,6 +176,23 @@ def as_json(report: Report) -> dict[str, object]:
             for one in report.networks
         ],
         "cache": cache_files.as_json(report.cache),
+        "published": [
+            {
+                "address": one.address,
+                "holder": one.holder,
+                "pod": one.pod,
+                "container": one.ports[0].container,
+                "network": one.ports[0].network,
+                "backend": one.ports[0].backend,
+                "ports": [
+                    {"protocol": port.protocol, "host": port.host, "hostPort": port.host_port, "port": port.port}
+                    for port in one.ports
+                ],
+                "advice": one.advice,
+            }
+            for one in report.astray
+        ],
+        "publishedUnseen": report.unseen,
         "problems": report.problems,
     }
 
@@ -195,6 +220,8 @@ def _renderables(report: Report, wanted: Wanted, console: Console) -> list[Rende
     parts += [Text(terminal.printable(line)) for line in cache_files.lines(report.cache)]
     if not report.networks and not report.problems:
         parts.append(Text("no network has a reservation here"))
+    for astray in report.astray:
+        parts += [Text(terminal.printable(astray.what)), Text("  -> %s" % terminal.printable(astray.advice))]
     return parts
 
 

@@ -1,5 +1,6 @@
 """`cni-reaper doctor`: is this node set up so that leaks are freed? Changes nothing. docs/doctor.md has every finding."""
 
+import contextlib
 import sys
 
 import orjson
@@ -7,15 +8,16 @@ from rich.text import Text
 
 from cni_reaper_plugin import lifeless
 from cni_reaper_plugin.facts import Settings, SkippedError, StrandedError
-from cni_reaper_plugin.operator import cache_files, conflist, installed, node, placement, terminal
+from cni_reaper_plugin.operator import cache_files, conflist, installed, node, placement, ports, terminal
 from cni_reaper_plugin.operator.conflist import Conflist
 from cni_reaper_plugin.operator.finding import ERROR, LEVELS, NOTE, OK, WARNING, Finding
-from cni_reaper_plugin.operator.inspection import inspect, own_call
+from cni_reaper_plugin.operator.inspection import Inspected, inspect, own_call
 from cni_reaper_plugin.operator.places import ETC, places
 from cni_reaper_plugin.operator.scope import Scope
 from cni_reaper_plugin.pool import PoolError
 
 COLOURS = {OK: "green", NOTE: "cyan", WARNING: "yellow", ERROR: "bold red"}
+MOST_ASTRAY = 16
 MEMBERS = ("level", "key", "subject", "finding", "advice")
 
 TYPE_CHECKING = False
@@ -58,28 +60,52 @@ def examine(directories: list[str], bin_dirs: list[str]) -> "Iterator[Finding]":
         advice = "Let the network plugin of the cluster write it first, then put our entry in; or name its directory: --conf-dir."
         yield Finding("no-conflist", where, "There is no conflist: no pod gets a network here.", advice)
     yield from node.check(placement.settings_of(entries) or [("", Settings())])
-    yield from _lifeless(directories)
+    yield from _networks(directories, bin_dirs)
     yield from cache_files.check(directories)
 
 
-def _lifeless(directories: list[str]) -> "Iterator[Finding]":
-    """Say of each network which addresses network namespaces without life hold; what cannot be looked at is for audit to say."""
+def _networks(directories: list[str], bin_dirs: list[str]) -> "Iterator[Finding]":
+    """Look at the reservations, and at what leads to them; what cannot be judged is for audit to say."""
+    published = ports.Published(directories, bin_dirs)
     try:
         call, targets = own_call(), Scope([], "", "", [], directories).targets()
     except (OSError, PoolError):
         return
+    networks = []
     for target in targets:
-        try:
-            found = inspect(target.network, None, call, target.settings, lambda _: None)
-        except (OSError, SkippedError, StrandedError):
-            continue
+        with contextlib.suppress(OSError, SkippedError, StrandedError):
+            networks.append(inspect(target.network, target.pool, call, target.settings, lambda _: None))
+    yield from _lifeless(networks)
+    yield from _published(published, networks, len(networks) == len(targets))
+
+
+def _published(published: ports.Published, networks: list[Inspected], is_complete: bool) -> "Iterator[Finding]":
+    """Say which published ports lead to an address that their container does not have."""
+    if published.trouble:
+        what = "Which ports are published cannot be seen: %s." % published.trouble
+        yield Finding("published-unseen", node.NODE, what)
+    found = published.astray(networks, is_complete)
+    for one in found[:MOST_ASTRAY]:
+        what = one.what[:1].upper() + one.what[1:] + "."
+        yield Finding("published-to-another" if one.holder else "published-to-none", node.NODE, what, one.advice)
+    more = found[MOST_ASTRAY:]
+    if more:
+        what = "Ports of %d more containers lead to addresses that these do not have." % len(more)
+        is_grave = any(one.holder for one in more)
+        advice = "`cni-reaper audit` names them all."
+        yield Finding("published-to-another" if is_grave else "published-to-none", node.NODE, what, advice)
+
+
+def _lifeless(networks: list[Inspected]) -> "Iterator[Finding]":
+    """Say of each network which addresses network namespaces without life hold."""
+    for found in networks:
         if found.lifeless:
             address, place = next(iter(found.lifeless.items()))
             what = (
                 "Network namespaces in which no process runs, and whose containers no runtime names, hold addresses: %d, "
                 "the first is %s, in %s." % (len(found.lifeless), address, place)
             )
-            yield Finding("lifeless", "network " + target.network, what, lifeless.ADVICE[:1].upper() + lifeless.ADVICE[1:] + ".")
+            yield Finding("lifeless", "network " + found.name, what, lifeless.ADVICE[:1].upper() + lifeless.ADVICE[1:] + ".")
 
 
 def _print_json(findings: list[Finding]) -> None:

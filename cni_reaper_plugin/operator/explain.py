@@ -1,12 +1,13 @@
 """`cni-reaper explain`: all that is known of one reservation, which rule decided, and what would change the verdict."""
 
+import re
 import time
 
 from rich.table import Table
 from rich.text import Text
 
-from cni_reaper_plugin.facts import LIVE, SkippedError, StrandedError
-from cni_reaper_plugin.operator import inhabitants, terminal
+from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, SkippedError, StrandedError
+from cni_reaper_plugin.operator import inhabitants, ports, terminal
 from cni_reaper_plugin.operator.inspection import Row, inspect, own_call
 from cni_reaper_plugin.operator.rules import rule
 from cni_reaper_plugin.operator.scope import Scope
@@ -26,21 +27,30 @@ def run(what: str, scope: Scope) -> int:
     """Explain every reservation of an address, or of container IDs that begin so."""
     rows: list[tuple[str, Row]] = []
     problems = []
+    published, networks, is_complete = ports.Published(scope.conf_dirs, []), [], False
     try:
         call, targets = own_call(), scope.targets()
         for target in targets:
             try:
-                found = inspect(target.network, None, call, target.settings, lambda _: None)
+                found = inspect(target.network, target.pool, call, target.settings, lambda _: None)
             except (OSError, SkippedError, StrandedError) as e:
                 problems.append("network %s: %s" % (target.network, e))
                 continue
+            networks.append(found)
             rows += [(target.settings.data_dir, row) for row in found.rows if _is_meant(what, row)]
+        is_complete = not scope.networks and len(networks) == len(targets)
     except (OSError, PoolError) as e:
         problems.append(str(e))
     console, errors = terminal.console(), terminal.console(errors=True)
+    astray = published.astray(networks, is_complete)
     for data_dir, row in rows:
-        console.print(_table(data_dir, row))
-    for problem in problems:
+        console.print(
+            _table([*_reservation(data_dir, row), *_mapping(row), *_others(row), *_published(published, row), *_answer(row)])
+        )
+    for one in astray:
+        if _leads_there(what, one, [row for _, row in rows]):
+            console.print(_table(_astray(one)))
+    for problem in [*problems, *([ports.UNSEEN % published.trouble] if published.trouble else [])]:
         errors.print("cni-reaper explain: %s" % terminal.printable(problem))
     if problems:
         return WRONG
@@ -61,12 +71,19 @@ def _is_meant(what: str, row: Row) -> bool:
     return not packed and row.reservation.container_id.startswith(what)
 
 
-def _table(data_dir: str, row: Row) -> Table:
+def _leads_there(what: str, astray: ports.Astray, rows: list[Row]) -> bool:
+    """Tell whether ports astray lead to what is explained, or are of a container that is."""
+    packed = pack(what)
+    addresses = {packed, *(row.evidence.packed for row in rows)} - {b""}
+    return astray.ports[0].address in addresses or (not packed and astray.container.startswith(what))
+
+
+def _table(lines: "Lines") -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
-    for name, value in (*_reservation(data_dir, row), *_mapping(row), *_others(row), *_answer(row)):
-        colour = terminal.COLOURS.get(row.verdict, "") if name == "verdict" else ""
+    for name, value in lines:
+        colour = terminal.COLOURS.get(re.split("[:,]", value)[0], "") if name == "verdict" else ""
         table.add_row(name, Text(terminal.printable(value), colour))
     table.add_row("", "")
     return table
@@ -156,6 +173,19 @@ def _others(row: Row) -> "Lines":
     if evidence.trouble:
         lines.append(("trouble", evidence.trouble))
     return lines
+
+
+def _published(published: ports.Published, row: Row) -> "Lines":
+    """Say which ports of the node lead to the address, by rules of its owner."""
+    reservation = row.reservation
+    theirs = [one for one in published.ports if one.is_of(reservation.network, reservation.container_id)]
+    there = tuple(one for one in theirs if one.address == row.evidence.packed)
+    then = {STALE: "; taken back before the address is freed", UNKNOWN: "; they stay as long as the reservation"}
+    return [("published", ports.leads(there) + then.get(row.verdict, ""))] if there else []
+
+
+def _astray(astray: ports.Astray) -> "Lines":
+    return [("astray", astray.what), ("what to do", astray.advice)]
 
 
 def _answer(row: Row) -> "Lines":

@@ -77,6 +77,9 @@ KEYS = {
     "cache-broken": WARNING,
     "cache-broken-stays": WARNING,
     "cache-unreadable": WARNING,
+    "published-to-another": ERROR,
+    "published-to-none": WARNING,
+    "published-unseen": NOTE,
 }
 """Every finding there is, and its level; docs/doctor.md has a row for each."""
 

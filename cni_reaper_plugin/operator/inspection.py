@@ -96,8 +96,8 @@ class Inspected:
     rows: by address; unreserved: addresses of the pool that a netns has and nobody has reserved; doubles: addresses that
     more netns have than one, or another than their owner's; outside: reserved addresses that are not in the pool; nobodys:
     where the netns are that may be a waiting owner's; inhabited: the same, and who lives there, in words; lifeless: address ->
-    place of a netns in which no process runs and whose container no runtime names; served: a conflist here has an entry of ours
-    for it.
+    place of a netns in which no process runs and whose container no runtime names; holders: packed address -> the netns that
+    have it, of any network; served: a conflist here has an entry of ours for it.
     """
 
     name: str
@@ -109,6 +109,7 @@ class Inspected:
     nobodys: list[str] = field(default_factory=list)
     inhabited: list[str] = field(default_factory=list)
     lifeless: dict[str, str] = field(default_factory=dict)
+    holders: dict[bytes, list[VisibleNetns]] = field(default_factory=dict)
     served: bool = True
 
     @property
@@ -215,6 +216,7 @@ def _find_holders(found: Inspected, visible: list[VisibleNetns], stores: list[tu
         if not seen.host:
             for packed in seen.addresses or ():
                 holders.setdefault(packed, []).append(seen)
+    found.holders = holders
     for row in found.rows:
         theirs = holders.get(row.evidence.packed, [])
         if len(theirs) > 1 or (theirs and _is_elsewhere(row.evidence, theirs[0])):
