@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Judged, Netns, Reservation, Surroundings
+from cni_reaper_plugin.operator import places
 from cni_reaper_plugin.operator import ports as operator_ports
 from cni_reaper_plugin.operator.inspection import Inspected, Row
 from cni_reaper_plugin.operator.ports import Astray
@@ -146,6 +147,7 @@ ASTRAY: dict[str, tuple[Port, list[Inspected], str]] = {
     "another's, in another network": (port(), [network(row(OTHER, LIVE, network="a"), name="a")], OTHER),
     "another's, with nftables": (port(backend="nftables"), [network(row(OTHER, LIVE))], OTHER),
     "in another's netns without a reservation": (port(), [network(holders=[[OTHER]])], OTHER),
+    "another's, beside a person's note": (port(), [network(row("", UNKNOWN)), network(row(OTHER, LIVE), name="a")], OTHER),
     "another's, STALE": (port(), [network(row(OTHER, STALE))], ""),
     "a person's note": (port(), [network(row("", UNKNOWN))], ""),
     "nobody's": (port(), [network()], ""),
@@ -167,6 +169,17 @@ def test_a_container_that_lives_elsewhere() -> None:
     (found,) = astray(port(), network(row(OTHER, LIVE), row(DEAD, LIVE, "10.9.0.3")))
     assert found.lives
     assert "CNI_COMMAND" not in found.advice
+
+
+@pytest.mark.parametrize("still", [[port()], []], ids=["it stands", "it has gone"])
+def test_it_is_looked_at_twice(monkeypatch: pytest.MonkeyPatch, still: list[Port]) -> None:
+    """What is so while a pod ends is no finding: its rules go first, then its reservation."""
+    looks = [([port()], ""), (still, "")]
+    monkeypatch.setattr(operator_ports, "AGAIN_S", 0)
+    monkeypatch.setattr(places, "environment", lambda *_: {b"CNI_PATH": b""})
+    monkeypatch.setattr(ports, "look", lambda _: looks.pop(0))
+    found = operator_ports.Published([], []).astray([network()], is_complete=True)
+    assert [one.ports for one in found] == [(one,) for one in still]
 
 
 def test_in_words() -> None:
