@@ -80,7 +80,7 @@ def test_without_an_owner(pair: Pair) -> None:
 def test_every_reason_of_the_judge_has_its_rule() -> None:
     """Whatever the judge can answer, here is a sentence for it; what a call alone can be told is not for a person."""
     of_a_call = {reasons.ADDED_AGAIN, reasons.LEFT_BY_DEL, reasons.NOT_LISTED, reasons.THIS_CALL, reasons.CONTAINER_OF_THIS_CALL}
-    of_a_call |= {reasons.LISTED, reasons.FORCED, reasons.PROVEN_BEFORE}
+    of_a_call |= {reasons.LISTED, reasons.FORCED, reasons.PROVEN_BEFORE, reasons.PORT_PUBLISHED}
     every = {one for one in vars(reasons).values() if isinstance(one, reasons.Reason)}
     assert len(every) > 20
     assert every - of_a_call == rules.REASONS
