@@ -166,7 +166,7 @@ def _without_published(sweep: NetworkSweep, stale: list[Judged]) -> tuple[list[J
 
     Others can do no better for those that were tried and stay; who waits is for the next call. Raises OSError.
     """
-    from cni_reaper_plugin.published import withdraw
+    from cni_reaper_plugin.published import devices, withdraw
 
     def still_judged(one: Judged) -> bool:
         """Tell whether file and record are as they were."""
@@ -175,6 +175,7 @@ def _without_published(sweep: NetworkSweep, stale: list[Judged]) -> tuple[list[J
         return is_same and _still_judged(reservation, one.evidence, sweep.settings)
 
     withdrawn = withdraw.take_back(sweep, stale, still_judged)
+    devices.take_away(sweep, withdrawn.free, still_judged)
     for one, is_news in withdrawn.stays:
         report.published(sweep, one, is_news)
     return withdrawn.free, withdrawn.put_off

@@ -17,6 +17,10 @@ _LIMIT = 1 << 22
 
 Config = dict[str, object]
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class Entry:
     """What is known of an attachment's ports.
@@ -41,6 +45,29 @@ class Entry:
 def read(cache_dirs: list[str], network: str, container_id: str, ifname: str) -> Entry | None:
     """Return what the cache says; None where no entry is whole enough to say it. One with ports wins. Raises nothing."""
     known: Entry | None = None
+    for told in _entries(cache_dirs, network, container_id, ifname):
+        entry = _entry(told, network)
+        if entry is not None and (known is None or entry.has_ports):
+            known = entry
+    return known
+
+
+def chained(cache_dirs: list[str], network: str, container_id: str, ifname: str, kind: str) -> tuple[list[Config], str]:
+    """Return what libcni would give to the DEL of an attachment's plugins of a type, by the cache, and CNI_ARGS. Raises nothing.
+
+    The first entry that is whole counts; ([], "") without one.
+    """
+    for told in _entries(cache_dirs, network, container_id, ifname):
+        conflist, capabilities = _conflist(told), told.get("capabilityArgs")
+        if conflist is not None:
+            given = capabilities if isinstance(capabilities, dict) else {}
+            configs = [_config(one, conflist, told, network, _wanted(one, given)) for one in _plugins(conflist, kind)]
+            return configs, _args(told)
+    return [], ""
+
+
+def _entries(cache_dirs: list[str], network: str, container_id: str, ifname: str) -> "Iterator[Config]":
+    """Yield the entries that are this attachment's."""
     for cache_dir in cache_dirs:
         path = "%s/results/%s-%s-%s" % (cache_dir, network, container_id, ifname)
         try:
@@ -50,10 +77,8 @@ def read(cache_dirs: list[str], network: str, container_id: str, ifname: str) ->
         names = {"networkName": network, "containerId": container_id, "ifName": ifname}
         if not isinstance(told, dict) or any(told.get(key, name) != name for key, name in names.items()):
             continue
-        entry = _entry(told, network) if told.get("kind") == KIND else None
-        if entry is not None and (known is None or entry.has_ports):
-            known = entry
-    return known
+        if told.get("kind") == KIND:
+            yield told
 
 
 def _entry(told: Config, network: str) -> Entry | None:
@@ -62,22 +87,41 @@ def _entry(told: Config, network: str) -> Entry | None:
     mappings = capabilities.get("portMappings") if isinstance(capabilities, dict) else None
     if not isinstance(mappings, list) or not mappings:
         return Entry([], [], "")
+    conflist = _conflist(told)
+    if conflist is None:
+        return None
+    given: Config = {"portMappings": mappings}
+    configs = [_config(one, conflist, told, network, given) for one in _plugins(conflist, PORTMAP)]
+    return Entry(mappings, configs, _args(told))
+
+
+def _conflist(told: Config) -> Config | None:
+    """Return the list that an entry has, None where it is not whole."""
     config = told.get("config")
     try:
         conflist = orjson.loads(libcni_cache.from_base64(config)) if isinstance(config, str) else None
     except ValueError:
         return None
-    if not isinstance(conflist, dict):
-        return None
+    return conflist if isinstance(conflist, dict) else None
+
+
+def _plugins(conflist: Config, kind: str) -> list[Config]:
+    """Return the entries of a list that are of a type."""
     plugins = conflist.get("plugins", [conflist])
-    ours = [one for one in plugins if isinstance(one, dict) and one.get("type") == PORTMAP] if isinstance(plugins, list) else []
-    return Entry(mappings, [_config(one, conflist, told, network, mappings) for one in ours], _args(told))
+    return [one for one in plugins if isinstance(one, dict) and one.get("type") == kind] if isinstance(plugins, list) else []
 
 
-def _config(plugin: Config, conflist: Config, told: Config, network: str, mappings: list[object]) -> Config:
-    """Return what libcni would give to portmap's DEL."""
+def _wanted(plugin: Config, given: Config) -> Config:
+    """Return of what the runtime gave what a plugin takes."""
+    takes = plugin.get("capabilities")
+    return {key: value for key, value in given.items() if isinstance(takes, dict) and takes.get(key) is True}
+
+
+def _config(plugin: Config, conflist: Config, told: Config, network: str, given: Config) -> Config:
+    """Return what libcni would give to a plugin's DEL."""
     config = {**plugin, "name": network, "cniVersion": conflist.get("cniVersion", "")}
-    config["runtimeConfig"] = {"portMappings": mappings}
+    if given:
+        config["runtimeConfig"] = given
     if isinstance(told.get("result"), dict):
         config["prevResult"] = told["result"]
     return config

@@ -105,6 +105,24 @@ class TestEntries:
             assert found is not None
             assert found.has_ports
 
+    def test_another_plugin_of_the_chain(self, cache: Path) -> None:
+        """It gets of what the runtime gave what it takes, and nothing else."""
+        plugins: list[dict[str, Any]] = [
+            {"type": "bandwidth", "capabilities": {"bandwidth": True}},
+            PORTMAP,
+            {"type": "bandwidth", "egressRate": 1},
+        ]
+        content = entry(plugins=plugins, capabilityArgs={"bandwidth": {"ingressRate": 1}, "portMappings": PORTS})
+        self.read(cache, json.dumps(content).encode())
+        given: dict[str, Any] = {"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}
+        common = {"name": "net", "cniVersion": "1.0.0", "prevResult": {"cniVersion": "1.0.0", "ips": []}}
+        expected = [{**plugin, **common, **more} for plugin, more in ((plugins[0], given), (plugins[2], {}))]
+        told = entries.chained([str(cache)], "net", DEAD, "eth0", "bandwidth")
+        assert told == (expected, "IgnoreUnknown=1;K8S_POD_NAME=p")
+        assert entries.chained([str(cache)], "net", OTHER, "eth0", "bandwidth") == ([], "")
+        self.read(cache, json.dumps({**content, "config": "?"}).encode())
+        assert entries.chained([str(cache)], "net", DEAD, "eth0", "bandwidth") == ([], "")
+
 
 SAVED = f"""*nat
 :CNI-HOSTPORT-DNAT - [0:0]
