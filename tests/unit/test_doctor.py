@@ -174,7 +174,8 @@ def test_every_finding_is_found_somewhere() -> None:
     }
     assert used == set(KEYS)
     tests = "".join(
-        (ROOT / "tests/e2e" / name).read_text() for name in ("test_astray.py", "test_doctor.py", "test_stores.py", "test_mend_command.py")
+        (ROOT / "tests/e2e" / name).read_text()
+        for name in ("test_astray.py", "test_doctor.py", "test_stores.py", "test_mend_command.py")
     )
     tests += Path(__file__).read_text()
     assert [key for key in KEYS if f'"{key}"' not in tests] == []
