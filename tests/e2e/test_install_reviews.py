@@ -240,7 +240,7 @@ def test_words(bare: Node) -> None:
         ran = bare.run([*nobody, *verb])
         assert (ran.rc, "root" in ran.text) == (1, True), str(ran)
     assert "no such directory" in install(bare, "--conf-dir", "/nope").text
-    assert "logFiles: no option" in install(bare, "--options", '{"logFiles": "/x", "logFile": "/var/log/x"}').check().text
+    assert "logFiles: not an option" in install(bare, "--options", '{"logFiles": "/x", "logFile": "/var/log/x"}').check().text
     assert "a file is wanted" in install(bare, "--conflist", NET_D).text
     bare.path(f"{NET_D}/net").symlink_to("/nowhere")
     write(bare, PLATFORM)

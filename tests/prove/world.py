@@ -260,6 +260,7 @@ class World:
             "dataDir": str(self.data),
             "stateDir": str(self.state),
             "cacheDirs": [str(self.cache)],
+            "cache": False,  # no broken file is in this world: tests/unit/test_mend.py
             **({"networks": ["*"]} if self.star else {}),
             **config,
         }
