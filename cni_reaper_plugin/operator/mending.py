@@ -126,7 +126,7 @@ def beside_a_sweep(conf_dirs: list[str], *, dry_run: bool) -> bool:
     outcome = Outcome(dry_run=dry_run or bool(told.dry_run))
     _files(told, outcome, is_asked=dry_run)
     console, errors = terminal.console(), terminal.console(errors=True)
-    for line in (*done(outcome), *waits(outcome)):
+    for line in (*done(outcome), *_waits_and_what_to_do(outcome)):
         console.print(terminal.printable(line), soft_wrap=True)
     for problem in outcome.problems:
         errors.print("cni-reaper reap: %s" % terminal.printable(problem), soft_wrap=True)
@@ -169,9 +169,13 @@ def done(outcome: Outcome) -> "Iterator[str]":
 
 
 def waits(outcome: Outcome) -> "Iterator[str]":
-    """Yield which files have to wait, for what, and what to do, a line each."""
+    """Yield which files have to wait, and for what, a line each."""
     for one in outcome.waiting:
         yield "waits  %s: %s" % (_in_words(one), one.reason)
+
+
+def _waits_and_what_to_do(outcome: Outcome) -> "Iterator[str]":
+    yield from waits(outcome)
     if outcome.waiting:
         yield "to remove these as soon as they may be: cni-reaper mend --wait"
 
@@ -192,7 +196,7 @@ def _print(outcome: Outcome) -> None:
         len(outcome.freed),
         would,
     )
-    for line in (*outcome.notes, *done(outcome), *waits(outcome), counts):
+    for line in (*outcome.notes, *done(outcome), *_waits_and_what_to_do(outcome), counts):
         console.print(terminal.printable(line), soft_wrap=True)
     for problem in outcome.problems:
         errors.print("cni-reaper mend: %s" % terminal.printable(problem), soft_wrap=True)

@@ -95,6 +95,8 @@ def test_a_store_so_slow_that_the_time_is_up(pair: Pair) -> None:
         owner = container_id(f"dead {number}")
         node.reserve(NETWORK, f"10.66.{number >> 8}.{number & 255}", owner)
         node.write(f"{STATE_DIR}/{NETWORK}/{owner}:eth0", json.dumps(record))
+        entry = {"kind": "cniCacheV1", "containerId": owner, "ifName": "eth0", "networkName": NETWORK}
+        node.write(f"/var/lib/cni/results/{NETWORK}-{owner}-eth0", json.dumps(entry))  # nothing published: no program is run
     before = len(pair.held())
     add = node.plugin_command("ADD", pair.head, netns=own, container_id=container_id(own.name))
     add["argv"] = [*strace.slow("read", 10_000), *add["argv"]]
