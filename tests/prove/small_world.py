@@ -653,12 +653,14 @@ class Small:
         draft.kernel.monotonic_s += GRACE_S + 1
 
     def record_is_lost(self, draft: "Draft", pod: str) -> None:
-        """A record is lost."""
+        """A record is lost: the one of all lives of a container that has come back under its ID."""
         draft.spent[RECORDS] += 1
-        key = draft.last(pod)
-        record = f"{STATE}/{NETWORK}/{draft.boxes[key].id}:eth0"
+        owner = draft.boxes[draft.last(pod)].id
+        record = f"{STATE}/{NETWORK}/{owner}:eth0"
         draft.files = {path: number for path, number in draft.files.items() if path != record}
-        draft.boxes[key] = draft.boxes[key]._replace(mapped=False)
+        for key, box in draft.boxes.items():
+            if box.id == owner:
+                draft.boxes[key] = box._replace(mapped=False)
 
     def _new_box(self, kernel: SmallKernel, pod: str, life: int) -> Box:
         """Make a netns for a pod. B is a sandbox, and has a new ID each time."""
