@@ -204,10 +204,22 @@ class Walk:
         head, main = self._configs(owner.network)
         binary = main["type"] if owner.complete else "host-local"
         for name, conf in ((binary, main), ("cni-reaper", head)):
-            self._together([self._command("DEL", owner, name, conf)], f"DEL of {name}")
+            command = self._command("DEL", owner, name, conf)
+            self._together([command], f"DEL of {name}")
+            self._note_unplugged(command["env"].get("CNI_NETNS", ""), owner)
         for one in self.owners:
             if (one.network, one.container_id) == (owner.network, owner.container_id):
                 one.reserved = ""
+
+    def _note_unplugged(self, path: str, owner: Owner) -> None:
+        """Note who has lost its link, since the path of a DEL led to its netns by then: it has no address to be kept for."""
+        try:
+            ino = os.stat(self.node.path(path)).st_ino if path else 0
+        except OSError:
+            return
+        for one in self.owners:
+            if one.space.ino == ino and one.space is not owner.space:
+                one.complete = False
 
     # What has to hold
 
