@@ -39,19 +39,29 @@ def read(path: str, dir_fd: int | None = None, limit: int = 1 << 26, flags: int 
     """
     fd = posix.open(path, _READ | flags, dir_fd=dir_fd)
     try:
-        data = chunk = posix.read(fd, CHUNK)
-        if not chunk:
-            return data
-        parts = [data]
-        size = len(data)
-        while chunk := posix.read(fd, CHUNK):
-            parts.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                raise TooLargeError(path)
-        return b"".join(parts)
+        return read_open(fd, path, limit)
     finally:
         posix.close(fd)
+
+
+def read_open(fd: int, path: str, limit: int) -> bytes:
+    """Return the bytes of an open file, from where it stands. path: for the error. As `read` otherwise."""
+    data = chunk = posix.read(fd, CHUNK)
+    if not chunk:
+        return data
+    parts = [data]
+    size = len(data)
+    while chunk := posix.read(fd, CHUNK):
+        parts.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            raise TooLargeError(path)
+    return b"".join(parts)
+
+
+def is_regular(about: posix.stat_result) -> bool:
+    """Tell whether a stat(2) is of a regular file, inode(7)."""
+    return about.st_mode & 0o170000 == 0o100000
 
 
 def read_small(path: str, dir_fd: int | None, limit: int) -> bytes:

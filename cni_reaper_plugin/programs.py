@@ -15,7 +15,6 @@ _REAP_S = 1.0  # after SIGKILL; one that hangs in the kernel is left to init
 _SIGKILL, _SIGCHLD = 9, 17  # signal(7); the module `signal` wants the interpreter's second half
 _DEFAULT = (1, 2, 3, 13, 15, _SIGCHLD)  # SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM: a program gets them as a runtime's plugins do
 _CHUNK = 1 << 16
-_TYPE, _REGULAR = 0o170000, 0o100000  # S_IFMT, S_IFREG, inode(7)
 _MOST = 1 << 26
 
 TYPE_CHECKING = False
@@ -50,7 +49,7 @@ def find(name: str, directories: "Iterable[str]") -> str | None:
     for directory in directories:
         path = "%s/%s" % (directory.rstrip("/"), name)
         try:
-            if directory.startswith("/") and posix.stat(path).st_mode & _TYPE == _REGULAR:
+            if directory.startswith("/") and files.is_regular(posix.stat(path)):
                 return path
         except (OSError, ValueError):
             continue

@@ -27,7 +27,6 @@ _READ = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOFOLLOW |
 _MOST_NAMES = 1 << 18  # of one directory; what is behind them is not seen
 _MOST_TROUBLE = 20  # that one look tells of
 _ALL = 1 << 64  # above each inode number
-_TYPE, _REGULAR = 0o170000, 0o100000  # inode(7)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -204,11 +203,10 @@ class _Look:
             return
         try:
             judged = posix.fstat(fd)
-            if judged.st_mode & _TYPE != _REGULAR or judged.st_size > LARGEST:
+            if not files.is_regular(judged) or judged.st_size > LARGEST:
                 return
-            data = _content(fd)
+            cause = _cause(fd, name)
             self._result.checked += 1
-            cause = cause_of(data) if data is not None else ""
             if cause:
                 found = Broken("%s/%s" % (place.path, name), place.kind, named, judged.st_size, cause)
                 self._judge(found, name, fd, judged, shared)
@@ -280,15 +278,12 @@ def _age_s(about: posix.stat_result) -> float:
     return (time.time_ns() - about.st_ctime_ns) / 1e9
 
 
-def _content(fd: int) -> bytes | None:
-    """Return all that a file holds, None for one that has grown beyond LARGEST. Raises OSError."""
-    parts, size = [], 0
-    while chunk := posix.read(fd, files.CHUNK):
-        parts.append(chunk)
-        size += len(chunk)
-        if size > LARGEST:
-            return None
-    return b"".join(parts)
+def _cause(fd: int, name: str) -> str:
+    """Return why a file is broken, "" for one that is not, or has grown beyond LARGEST. Raises OSError."""
+    try:
+        return cause_of(files.read_open(fd, name, LARGEST))
+    except files.TooLargeError:
+        return ""
 
 
 def _fields(found: Broken) -> dict[str, object]:

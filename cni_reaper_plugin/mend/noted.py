@@ -79,13 +79,7 @@ class Noted:
         if len(kept) > MOST:
             kept = self._seen
         noted = {"files": kept, "next": self._next, "trouble": self._trouble}
-        data = orjson.dumps({"bootID": self._boot_id, "clock": self._clock, **noted})
-        files.make_directory(views.RUN_DIR, 0o700)
-        fd = posix.open(views.RUN_DIR, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
-        try:
-            files.replace(FILE, data, fd)
-        finally:
-            posix.close(fd)
+        files.replace_in(views.RUN_DIR, FILE, orjson.dumps({"bootID": self._boot_id, "clock": self._clock, **noted}))
 
     def _read(self) -> None:
         try:

@@ -16,7 +16,6 @@ AGAIN_S = 10.0
 AGAIN_AFTER_HANGING_S = 60.0  # each try makes a pod wait for seconds
 _FORGOTTEN_S = 86400.0
 _LIMIT = 1 << 22
-_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,11 +71,6 @@ class Tried:
             return
         self._tries = {address: one for address, one in self._tries.items() if one[2] > self._now_s - _FORGOTTEN_S}
         try:
-            files.make_directory(views.RUN_DIR, 0o700)
-            fd = posix.open(views.RUN_DIR, _DIRECTORY)
-            try:
-                files.replace(self._name, orjson.dumps({"bootID": boot.boot_id(), "tries": self._tries}), fd)
-            finally:
-                posix.close(fd)
+            files.replace_in(views.RUN_DIR, self._name, orjson.dumps({"bootID": boot.boot_id(), "tries": self._tries}))
         except (OSError, TypeError):
             return
