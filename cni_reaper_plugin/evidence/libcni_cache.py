@@ -12,6 +12,7 @@ from cni_reaper_plugin import files
 from cni_reaper_plugin.facts import Mapping
 
 _LIMIT = 1 << 22
+_ABSENT = (FileNotFoundError, NotADirectoryError, files.TooLargeError)
 _BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
@@ -21,12 +22,10 @@ def read(cache_dirs: list[str], network: str, container_id: str, ifname: str) ->
     Raises OSError when an entry cannot be read.
     """
     for cache_dir in cache_dirs:
-        path = "%s/results/%s-%s-%s" % (cache_dir, network, container_id, ifname)
         try:
-            raw = files.read(path, limit=_LIMIT, flags=posix.O_NOFOLLOW)
-        except (FileNotFoundError, NotADirectoryError, files.TooLargeError):
+            entry = load(cache_dir, network, container_id, ifname)
+        except _ABSENT:
             continue
-        entry = _entry(raw, network, container_id, ifname)
         netns = _netns(entry)
         if netns:
             mapping = Mapping("cache", netns)
@@ -38,15 +37,23 @@ def read(cache_dirs: list[str], network: str, container_id: str, ifname: str) ->
 def conflist(cache_dirs: list[str], network: str, container_id: str, ifname: str) -> dict[str, object]:
     """Return the network's conflist as it was when the attachment was made, {} where no entry has it. Raises OSError."""
     for cache_dir in cache_dirs:
-        path = "%s/results/%s-%s-%s" % (cache_dir, network, container_id, ifname)
         try:
-            config = _entry(files.read(path, limit=_LIMIT, flags=posix.O_NOFOLLOW), network, container_id, ifname).get("config")
-            told = orjson.loads(from_base64(config)) if isinstance(config, str) else None
-        except (FileNotFoundError, NotADirectoryError, files.TooLargeError, ValueError):
+            told = conflist_of(load(cache_dir, network, container_id, ifname))
+        except _ABSENT:
             continue
-        if isinstance(told, dict):
+        if told is not None:
             return told
     return {}
+
+
+def conflist_of(entry: dict[str, object]) -> dict[str, object] | None:
+    """Return the conflist that an entry has, None where it is not whole."""
+    config = entry.get("config")
+    try:
+        told = orjson.loads(from_base64(config)) if isinstance(config, str) else None
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) else None
 
 
 def from_base64(text: str) -> bytes:
@@ -57,13 +64,14 @@ def from_base64(text: str) -> bytes:
     return int(bits[: 8 * whole] or "0", 2).to_bytes(whole, "big")
 
 
-def _entry(raw: bytes, network: str, container_id: str, ifname: str) -> dict[str, object]:
-    """Parse an entry; {} when it is none, or another attachment's.
+def load(cache_dir: str, network: str, container_id: str, ifname: str) -> dict[str, object]:
+    """Return an attachment's entry in one cache; {} when it is no JSON object, or another attachment's. Raises OSError.
 
     The parts of the file name may hold dashes themselves, so what the entry says of its own attachment must agree.
     """
+    path = "%s/results/%s-%s-%s" % (cache_dir, network, container_id, ifname)
     try:
-        entry = orjson.loads(raw)
+        entry = orjson.loads(files.read(path, limit=_LIMIT, flags=posix.O_NOFOLLOW))
     except orjson.JSONDecodeError:
         return {}
     names = {"networkName": network, "containerId": container_id, "ifName": ifname}
@@ -74,10 +82,15 @@ def _entry(raw: bytes, network: str, container_id: str, ifname: str) -> dict[str
 
 def _pod(entry: dict[str, object]) -> dict[str, object]:
     """Return {namespace, name} as far as CNI_ARGS told: for people, never evidence."""
-    args = entry.get("cniArgs")
-    pairs = [pair for pair in args if isinstance(pair, list) and len(pair) == 2] if isinstance(args, list) else []
     keys = {"K8S_POD_NAMESPACE": "namespace", "K8S_POD_NAME": "name"}
-    return {keys[name]: value for name, value in pairs if isinstance(name, str) and name in keys and isinstance(value, str)}
+    args = cni_args(entry)
+    return {keys[name]: value for name, value in args if isinstance(name, str) and name in keys and isinstance(value, str)}
+
+
+def cni_args(entry: dict[str, object]) -> list[list[object]]:
+    """Return the pairs of CNI_ARGS that an entry has."""
+    args = entry.get("cniArgs")
+    return [pair for pair in args if isinstance(pair, list) and len(pair) == 2] if isinstance(args, list) else []
 
 
 def _netns(entry: dict[str, object]) -> str:

@@ -4,16 +4,10 @@ libcni writes `capabilityArgs` and `config` (the list, base64) into the entry on
 left out where nothing was given. Source: containernetworking/cni libcni/api.go, cachedInfo (3f51e88).
 """
 
-import posix
-
-import orjson
-
-from cni_reaper_plugin import files
 from cni_reaper_plugin.evidence import libcni_cache
 
 PORTMAP = "portmap"
 KIND = "cniCacheV1"
-_LIMIT = 1 << 22
 
 Config = dict[str, object]
 
@@ -58,7 +52,7 @@ def chained(cache_dirs: list[str], network: str, container_id: str, ifname: str,
     The first entry that is whole counts; ([], "") without one.
     """
     for told in _entries(cache_dirs, network, container_id, ifname):
-        conflist, capabilities = _conflist(told), told.get("capabilityArgs")
+        conflist, capabilities = libcni_cache.conflist_of(told), told.get("capabilityArgs")
         if conflist is not None:
             given = capabilities if isinstance(capabilities, dict) else {}
             configs = [_config(one, conflist, told, network, _wanted(one, given)) for one in _plugins(conflist, kind)]
@@ -69,13 +63,9 @@ def chained(cache_dirs: list[str], network: str, container_id: str, ifname: str,
 def _entries(cache_dirs: list[str], network: str, container_id: str, ifname: str) -> "Iterator[Config]":
     """Yield the entries that are this attachment's."""
     for cache_dir in cache_dirs:
-        path = "%s/results/%s-%s-%s" % (cache_dir, network, container_id, ifname)
         try:
-            told = orjson.loads(files.read(path, limit=_LIMIT, flags=posix.O_NOFOLLOW))
-        except (OSError, ValueError):  # among them what is no JSON, and what is too large
-            continue
-        names = {"networkName": network, "containerId": container_id, "ifName": ifname}
-        if not isinstance(told, dict) or any(told.get(key, name) != name for key, name in names.items()):
+            told = libcni_cache.load(cache_dir, network, container_id, ifname)
+        except (OSError, ValueError):  # among them what is too large
             continue
         if told.get("kind") == KIND:
             yield told
@@ -87,22 +77,12 @@ def _entry(told: Config, network: str) -> Entry | None:
     mappings = capabilities.get("portMappings") if isinstance(capabilities, dict) else None
     if not isinstance(mappings, list) or not mappings:
         return Entry([], [], "")
-    conflist = _conflist(told)
+    conflist = libcni_cache.conflist_of(told)
     if conflist is None:
         return None
     given: Config = {"portMappings": mappings}
     configs = [_config(one, conflist, told, network, given) for one in _plugins(conflist, PORTMAP)]
     return Entry(mappings, configs, _args(told))
-
-
-def _conflist(told: Config) -> Config | None:
-    """Return the list that an entry has, None where it is not whole."""
-    config = told.get("config")
-    try:
-        conflist = orjson.loads(libcni_cache.from_base64(config)) if isinstance(config, str) else None
-    except ValueError:
-        return None
-    return conflist if isinstance(conflist, dict) else None
 
 
 def _plugins(conflist: Config, kind: str) -> list[Config]:
@@ -128,6 +108,5 @@ def _config(plugin: Config, conflist: Config, told: Config, network: str, given:
 
 
 def _args(told: Config) -> str:
-    args = told.get("cniArgs")
-    pairs = [one for one in args if isinstance(one, list) and len(one) == 2] if isinstance(args, list) else []
-    return ";".join("%s=%s" % (name, value) for name, value in pairs if "\0" not in "%s%s" % (name, value))
+    pairs = ["%s=%s" % (name, value) for name, value in libcni_cache.cni_args(told)]
+    return ";".join(pair for pair in pairs if "\0" not in pair)
