@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cni_reaper_plugin.events import Log
     from cni_reaper_plugin.evidence.unclaimed import Memory
     from cni_reaper_plugin.judge import Answer
+    from cni_reaper_plugin.published.tries import Tried
 
 
 def candidate(sweep: NetworkSweep) -> "tuple[str | None, list[Reservation] | None]":
@@ -35,6 +36,7 @@ def candidate(sweep: NetworkSweep) -> "tuple[str | None, list[Reservation] | Non
     addresses = from_cursor(remembered.cursor if remembered is not None else "", network.addresses(noted.live))
     reservations: list[Reservation] = []
     is_known = bool(noted.live)
+    tried: list[Tried] = []
     for start in range(0, len(addresses), SLICE):
         part = network.snapshot(addresses[start : start + SLICE])
         reservations += part
@@ -46,7 +48,7 @@ def candidate(sweep: NetworkSweep) -> "tuple[str | None, list[Reservation] | Non
             is_known = is_known or evidence.record != b""
             verdict, reason = _judged(sweep, reservation, evidence)
             if verdict == STALE:
-                if not _stays(sweep, Judged(reservation, evidence, verdict, reason), remembered):
+                if not _stays(sweep, Judged(reservation, evidence, verdict, reason), remembered, tried):
                     return reservation.address, None
                 continue
             if verdict == LIVE and reason is NETNS_THERE:
@@ -86,15 +88,16 @@ def _judged(sweep: NetworkSweep, reservation: Reservation, evidence: Evidence) -
     return judge(reservation, evidence)
 
 
-def _stays(sweep: NetworkSweep, stale: Judged, remembered: "Memory | None") -> bool:
+def _stays(sweep: NetworkSweep, stale: Judged, remembered: "Memory | None", tried: "list[Tried]") -> bool:
     """Tell whether this very reservation was found to stay a moment ago, by what no first look sees. Raises OSError.
 
-    Not asked of this call's own attachment: what the call says of it is news.
+    Not asked of this call's own attachment: what the call says of it is news. tried: what was tried to take ports back, once it
+    has been read.
     """
     own, reservation = sweep.call.attachment, stale.reservation
     if own is not None and own.owns(reservation.network, reservation.container_id, reservation.ifname):
         return False
-    return (remembered is not None and _is_kept(sweep, stale, remembered)) or _is_published(sweep, stale)
+    return (remembered is not None and _is_kept(sweep, stale, remembered)) or _is_published(sweep, stale, tried)
 
 
 def _is_kept(sweep: NetworkSweep, stale: Judged, remembered: "Memory") -> bool:
@@ -112,18 +115,22 @@ def _is_kept(sweep: NetworkSweep, stale: Judged, remembered: "Memory") -> bool:
     return True
 
 
-def _is_published(sweep: NetworkSweep, stale: Judged) -> bool:
+def _is_published(sweep: NetworkSweep, stale: Judged, tried: "list[Tried]") -> bool:
     """Tell whether what leads to a reservation's address could not be taken back a moment ago. Raises OSError."""
-    from cni_reaper_plugin.published import tries
+    if sweep.settings.dry_run:
+        return False
+    if not tried:
+        from cni_reaper_plugin.published import tries
 
-    why = tries.Tried(sweep.network.key).waits(stale.reservation)
-    if why and not sweep.settings.dry_run:
-        from cni_reaper_plugin import report
-        from cni_reaper_plugin.reasons import PORT_PUBLISHED
+        tried.append(tries.Tried(sweep.network.key))
+    why = tried[0].waits(stale.reservation)
+    if not why:
+        return False
+    from cni_reaper_plugin import report
+    from cni_reaper_plugin.reasons import PORT_PUBLISHED
 
-        kept = Judged(stale.reservation, stale.evidence, STALE, PORT_PUBLISHED.detailed(why))
-        report.published(sweep, kept, is_news=False)
-    return bool(why) and not sweep.settings.dry_run
+    report.published(sweep, Judged(stale.reservation, stale.evidence, STALE, PORT_PUBLISHED.detailed(why)), is_news=False)
+    return True
 
 
 def _note_others_without_reservation(sweep: NetworkSweep) -> None:

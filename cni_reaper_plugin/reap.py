@@ -46,24 +46,18 @@ def reap(sweep: NetworkSweep, candidate: str, others_wait: "Callable[[], bool]")
         _remember(judged, addresses, following, memory)
         _remember_kept(judged, sweep.settings, memory)
         memory.save(sweep.log, closely=True)
-    dealt_with = 0
-    put_off = False
-    if stale and not sweep.settings.dry_run:
-        stale, put_off = _without_published(sweep, stale)
-    for start in range(0, len(stale), BATCH):
-        batch = stale[start : start + BATCH]
-        if sweep.settings.dry_run:
-            for one in batch:
-                report.would_free(sweep, one)
-            dealt_with += len(batch)
-        else:
-            dealt_with += _remove(sweep, batch)
+    is_done = True
+    if sweep.settings.dry_run:
+        for one in stale:
+            report.would_free(sweep, one)
+    elif stale:
+        is_done = _free(sweep, stale)
     _report_kept(sweep, judged, candidate)
     _tell_of_lifeless(sweep, judged)
     if following:
         sweep.result.cut = "budgetMs is used up; the next call goes on from there"
         sweep.log.info("sweep-cut", network=network.name, reason=sweep.result.cut)
-    is_whole = not following and call.may_reap is ALL and dealt_with == len(stale) and not put_off
+    is_whole = not following and call.may_reap is ALL and is_done
     is_whole = is_whole and not any(one.evidence.trouble for one in judged)
     return reservations if taken >= len(addresses) else None, is_whole
 
@@ -106,9 +100,7 @@ def force(sweep: NetworkSweep, asked: list[Reservation]) -> None:
         if (reservation.address, reservation.ino, reservation.ctime) in wanted and may_be_forced(one):
             forced.append(Judged(reservation, one.evidence, one.verdict, FORCED))
     if forced:
-        forced, _ = _without_published(sweep, forced)
-    for start in range(0, len(forced), BATCH):
-        _remove(sweep, forced[start : start + BATCH])
+        _free(sweep, forced)
 
 
 def may_be_forced(judged: Judged) -> bool:
@@ -159,6 +151,16 @@ def _remember_kept(judged: list[Judged], settings: Settings, memory: Memory) -> 
                 memory.keep(one.reservation, one.evidence.record, place)
         elif one.verdict == STALE and settings.dry_run:
             memory.keep(one.reservation, one.evidence.record, None)
+
+
+def _free(sweep: NetworkSweep, stale: list[Judged]) -> bool:
+    """Free all to which nothing leads any more, batch by batch; return whether a next call would find nothing to do.
+
+    Raises SkippedError, OSError.
+    """
+    free, put_off = _without_published(sweep, stale)
+    removed = sum(_remove(sweep, free[start : start + BATCH]) for start in range(0, len(free), BATCH))
+    return removed == len(free) and not put_off
 
 
 def _without_published(sweep: NetworkSweep, stale: list[Judged]) -> tuple[list[Judged], bool]:

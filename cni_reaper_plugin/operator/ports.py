@@ -13,7 +13,7 @@ from cni_reaper_plugin.facts import STALE
 from cni_reaper_plugin.operator import installed, places
 from cni_reaper_plugin.operator.inspection import AGAIN_S, Inspected, Row
 from cni_reaper_plugin.pool import unpack
-from cni_reaper_plugin.published import ports
+from cni_reaper_plugin.published import deletion, ports
 from cni_reaper_plugin.published.ports import Port
 
 UNSEEN = "which ports are published cannot be seen, and so not whether one leads astray: %s"
@@ -107,7 +107,7 @@ class Published:
         return found
 
     def _portmap(self) -> str:
-        directories = self._environment.get(b"CNI_PATH", b"").decode("utf-8", "surrogateescape").split(":")
+        directories = deletion.directories(self._environment, b"CNI_PATH")
         return installed.locate(_PORTMAP, directories) or "%s/%s" % (places.OPT, _PORTMAP)
 
 

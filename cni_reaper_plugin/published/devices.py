@@ -10,10 +10,9 @@ import orjson
 
 from cni_reaper_plugin import programs
 from cni_reaper_plugin.evidence import records
-from cni_reaper_plugin.facts import OWNED, Judged
+from cni_reaper_plugin.facts import Judged
 from cni_reaper_plugin.network_sweep import NetworkSweep
-from cni_reaper_plugin.published import entries
-from cni_reaper_plugin.reasons import REBOOTED
+from cni_reaper_plugin.published import deletion, entries
 
 BANDWIDTH = "bandwidth"
 VERBS = ("GC", "REAP")
@@ -25,8 +24,6 @@ RESERVE_S = 4.0  # of the call's wall time: for the removal itself
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from cni_reaper_plugin.programs import Environment
 
 
 def take_away(sweep: NetworkSweep, free: list[Judged], still_judged: "Callable[[Judged], bool]") -> None:
@@ -41,7 +38,7 @@ def take_away(sweep: NetworkSweep, free: list[Judged], still_judged: "Callable[[
     for one in free:
         reservation = one.reservation
         owner = reservation.container_id, reservation.ifname
-        if reservation.kind != OWNED or one.reason == REBOOTED or not reservation.ifname or owner in seen:
+        if not deletion.is_wanted(one) or not reservation.ifname or owner in seen:
             continue
         seen.add(owner)
         left_s = min(sweep.budget.wall_left_s() - RESERVE_S, end_s - posix.times().elapsed)
@@ -63,20 +60,12 @@ def _delete(sweep: NetworkSweep, judged: Judged, still_judged: "Callable[[Judged
     configs, args = entries.chained(sweep.settings.cache_dirs, network, container_id, ifname, BANDWIDTH)
     if not any(map(_has_device, configs)) or _has_another(sweep, container_id, ifname) or not still_judged(judged):
         return ""
-    path = sweep.call.environment.get(b"CNI_PATH", b"").decode("utf-8", "surrogateescape")
-    plugin = programs.find(BANDWIDTH, path.split(":"))
+    given = sweep.call.environment
+    plugin_dirs = deletion.directories(given, b"CNI_PATH")
+    plugin = programs.find(BANDWIDTH, plugin_dirs)
     if plugin is None:
         return "bandwidth is not in CNI_PATH"
-    variables = {
-        "CNI_COMMAND": "DEL",
-        "CNI_CONTAINERID": container_id,
-        "CNI_NETNS": "",
-        "CNI_IFNAME": ifname,
-        "CNI_ARGS": args,
-        "CNI_PATH": path,
-    }
-    environment: Environment = {name: value for name, value in sweep.call.environment.items() if not name.startswith(b"CNI_")}
-    environment |= {name.encode(): value.encode("utf-8", "surrogateescape") for name, value in variables.items()}
+    environment = deletion.environment_of(given, container_id, ifname, args, plugin_dirs)
     ended = programs.run([plugin], environment, wait_s, orjson.dumps(configs[0]))
     return ended.trouble or ("exit code %s" % ended.code if ended.code else "")
 

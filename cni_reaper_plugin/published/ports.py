@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from cni_reaper_plugin import pool, programs
-from cni_reaper_plugin.published import written
+from cni_reaper_plugin.published import deletion, written
 from cni_reaper_plugin.published.written import IPTABLES
 
 WAIT_S = 10.0  # for each program
@@ -61,9 +61,7 @@ def look(environment: "Environment") -> tuple[list[Port], str]:
 
     environment: with PATH and CNI_PATH. A program that is not there has written nothing.
     """
-    directories = [environment.get(name, b"").decode("utf-8", "surrogateescape").split(":") for name in (b"PATH", b"CNI_PATH")]
-    own, plugin_dirs = ([one for one in each if one] for each in directories)
-    path = written.search_path(own, plugin_dirs)
+    path = written.search_path(*(deletion.directories(environment, name) for name in (b"PATH", b"CNI_PATH")))
 
     def run(argv: list[str], variables: "Environment") -> "Ended | None":
         return programs.run(argv, variables, WAIT_S)

@@ -13,11 +13,11 @@ import orjson
 
 from cni_reaper_plugin import programs
 from cni_reaper_plugin.evidence import boot, netns, records
-from cni_reaper_plugin.facts import OWNED, UNREADABLE, Judged, Mapping, Surroundings
+from cni_reaper_plugin.facts import UNREADABLE, Judged, Mapping, Surroundings
 from cni_reaper_plugin.network_sweep import NetworkSweep
-from cni_reaper_plugin.published import entries, tries, written
+from cni_reaper_plugin.published import deletion, entries, tries, written
 from cni_reaper_plugin.published.written import NO_TIME
-from cni_reaper_plugin.reasons import PORT_PUBLISHED, REBOOTED
+from cni_reaper_plugin.reasons import PORT_PUBLISHED
 
 PROGRAM_S = 10.0  # one that takes longer, on a node that is very busy, hangs: on the lock of iptables for instance
 RESERVE_S = 2.0  # of the call's wall time, for what is to be done after this
@@ -62,39 +62,37 @@ def take_back(sweep: NetworkSweep, stale: list[Judged], still_judged: "StillJudg
     whether its owner's record and its file are still what was judged.
     """
     withdrawn = Withdrawn()
-    withdrawn.free = [one for one in stale if not _is_asked(one)]
+    withdrawn.free = [one for one in stale if not deletion.is_wanted(one)]
     asked: dict[Owner, list[Judged]] = {}
     for one in stale:
-        if _is_asked(one):
+        if deletion.is_wanted(one):
             asked.setdefault((one.reservation.container_id, one.reservation.ifname), []).append(one)
     known = {owner: _entry(sweep, owner) for owner in asked}
     if all(entry is not None and not entry.has_ports for entry in known.values()):
         withdrawn.free = stale
     else:
         _Withdrawal(sweep, still_judged).of(asked, known, withdrawn)
-    _end_all_flows(sweep, withdrawn.free)
+    # Who answers a dead pod would talk to the next one. That this cannot be ended in FLOWS_S keeps no address.
+    why = _end_flows(sweep, [one for one in withdrawn.free if deletion.is_wanted(one)], FLOWS_S)
+    if why:
+        sweep.log.debug("flows-left", network=sweep.network.name, reason=why)
     return withdrawn
 
 
-def _end_all_flows(sweep: NetworkSweep, free: list[Judged]) -> None:
-    """End what else the kernel remembers of these addresses: who answers a dead pod would talk to the next one.
-
-    That it cannot be done, or not in FLOWS_S, keeps no address.
-    """
+def _end_flows(sweep: NetworkSweep, those: list[Judged], limit_s: float) -> str:
+    """End the connections of these addresses; return why that could not be done, "" where it was."""
     from cni_reaper_plugin import conntrack
 
-    addresses = {one.evidence.packed for one in free if _is_asked(one)} - {b""}
+    addresses = {one.evidence.packed for one in those} - {b""}
     left = sweep.budget.wall_left_s() - RESERVE_S
-    if addresses and left > _LEAST_S:
-        try:
-            conntrack.end_flows(addresses, min(FLOWS_S, left))
-        except OSError as e:
-            sweep.log.debug("flows-left", network=sweep.network.name, reason=str(e))
-
-
-def _is_asked(judged: Judged) -> bool:
-    """Tell whether something may lead to a reservation's address: nothing stands after a reboot, nor without an owner."""
-    return judged.reservation.kind == OWNED and judged.reason != REBOOTED
+    if addresses and left <= _LEAST_S:
+        return NO_TIME
+    try:
+        if addresses:
+            conntrack.end_flows(addresses, min(limit_s, left))
+    except OSError as e:
+        return "its connections cannot be ended: %s" % e
+    return ""
 
 
 def _entry(sweep: NetworkSweep, owner: "Owner") -> entries.Entry | None:
@@ -110,8 +108,8 @@ class _Withdrawal:
         self._still_judged = still_judged
         self._network = sweep.network.name
         environment = sweep.call.environment
-        self._plugin_dirs = _directories(environment.get(b"CNI_PATH", b""))
-        self._path = written.search_path(_directories(environment.get(b"PATH", b"")), self._plugin_dirs)
+        self._plugin_dirs = deletion.directories(environment, b"CNI_PATH")
+        self._path = written.search_path(deletion.directories(environment, b"PATH"), self._plugin_dirs)
         kept = {name: value for name, value in environment.items() if not name.startswith(b"CNI_")}
         self._environment = {**kept, b"PATH": ":".join(self._path).encode("utf-8", "surrogateescape")}
         self._tried = tries.Tried(sweep.network.key)
@@ -164,7 +162,9 @@ class _Withdrawal:
             if seen.backends(self._network, owner[0]):
                 self._keep(owner, STANDS)
             else:
-                self._end_flows(owner, asked[owner])
+                why = _end_flows(self._sweep, asked[owner], PROGRAM_S)
+                if why:
+                    self._keep(owner, why)
 
     def _look(self, owners: "list[Owner]") -> written.Written:
         """Look at what stands; where that cannot be seen, these owners stay."""
@@ -212,17 +212,10 @@ class _Withdrawal:
         portmap = programs.find(entries.PORTMAP, self._plugin_dirs)
         if portmap is None:
             return "portmap is not in CNI_PATH (%s)" % ":".join(self._plugin_dirs)
-        variables = {
-            "CNI_COMMAND": "DEL",
-            "CNI_CONTAINERID": container_id,
-            "CNI_NETNS": "",
-            "CNI_IFNAME": ifname or _ANY_IFNAME,
-            "CNI_ARGS": entry.args if entry is not None else "",
-            "CNI_PATH": ":".join(self._plugin_dirs),
-        }
-        encoded = {name.encode(): value.encode("utf-8", "surrogateescape") for name, value in variables.items()}
+        args = entry.args if entry is not None else ""
+        environment = deletion.environment_of(self._environment, container_id, ifname or _ANY_IFNAME, args, self._plugin_dirs)
         try:
-            ended = self._run([portmap], {**self._environment, **encoded}, orjson.dumps(config))
+            ended = self._run([portmap], environment, orjson.dumps(config))
         except (OSError, ValueError) as e:
             return "portmap cannot be started: %s" % e
         if ended is None:
@@ -273,19 +266,6 @@ class _Withdrawal:
                         return True
         return False
 
-    def _end_flows(self, owner: "Owner", theirs: list[Judged]) -> None:
-        """End the connections that were rewritten to an owner's addresses."""
-        from cni_reaper_plugin import conntrack
-
-        left = self._sweep.budget.wall_left_s() - RESERVE_S
-        if left <= _LEAST_S:
-            self._keep(owner, NO_TIME)
-            return
-        try:
-            conntrack.end_flows({one.evidence.packed for one in theirs} - {b""}, min(PROGRAM_S, left))
-        except OSError as e:
-            self._keep(owner, "its connections cannot be ended: %s" % e)
-
 
 def _stands(mapping: Mapping, surroundings: Surroundings) -> bool:
     """Tell whether the netns of a record stands at its path, or was seen anywhere."""
@@ -294,10 +274,6 @@ def _stands(mapping: Mapping, surroundings: Surroundings) -> bool:
     seen = surroundings.with_inode_of(mapping.recorded) if mapping.recorded is not None else None
     same_boot = mapping.boot_id == surroundings.boot_id
     return seen is not None and mapping.recorded is not None and seen.netns.is_proven(mapping.recorded, same_boot)
-
-
-def _directories(path: bytes) -> list[str]:
-    return [one for one in path.decode("utf-8", "surrogateescape").split(":") if one]
 
 
 def _said(ended: "Ended") -> str:

@@ -701,8 +701,8 @@ MUTATIONS = (
     Mutation(
         "what is published stays while its address goes",
         "reap.py",
-        "        stale, put_off = _without_published(sweep, stale)\n",
-        "        _, put_off = _without_published(sweep, stale)\n",
+        "    free, put_off = _without_published(sweep, stale)\n",
+        "    _, put_off = _without_published(sweep, stale)\n    free = stale\n",
     ),
     Mutation(
         "the ports of a cache entry are not read",
@@ -737,8 +737,8 @@ MUTATIONS = (
     Mutation(
         "connections to the address go on",
         "published/withdraw.py",
-        "                self._end_flows(owner, asked[owner])\n",
-        "                continue\n",
+        "                why = _end_flows(self._sweep, asked[owner], PROGRAM_S)\n",
+        '                why = ""\n',
     ),
     Mutation(
         "the ports of an attachment that lives are taken as well",
