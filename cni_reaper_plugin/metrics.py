@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cni_reaper_plugin.events import Log
-    from cni_reaper_plugin.facts import Judged
 
     PoolSize = tuple[str, Callable[[], int | None]]
 
@@ -120,22 +119,17 @@ def _counts(result: Result) -> "Families":
     if result.took_s is not None:
         counts["cni_reaper_sweep_duration_seconds"] = {bound: int(result.took_s <= float(bound)) for bound in BUCKETS_S}
         counts["cni_reaper_sweep_duration_seconds"]["sum"] = result.took_s
-    for family, those in (("cni_reaper_reaped_total", result.freed), ("cni_reaper_would_reap_total", _would_free(result))):
+    for family, those in (("cni_reaper_reaped_total", result.freed), ("cni_reaper_would_reap_total", result.would_free.values())):
         for one in those:
             values = counts.setdefault(family, {})
             values[one.reason.code] = values.get(one.reason.code, 0) + 1
     return counts
 
 
-def _would_free(result: Result) -> "list[Judged]":
-    """Return what was kept for dryRun only, each address once: a first look and a full scan may both have found it."""
-    return list({one.reservation.address: one for one in result.would_free}.values())
-
-
 def _gauges(result: Result, listed: int) -> "Families":
     """Return how a network stands after a sweep that had `listed` reservations."""
-    left, unknown = listed - len(result.freed), len({one.reservation.address for one in result.kept})
-    stale = len(_would_free(result)) + len(result.refused) + len({one.reservation.address for one in result.published})
+    left, unknown = listed - len(result.freed), len(result.kept)
+    stale = len(result.would_free) + len(result.refused) + len(result.published)
     gauges: Families = {
         "cni_reaper_last_sweep_timestamp_seconds": {"": time.time()},
         "cni_reaper_pool_used": {"": left},

@@ -22,12 +22,15 @@ OUTCOMES = (CLEAN, REAPED, CUT, SKIPPED, FAILED)
 class Result:
     """What the sweep of one network has done and found. It grows while the sweep goes on.
 
+    What a first look and a full scan may both find is by address, so that it counts once.
+
     network: its name; "*" where the networks could not even be listed.
     listed: how many reservations there were, None where that is not known.
-    freed, would_free: what was freed; what would have been but for dryRun.
+    freed: what was freed.
+    would_free: what would have been but for dryRun, by address.
     refused: what was to be freed and could not be unlinked, with the error.
-    kept: owners that are UNKNOWN.
-    published: what is STALE and stays, since something outside of the pod leads to it (PORT_PUBLISHED).
+    kept: owners that are UNKNOWN, by address.
+    published: what is STALE and stays, since something outside of the pod leads to it (PORT_PUBLISHED), by address.
     lifeless: how many addresses netns without a process hold; None where nobody looked.
     judged: the verdicts are all there are: whatever was stale could be freed by this call.
     cut, skipped, failed: why it ended before its end, was not begun, or has failed; "" where it did not.
@@ -54,10 +57,10 @@ class Result:
         self.network = network
         self.listed: int | None = None
         self.freed: list[Judged] = []
-        self.would_free: list[Judged] = []
+        self.would_free: dict[str, Judged] = {}
         self.refused: list[tuple[Reservation, OSError]] = []
-        self.kept: list[Judged] = []
-        self.published: list[Judged] = []
+        self.kept: dict[str, Judged] = {}
+        self.published: dict[str, Judged] = {}
         self.lifeless: int | None = None
         self.judged = False
         self.cut = ""

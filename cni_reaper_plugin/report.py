@@ -38,7 +38,7 @@ def freed(sweep: NetworkSweep, judged: Judged) -> None:
 
 def would_free(sweep: NetworkSweep, judged: Judged) -> None:
     """Say that a reservation would be freed but for dryRun."""
-    sweep.result.would_free.append(judged)
+    sweep.result.would_free[judged.reservation.address] = judged
     sweep.log.info("would-reap", **of_freed(judged))
 
 
@@ -51,7 +51,7 @@ def refused(sweep: NetworkSweep, reservation: Reservation, error: OSError) -> No
 
 def kept(sweep: NetworkSweep, judged: Judged) -> None:
     """Say that nobody knows the owner: at `info` once per boot, at `debug` from then on, at `warning` if that is for an error."""
-    sweep.result.kept.append(judged)
+    sweep.result.kept[judged.reservation.address] = judged
     log, evidence = sweep.log, judged.evidence
     level = log.warning if evidence.trouble else log.debug if evidence.unclaimed is not None else log.info
     level("kept", **_fields(judged))
@@ -69,7 +69,7 @@ def kept_live(sweep: NetworkSweep, judged: Judged, place: str) -> None:
 
 def published(sweep: NetworkSweep, judged: Judged, is_news: bool) -> None:
     """Say that a STALE reservation stays, since what leads to it could not be taken back: at `warning` where that is news."""
-    sweep.result.published.append(judged)
+    sweep.result.published[judged.reservation.address] = judged
     (sweep.log.warning if is_news else sweep.log.debug)("kept", **_fields(judged))
 
 

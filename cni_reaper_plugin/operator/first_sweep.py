@@ -49,7 +49,7 @@ def free(conf_dirs: list[str], *, dry_run: bool) -> "tuple[list[Freed], list[str
             continue  # they are said with the files
         target.settings.dry_run |= dry_run
         for result in _sweep(target, view):
-            done = {one.reservation.address: one for one in (*result.freed, *result.would_free)}.values()
+            done = (*result.freed, *result.would_free.values())
             freed += [(result.network, one.reservation.address, one.reason.code) for one in done]
             problems += ["network %s: %s" % (result.network, why) for why in (result.skipped, result.failed) if why]
             problems += ["%s of network %s: %s" % (one.address, result.network, error) for one, error in result.refused]

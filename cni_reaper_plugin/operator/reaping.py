@@ -175,11 +175,10 @@ def _sweep(target: Target, person: Call, log: _Told) -> int:
 
 def _tell_freed(result: Result, log: _Told) -> int:
     """Print what a sweep has freed, or would have but for a dry run; return how many that is."""
-    would_free = {one.reservation.address: one for one in result.would_free}.values()
-    for event, those in (("reaped", result.freed), ("would-reap", would_free)):
+    for event, those in (("reaped", result.freed), ("would-reap", result.would_free.values())):
         for one in those:
             log.tell_of(event, report.of_freed(one))
-    return len(result.freed) + len(would_free)
+    return len(result.freed) + len(result.would_free)
 
 
 def _force(found: Inspected, target: Target, call: Call, log: _Told, *, ask: bool) -> int | None:

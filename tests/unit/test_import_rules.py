@@ -224,7 +224,6 @@ def test_who_counts() -> None:
     assert {one.target for one in OURS if one.module == "metrics"} == {
         "",
         "events",
-        "facts",
         "files",
         "flock",
         "network_sweep",

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from cni_reaper_plugin import __version__, metrics
+from cni_reaper_plugin import __version__, metrics, report
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.facts import STALE, UNKNOWN, Call, Evidence, Judged, Reservation, Surroundings
 from cni_reaper_plugin.network_sweep import OUTCOMES, Result
@@ -63,6 +64,17 @@ def freed(result: Result) -> None:
     result.freed.append(judged())
 
 
+def twice(tell: Callable[[Any, Judged], None], result: Result, one: Judged) -> None:
+    """Let a sweep find the same twice, as a first look and a full scan do."""
+    for _ in range(2):
+        tell(SimpleNamespace(result=result, log=quiet()), one)
+
+
+def would_free(result: Result) -> None:
+    """Let a sweep have found one under dryRun."""
+    twice(report.would_free, result, judged())
+
+
 def sweep(path: Path, do: Callable[[Result], None] = lambda _: None, listed: int | None = 3, **options: Any) -> None:
     """Let one call sweep one network, and do something in it."""
     result = Result(options.get("network", "net"))
@@ -100,7 +112,7 @@ def test_what_a_sweep_does_is_counted(file: Path) -> None:
 
     def do(result: Result) -> None:
         result.freed += [judged("10.0.0.2", NETNS_GONE), judged("10.0.0.3", EMPTY)]
-        result.kept += [judged("10.0.0.4", UNACCOUNTED)] * 2
+        twice(report.kept, result, judged("10.0.0.4", UNACCOUNTED))
         result.refused.append((judged("10.0.0.5").reservation, OSError()))
 
     sweep(file, do, listed=9)
@@ -113,7 +125,7 @@ def test_what_a_sweep_does_is_counted(file: Path) -> None:
 
 def test_dry_run(file: Path) -> None:
     """Nothing is freed: the sweep is a clean one, and what it would have freed is stale, still there, and counted once."""
-    sweep(file, lambda result: result.would_free.extend([judged()] * 2))
+    sweep(file, would_free)
     assert value(file, "would_reap_total", reason="empty") == value(file, "sweeps_total", outcome="clean") == 1
     assert [value(file, "reservations", verdict=one) for one in ("live", "stale")] == [2, 1]
     assert (value(file, "reaped_total", reason="empty"), value(file, "pool_used")) == (0, 3)
@@ -126,7 +138,7 @@ def test_a_sweep_that_is_not_whole_changes_no_verdict(file: Path, outcome: str) 
     first = value(file, "last_sweep_timestamp_seconds")
 
     def do(result: Result) -> None:
-        result.kept.append(judged("10.0.0.3", UNACCOUNTED))
+        twice(report.kept, result, judged("10.0.0.3", UNACCOUNTED))
         setattr(result, outcome, "x")
         freed(result)
 
@@ -345,7 +357,7 @@ FOREIGN = {"node_textfile_mtime_seconds", "node_textfile_scrape_error"}
 @pytest.fixture
 def exported(file: Path) -> dict[str, set[str]]:
     """Return all that can be exported: name of a sample -> its labels."""
-    sweep(file, lambda result: result.would_free.append(judged()), size=lambda: 253)
+    sweep(file, would_free, size=lambda: 253)
     found: dict[str, set[str]] = {}
     for name, labels in samples(file):
         found.setdefault(name, set()).update(key for key, _ in labels)
