@@ -408,12 +408,13 @@ def test_a_file_that_was_written_to_is_away_for_no_time(cache: Cache, clocks: Cl
     assert path.read_bytes() == b"{}"
 
 
-def test_a_write_that_has_only_begun_is_kept(cache: Cache, clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The writer has truncated the file again, which changes neither size nor inode, and writes after all is done."""
+@pytest.mark.parametrize("mode", ["wb", "r+b"], ids=["has truncated it", "has changed nothing"])
+def test_a_write_that_has_only_begun_is_kept(cache: Cache, clocks: Clocks, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """The writer has the file open when it is asked once more, with size and inode as they were, and writes after all is done."""
     path = cache.put()
     clocks.wait(31)
     writers: list[Any] = []
-    interrupted(monkeypatch, "rename", lambda: writers.append(path.open("wb")), after=False)
+    interrupted(monkeypatch, "rename", lambda: writers.append(path.open(mode)), after=False)
     assert cache.look().removed == []
     with writers[0] as writer:
         writer.write(b'{"good":1}')
@@ -493,18 +494,6 @@ def test_a_writer_that_is_inside_its_open_is_waited_for(cache: Cache, clocks: Cl
     assert len(cache.look().removed) == 2
     assert cache.names() == {paths[1].name}
     assert paths[1].read_bytes() == b'{"good":1}'
-
-
-def test_a_writer_that_has_not_written_yet_keeps_its_file(cache: Cache, clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has the file open when it is asked once more, and has changed nothing."""
-    path = cache.put()
-    clocks.wait(31)
-    writers: list[Any] = []
-    interrupted(monkeypatch, "rename", lambda: writers.append(path.open("r+b")), after=False)
-    assert cache.look().removed == []
-    with writers[0] as writer:
-        writer.write(b'{"good":1}')
-    assert path.read_bytes() == b'{"good":1}'
 
 
 def test_many_files_are_removed_in_parts(cache: Cache, clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> None:
