@@ -28,6 +28,18 @@ class Broken:
         self.reason = ""
         self.wait_s = 0.0
 
+    def fields(self) -> dict[str, object]:
+        """Return what the log and JSON say of it, by key."""
+        return {
+            "file": self.path,
+            "kind": self.kind,
+            "network": self.network,
+            "container": self.container_id,
+            "ifname": self.ifname,
+            "size": self.size,
+            "cause": self.cause,
+        }
+
 
 def cause_of(data: bytes) -> str:
     """Return why a file's content is broken, "" for JSON."""

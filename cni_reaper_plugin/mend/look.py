@@ -224,10 +224,10 @@ class _Look:
             found.wait_s = max(found.wait_s, 1.0)
             found.reason = "a process has it open for writing" if writer else "it was written less than %d s ago" % OLD_S
             self._result.waiting.append(found)
-            self._log.debug("cache-waits", **_fields(found), reason=found.reason)
+            self._log.debug("cache-waits", **found.fields(), reason=found.reason)
         elif self._dry_run:
             self._result.removed.append(found)
-            (self._log.info if self._noted.is_new(judged) else self._log.debug)("would-remove", **_fields(found))
+            (self._log.info if self._noted.is_new(judged) else self._log.debug)("would-remove", **found.fields())
         else:
             self._remove(found, name, fd, judged)
 
@@ -245,14 +245,14 @@ class _Look:
                 self._keep(found, judged, told)
             elif told:
                 self._result.removed.append(found)
-                self._log.info("cache-removed", **_fields(found))
+                self._log.info("cache-removed", **found.fields())
         self._moved.clear()
 
     def _keep(self, found: Broken, judged: posix.stat_result, error: OSError) -> None:
         found.reason = error.strerror or str(error)
         self._result.kept.append(found)
         level = self._log.warning if self._noted.is_new(judged) else self._log.debug
-        level("cache-not-removed", **_fields(found), reason=found.reason)
+        level("cache-not-removed", **found.fields(), reason=found.reason)
 
     def _cut(self, place: Place, ino: int = 0) -> None:
         """End the look for now; the next one begins here."""
@@ -284,15 +284,3 @@ def _cause(fd: int, name: str) -> str:
         return cause_of(files.read_open(fd, name, LARGEST))
     except files.TooLargeError:
         return ""
-
-
-def _fields(found: Broken) -> dict[str, object]:
-    return {
-        "file": found.path,
-        "kind": found.kind,
-        "network": found.network,
-        "container": found.container_id,
-        "ifname": found.ifname,
-        "size": found.size,
-        "cause": found.cause,
-    }

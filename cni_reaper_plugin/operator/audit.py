@@ -134,7 +134,7 @@ def _watch(scope: Scope, wanted: Wanted) -> int:
 def _print(report: Report, wanted: Wanted) -> None:
     if wanted.as_json:
         option = orjson.OPT_APPEND_NEWLINE | (0 if wanted.interval_s else orjson.OPT_INDENT_2)
-        sys.stdout.write(orjson.dumps(_printable(as_json(report)), option=option).decode())
+        sys.stdout.write(orjson.dumps(terminal.printable_json(as_json(report)), option=option).decode())
         return
     console = terminal.console()
     for one in _renderables(report, wanted, console):
@@ -176,34 +176,10 @@ def as_json(report: Report) -> dict[str, object]:
             for one in report.networks
         ],
         "cache": cache_files.as_json(report.cache),
-        "published": [
-            {
-                "address": one.address,
-                "holder": one.holder,
-                "pod": one.pod,
-                "container": one.ports[0].container,
-                "network": one.ports[0].network,
-                "backend": one.ports[0].backend,
-                "ports": [
-                    {"protocol": port.protocol, "host": port.host, "hostPort": port.host_port, "port": port.port}
-                    for port in one.ports
-                ],
-                "advice": one.advice,
-            }
-            for one in report.astray
-        ],
+        "published": [one.as_json() for one in report.astray],
         "publishedUnseen": report.unseen,
         "problems": report.problems,
     }
-
-
-def _printable(value: object) -> object:
-    """Return a value whose texts can be JSON: a path need not be UTF-8."""
-    if isinstance(value, str):
-        return terminal.printable(value)
-    if isinstance(value, list):
-        return [_printable(one) for one in value]
-    return {key: _printable(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def _held(found: dict[str, list[Holder]]) -> list[dict[str, object]]:

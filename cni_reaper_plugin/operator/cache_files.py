@@ -90,7 +90,7 @@ def census(conf_dirs: list[str], living: "Collection[str] | None") -> Census:
 
 def as_json(found: Census) -> dict[str, object]:
     """Return a census as docs/audit.schema.json describes it."""
-    return {"broken": [{**mending.as_json(one.file), "ageSeconds": one.age_s} for one in found.broken], "left": found.left}
+    return {"broken": [{**one.file.fields(), "ageSeconds": one.age_s} for one in found.broken], "left": found.left}
 
 
 def lines(found: Census) -> "Iterator[str]":

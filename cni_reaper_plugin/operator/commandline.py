@@ -72,20 +72,25 @@ def _add(commands: "Commands", name: str, summary: str, more: str, epilog: str) 
     )
 
 
+def _add_where(command: argparse.ArgumentParser, option: str, what: str) -> None:
+    """Add an option for directories in which something is."""
+    command.add_argument(
+        option,
+        action="append",
+        default=[],
+        type=_directory,
+        metavar="DIR",
+        help="where %s are (repeatable; default: where the runtimes of this node look)" % what,
+    )
+
+
 def _add_scope(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--network", action="append", default=[], type=_network, metavar="NAME", help="only this one (repeatable; default: all)"
     )
     for option, what in (("--data-dir", "host-local's dataDir"), ("--state-dir", "our stateDir")):
         command.add_argument(option, type=_directory, metavar="DIR", help="%s (default: what the conflists say)" % what)
-    command.add_argument(
-        "--conf-dir",
-        action="append",
-        default=[],
-        type=_directory,
-        metavar="DIR",
-        help="where conflists are (repeatable; default: where the runtimes of this node look)",
-    )
+    _add_where(command, "--conf-dir", "conflists")
 
 
 def _add_audit(commands: "Commands") -> None:
@@ -149,14 +154,7 @@ def _add_mend(commands: "Commands") -> None:
         "exit code:\n  0  nothing broken is left, or it was written less than 30 s ago\n"
         "  1  something could not be read, removed or freed; stderr says what and why",
     )
-    mend.add_argument(
-        "--conf-dir",
-        action="append",
-        default=[],
-        type=_directory,
-        metavar="DIR",
-        help="where conflists are (repeatable; default: where the runtimes of this node look)",
-    )
+    _add_where(mend, "--conf-dir", "conflists")
     mend.add_argument("--dry-run", action="store_true", help="say what would be removed and freed, do nothing")
     mend.add_argument("--wait", action="store_true", help="stay until no file has to wait, at most a minute")
     mend.add_argument("--json", action="store_true", help="print JSON, as docs/commands.md has it")
@@ -189,15 +187,8 @@ def _add_doctor(commands: "Commands") -> None:
 
 
 def _add_places(command: argparse.ArgumentParser) -> None:
-    for option, what in (("--conf-dir", "conflists"), ("--bin-dir", "the plugins' executables")):
-        command.add_argument(
-            option,
-            action="append",
-            default=[],
-            type=_directory,
-            metavar="DIR",
-            help="where %s are (repeatable; default: where the runtimes of this node look)" % what,
-        )
+    _add_where(command, "--conf-dir", "conflists")
+    _add_where(command, "--bin-dir", "the plugins' executables")
 
 
 def _add_conflists(command: argparse.ArgumentParser, what: str) -> None:

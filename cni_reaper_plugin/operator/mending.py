@@ -3,8 +3,6 @@
 A systemd unit and `install --watch` call it as well: after a power cut no pod can end, so none starts, and no ADD comes.
 """
 
-import contextlib
-import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -16,7 +14,7 @@ from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.mend import look as mend
 from cni_reaper_plugin.mend.places import FLANNEL, MULTUS, Place, places
-from cni_reaper_plugin.operator import cache_places, first_sweep, terminal
+from cni_reaper_plugin.operator import cache_places, first_sweep, interruption, terminal
 
 MENDED, TROUBLE, INTERRUPTED = 0, 1, 130
 """Exit codes."""
@@ -69,8 +67,9 @@ def run(conf_dirs: list[str], *, dry_run: bool, wait: bool, as_json: bool) -> in
     end = time.monotonic() + LONGEST_WAIT_S
     removed: list[Broken] = []
     freed: list[Freed] = []
+    ended: list[bool] = []
     while True:
-        with _to_its_end() as ended:
+        with interruption.noted(lambda: ended.append(True)):
             outcome = once(conf_dirs, dry_run=dry_run)
         removed += outcome.removed
         freed += outcome.freed
@@ -83,18 +82,6 @@ def run(conf_dirs: list[str], *, dry_run: bool, wait: bool, as_json: bool) -> in
     if ended:
         return INTERRUPTED
     return TROUBLE if outcome.problems else MENDED
-
-
-@contextlib.contextmanager
-def _to_its_end() -> "Iterator[list[int]]":
-    """Note SIGINT and SIGTERM instead of being ended by them: what is removed is reported first."""
-    ended: list[int] = []
-    old = {number: signal.signal(number, lambda number, _: ended.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield ended
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 def once(conf_dirs: list[str], *, dry_run: bool = False) -> Outcome:
@@ -205,23 +192,10 @@ def _print(outcome: Outcome) -> None:
 def _print_json(outcome: Outcome) -> None:
     told = {
         "dryRun": outcome.dry_run,
-        "removed": [as_json(one) for one in outcome.removed],
-        "waiting": [as_json(one) for one in outcome.waiting],
+        "removed": [one.fields() for one in outcome.removed],
+        "waiting": [one.fields() for one in outcome.waiting],
         "freed": [{"network": network, "address": address, "reason": reason} for network, address, reason in outcome.freed],
-        "notes": [terminal.printable(one) for one in outcome.notes],
-        "problems": [terminal.printable(one) for one in outcome.problems],
+        "notes": outcome.notes,
+        "problems": outcome.problems,
     }
-    sys.stdout.write(orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
-
-
-def as_json(one: "Broken") -> dict[str, object]:
-    """Return a broken file as `mend --json` and docs/audit.schema.json have it."""
-    return {
-        "file": terminal.printable(one.path),
-        "kind": one.kind,
-        "network": terminal.printable(one.network),
-        "container": terminal.printable(one.container_id),
-        "ifname": terminal.printable(one.ifname),
-        "size": one.size,
-        "cause": one.cause,
-    }
+    sys.stdout.write(orjson.dumps(terminal.printable_json(told), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())

@@ -50,6 +50,23 @@ class Astray:
         """Whose the rules are, in words."""
         return self.ports[0].container or self.ports[0].comment
 
+    def as_json(self) -> dict[str, object]:
+        """Return it as docs/audit.schema.json describes it."""
+        first = self.ports[0]
+        return {
+            "address": self.address,
+            "holder": self.holder,
+            "pod": self.pod,
+            "container": first.container,
+            "network": first.network,
+            "backend": first.backend,
+            "ports": [
+                {"protocol": port.protocol, "host": port.host, "hostPort": port.host_port, "port": port.port}
+                for port in self.ports
+            ],
+            "advice": self.advice,
+        }
+
     @property
     def what(self) -> str:
         """What is found: a sentence without its end."""

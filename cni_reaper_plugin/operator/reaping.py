@@ -1,7 +1,5 @@
 """`cni-reaper reap`: one sweep now, in the words of the log; with --force, UNKNOWN owners too, after a question."""
 
-import contextlib
-import signal
 import sys
 
 from rich.prompt import Confirm
@@ -11,7 +9,7 @@ from cni_reaper_plugin.clock import Budget
 from cni_reaper_plugin.events import Log
 from cni_reaper_plugin.facts import ALL, NOTHING, UNKNOWN, Call, Judged, SkippedError, StrandedError
 from cni_reaper_plugin.network_sweep import NetworkSweep, Result
-from cni_reaper_plugin.operator import mending, places, terminal
+from cni_reaper_plugin.operator import interruption, mending, places, terminal
 from cni_reaper_plugin.operator.inspection import UNPROVEN, VERDICTS, Inspected, inspect, own_call
 from cni_reaper_plugin.operator.scope import Scope, Target
 from cni_reaper_plugin.pool import PoolError
@@ -23,7 +21,7 @@ _WHY = "; `cni-reaper audit` says why they are UNKNOWN"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 
 class _Told(Log):
@@ -122,7 +120,7 @@ def _reap(target: Target, call: Call, log: _Told, *, force: bool, ask: bool) -> 
         return True, 0
     settings = target.settings
     settings.networks, settings.budget_ms = [target.network], int(LIMIT_S * 1000)
-    with _to_its_end(log):
+    with interruption.noted(log.stop):
         count = _sweep(target, call, log)
     left = _left(target, call, log)
     if left is not None and force and not log.stopped:
@@ -135,17 +133,6 @@ def _reap(target: Target, call: Call, log: _Told, *, force: bool, ask: bool) -> 
         counts = ", ".join("%d %s" % (left.count(verdict), verdict) for verdict in VERDICTS)
         log.tell("%s: left: %s%s" % (left.name, counts, _WHY if left.count(UNKNOWN) else ""))
     return True, count
-
-
-@contextlib.contextmanager
-def _to_its_end(log: _Told) -> "Iterator[None]":
-    """Note SIGINT and SIGTERM instead of being ended by them: what is removed is reported first."""
-    old = {number: signal.signal(number, lambda *_: log.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 def _left(target: Target, call: Call, log: _Told) -> Inspected | None:
@@ -203,7 +190,7 @@ def _force(found: Inspected, target: Target, call: Call, log: _Told, *, ask: boo
         return len(rows)
     if ask and not _agrees(len(rows)):
         return None
-    with _to_its_end(log):
+    with interruption.noted(log.stop):
         return _free(found.name, [row.judged for row in rows], target, call, log)
 
 

@@ -32,6 +32,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\\x%02x" % ord(c) for c in text)
 
 
+def printable_json(value: object) -> object:
+    """Return a value whose texts can be JSON: a path need not be UTF-8."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [printable_json(one) for one in value]
+    return {key: printable_json(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
 def table(columns: tuple[str, ...], rows: "Sequence[tuple[str, ...]]", coloured: int) -> "RenderableType":
     """Return a table without lines. coloured: the number of the column that holds a verdict.
 
