@@ -5,6 +5,7 @@ builds a path from them before `valid_name` and `valid_ifname` have agreed.
 """
 
 IFNAME_BYTES = 15  # IFNAMSIZ - 1, netdevice(7)
+CNITOOL = "cnitool-"  # how the container IDs begin that cnitool gives
 
 
 def valid_name(name: str) -> bool:

@@ -68,9 +68,8 @@ def _add(request: Request, environment: Environment) -> bytes:
         recording.record(call, request.pod(), settings, log)
         if problems:
             log.warning("bad-options", network=request.name, reason="nothing is reaped: " + "; ".join(problems))
-        elif "ADD" in settings.reap_on:
-            is_time = _sweep(call, settings, log, budget)
-            _mend(call, settings, log, budget, is_time)
+        else:
+            _reap_and_mend(call, settings, log, budget)
     except Exception as e:  # noqa: BLE001  the reaper is never the cause of a failed pod
         log.error("sweep-skipped", network=request.name, reason=DEFECT % e)
     return answer
@@ -113,6 +112,15 @@ def _budget(settings: Settings) -> Budget:
     return Budget(sweep.WALL_LIMIT_S, settings.budget_ms)
 
 
+def _reap_and_mend(call: Call, settings: Settings, log: Log, budget: Budget) -> None:
+    """Sweep if this verb is to, and look for broken files in libcni's cache if it is time: a healthy ADD asks nothing."""
+    is_time = call.verb in settings.reap_on and _sweep(call, settings, log, budget)
+    if settings.cache and (is_time or call.verb != "ADD"):
+        due = _mend_due(settings)
+        if is_time or _is_due(due):
+            _mend(call, settings, log, budget, due)
+
+
 def _sweep(call: Call, settings: Settings, log: Log, budget: Budget) -> bool:
     """Sweep, as far as this call's own netns or an earlier ADD has proven our view.
 
@@ -145,14 +153,12 @@ def _sweep(call: Call, settings: Settings, log: Log, budget: Budget) -> bool:
     return is_first or any(result.freed for result in results)
 
 
-def _mend(call: Call, settings: Settings, log: Log, budget: Budget, is_time: bool) -> None:
-    """Look for broken files in libcni's cache, if it is time to do so: a healthy ADD asks nothing. Raises nothing."""
-    if not settings.cache or not (is_time or (call.verb != "ADD" and _is_mending_due(settings))):
-        return
+def _mend(call: Call, settings: Settings, log: Log, budget: Budget, due: str) -> None:
+    """Look for broken files in libcni's cache. Raises nothing."""
     try:
         from cni_reaper_plugin.mend import when
 
-        when.after(call, settings, log, _mend_due(settings), budget.wall_left_s())
+        when.after(call, settings, log, due, budget.wall_left_s())
     except Exception as e:  # noqa: BLE001  what keeps other pods from ending is not to fail this one
         log.error("cache-skipped", reason=DEFECT % e)
 
@@ -166,13 +172,13 @@ def _mend_due(settings: Settings) -> str:
     return store_key.key(":".join(settings.cache_dirs), "mend") + ".due"
 
 
-def _is_mending_due(settings: Settings) -> bool:
-    """Tell whether the last look is a minute ago, by the tick that it has noted for the next one."""
+def _is_due(name: str) -> bool:
+    """Tell whether the last look is a minute ago, by the tick that it has noted in this file for the next one."""
     try:
-        due = int(files.read_small("%s/%s" % (views.RUN_DIR, _mend_due(settings)), None, 32))
+        tick = int(files.read_small("%s/%s" % (views.RUN_DIR, name), None, 32))
     except (OSError, ValueError):
         return True
-    return not 0 < due - ticks() <= MEND_WAIT_TICKS
+    return not 0 < tick - ticks() <= MEND_WAIT_TICKS
 
 
 def _check_self(call: Call, log: Log) -> None:
@@ -208,8 +214,7 @@ def _delete(request: Request, environment: Environment) -> bytes:
         if problems:
             log.warning("bad-options", network=request.name, reason="nothing is reaped: " + "; ".join(problems))
         else:
-            is_time = "DEL" in settings.reap_on and _sweep(call, settings, log, budget)
-            _mend(call, settings, log, budget, is_time)
+            _reap_and_mend(call, settings, log, budget)
     except Exception as e:  # noqa: BLE001  a failing DEL would keep the other plugins from releasing
         log.error("sweep-skipped", network=request.name, reason=DEFECT % e)
     return b""
@@ -274,8 +279,7 @@ def _gc(request: Request, environment: Environment) -> bytes:
     try:
         if valid is not None:
             recording.mark_unlisted(request.name, valid, settings, log)
-        is_time = "GC" in settings.reap_on and _sweep(call, settings, log, budget)
-        _mend(call, settings, log, budget, is_time)
+        _reap_and_mend(call, settings, log, budget)
     except Exception as e:  # noqa: BLE001  what could not be reaped stays for the next call
         log.error("sweep-skipped", network=request.name, reason=DEFECT % e)
     return b""
@@ -312,9 +316,7 @@ def _status(request: Request, environment: Environment) -> bytes:
     else:
         call = Call("STATUS")
         call.environment = environment
-        budget = _budget(settings)
-        is_time = "STATUS" in settings.reap_on and _sweep(call, settings, log, budget)
-        _mend(call, settings, log, budget, is_time)
+        _reap_and_mend(call, settings, log, _budget(settings))
     return b""
 
 

@@ -3,8 +3,9 @@
 import errno
 import posix
 
+from cni_reaper_plugin.attachment import CNITOOL
 from cni_reaper_plugin.evidence import addresses, gather, named, netns, peers, visible
-from cni_reaper_plugin.evidence.kin import CNITOOL, Kin, cnitool_ids, is_random
+from cni_reaper_plugin.evidence.kin import Kin, cnitool_ids, is_random
 from cni_reaper_plugin.facts import OWNED, Call, Evidence, Mapping, Reservation, Surroundings
 from cni_reaper_plugin.scanned import VisibleNetns
 

@@ -7,11 +7,10 @@ import errno
 import posix
 
 from cni_reaper_plugin import other_nodes
+from cni_reaper_plugin.attachment import CNITOOL
 from cni_reaper_plugin.evidence import addresses, libcni_cache, netns, records, visible
 from cni_reaper_plugin.facts import OWNED, Evidence, Mapping, Reservation, Settings, Surroundings
 from cni_reaper_plugin.scanned import VisibleNetns
-
-CNITOOL = "cnitool-"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ getCacheFilePath (1.1.2), containernetworking/plugins meta/flannel saveScratchNe
 
 import posix
 
-from cni_reaper_plugin.attachment import valid_ifname, valid_name
+from cni_reaper_plugin.attachment import CNITOOL, valid_ifname, valid_name
 
 LIBCNI, FLANNEL, MULTUS = "libcni", "flannel", "multus"
 SCRATCH_DIRS = ((FLANNEL, "/var/lib/cni/flannel"), (MULTUS, "/var/lib/cni/multus"))
@@ -16,7 +16,6 @@ SCRATCH_DIRS = ((FLANNEL, "/var/lib/cni/flannel"), (MULTUS, "/var/lib/cni/multus
 _RESULTS = (("results",), ("cache", "results"))
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _HEX = frozenset("0123456789abcdef")
-_CNITOOL = "cnitool-"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def _is_of_runtime(name: str) -> bool:
 
     So strict, since a dataDir may be a directory that holds other files, too (/run/flannel/subnet.env).
     """
-    digits = name.removeprefix(_CNITOOL)
+    digits = name.removeprefix(CNITOOL)
     return len(digits) == (64 if digits == name else 20) and _HEX.issuperset(digits)
 
 

@@ -64,6 +64,7 @@ def look(environment: "Environment") -> tuple[list[Port], str]:
     path = written.search_path(*(deletion.directories(environment, name) for name in (b"PATH", b"CNI_PATH")))
 
     def run(argv: list[str], variables: "Environment") -> "Ended | None":
+        """Run one of the programs that list rules."""
         return programs.run(argv, variables, WAIT_S)
 
     searched = {**environment, b"PATH": ":".join(path).encode("utf-8", "surrogateescape")}
