@@ -20,6 +20,7 @@ closed or when the test process ends, however it ends. See tests.inside for how.
 """
 
 import atexit
+import contextlib
 import hashlib
 import json
 import os
@@ -28,7 +29,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -544,13 +545,11 @@ class Node:
 
     def reservations(self, network: str, data_dir: str = DATA_DIR) -> dict[str, tuple[str, str]]:
         """Return host-local's reservations of a network: address -> (container ID, ifname), "" where there is none."""
-        directory = self.path(f"{data_dir}/{network}")
         found = {}
-        for file in directory.iterdir() if directory.exists() else ():
-            if file.name != "lock" and not file.name.startswith("last_reserved_ip"):
-                # read_bytes: text mode would make a newline of the CRLF between the two
-                owner, _, ifname = file.read_bytes().decode().strip().partition("\r\n")
-                found[file.name] = (owner, ifname)
+        directory = self.path(f"{data_dir}/{network}")
+        for name, content in _files_of(directory, lambda name: name != "lock" and not name.startswith("last_reserved_ip")):
+            owner, _, ifname = content.decode().strip().partition("\r\n")
+            found[name] = (owner, ifname)
         return found
 
     def reserve(self, network: str, address: str, container_id: str, ifname: str = "eth0") -> None:
@@ -562,8 +561,7 @@ class Node:
     def records(self, network: str, state_dir: str = STATE_DIR) -> dict[str, Conf]:
         """Return our records of a network: "<container ID>:<ifname>" -> content."""
         directory = self.path(f"{state_dir}/{network}")
-        files = [file for file in directory.iterdir() if ":" in file.name] if directory.exists() else []
-        return {file.name: json.loads(file.read_text()) for file in files}
+        return {name: json.loads(content) for name, content in _files_of(directory, lambda name: ":" in name)}
 
     def log(self, event: str | None = None, file: str = LOG_FILE) -> list[dict[str, str]]:
         """Return the lines of our log as dictionaries, all or those of one event; the time is in "time"."""
@@ -588,6 +586,14 @@ class Node:
 
 Command = dict[str, Any]
 """What `command` returns and `Node.together` takes."""
+
+
+def _files_of(directory: Path, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the files that are wanted: what goes while the directory is read was never there."""
+    for file in directory.iterdir() if directory.exists() else ():
+        with contextlib.suppress(FileNotFoundError):
+            if is_wanted(file.name):
+                yield file.name, file.read_bytes()
 
 
 def command(
