@@ -2,8 +2,8 @@
 
 import posix
 
-from cni_reaper_plugin.chain import call
 from cni_reaper_plugin.cni_versions import SUPPORTED_VERSIONS
+from cni_reaper_plugin.plugin import call
 
 ABOUT = "cni-reaper: a CNI plugin that frees host-local reservations whose network namespace is gone; try cni-reaper --help"
 

@@ -14,18 +14,10 @@ import time
 
 import orjson
 
-from cni_reaper_plugin import __version__, files, flock
+from cni_reaper_plugin import __version__
 from cni_reaper_plugin.network_sweep import CLEAN, OUTCOMES, REAPED, Result
-from cni_reaper_plugin.reasons import (
-    ADDED_AGAIN,
-    EMPTY,
-    LEFT_BY_DEL,
-    NETNS_GONE,
-    NO_NETNS_LEFT,
-    NOT_LISTED,
-    REBOOTED,
-    UNCLAIMED,
-)
+from cni_reaper_plugin.reasons import ADDED_AGAIN, EMPTY, LEFT_BY_DEL, NETNS_GONE, NO_NETNS_LEFT, NOT_LISTED, REBOOTED, UNCLAIMED
+from cni_reaper_plugin.system import files, flock
 
 WAIT_S = 0.02  # for the lock: on a busy machine its holder may not be running just now
 MOST_LATE = 1024  # files; when there are as many, nobody has had the lock for long
@@ -53,7 +45,7 @@ FAMILIES = (
         "cni_reaper_lifeless",
         "gauge",
         "",
-        "Addresses that are held by network namespaces in which no process runs, at the last full look.",
+        "Addresses that are held by network namespaces in which no process runs, at the last full scan.",
     ),
     ("cni_reaper_reservations", "gauge", "verdict", "Reservations that were left by the last whole sweep."),
     ("cni_reaper_pool_used", "gauge", "", "Addresses that were reserved after the last sweep."),
@@ -66,7 +58,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cni_reaper_plugin.events import Log
+    from cni_reaper_plugin.event_log import Log
 
     PoolSize = tuple[str, Callable[[], int | None]]
 

@@ -5,10 +5,10 @@ sweep.py makes one for each network of a call, first_look and reap work with it,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_reaper_plugin.clock import Budget
-    from cni_reaper_plugin.events import Log
-    from cni_reaper_plugin.facts import Call, Judged, Reservation, Settings
-    from cni_reaper_plugin.store import Network
+    from cni_reaper_plugin.event_log import Log
+    from cni_reaper_plugin.host_local.store import Network
+    from cni_reaper_plugin.model import Call, Judged, Reservation, Settings
+    from cni_reaper_plugin.system.clock import Budget
 
 CLEAN = "clean"
 REAPED = "reaped"
@@ -22,7 +22,7 @@ OUTCOMES = (CLEAN, REAPED, CUT, SKIPPED, FAILED)
 class Result:
     """What the sweep of one network has done and found. It grows while the sweep goes on.
 
-    What a first look and a full scan may both find is by address, so that it counts once.
+    What a quick scan and a full scan may both find is by address, so that it counts once.
 
     network: its name; "*" where the networks could not even be listed.
     listed: how many reservations there were, None where that is not known.

@@ -4,8 +4,8 @@ Unknown keys are ignored, but for one that is an option of ours in another spell
 """
 
 from cni_reaper_plugin.attachment import valid_name
-from cni_reaper_plugin.events import LEVELS
-from cni_reaper_plugin.facts import Settings
+from cni_reaper_plugin.event_log import LEVELS
+from cni_reaper_plugin.model import Settings
 
 VERBS_THAT_REAP = ("ADD", "DEL", "GC", "STATUS")
 LEAST_GRACE_S = 300

@@ -4,7 +4,7 @@ A node is known by its machine ID and its host name. Neither is a proof alone: i
 can be renamed, `localhost` is a name of many. A record of version 0.1.0 names no node, (None, None).
 """
 
-from cni_reaper_plugin.facts import Evidence
+from cni_reaper_plugin.model import Evidence
 from cni_reaper_plugin.reasons import ADDED_AGAIN, OTHER_NODE, SHARED_STORE, Reason
 
 Node = tuple[object, object]

@@ -203,7 +203,7 @@ def start() -> None:
         for linked in ("_kernel", "fcntl"):
             linked_in(linked)
         load_orjson()
-        if posix.environ.get(b"CNI_COMMAND") == b"VERSION":  # as chain/call.py asks
+        if posix.environ.get(b"CNI_COMMAND") == b"VERSION":  # as plugin/call.py asks
             run_modules(VERSION_MODULES)
         else:
             run_modules(_read(*VERBS_MODULES))  # type: ignore[call-arg,arg-type]  # by then they are numbers

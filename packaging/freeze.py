@@ -4,7 +4,7 @@
     2. the bootloader   bootloader/link.sh in it, from the cache where these very files were linked before
     3. the archive      cni-reaper.spec in it; the same one for each architecture
     4. the gate         gate.py: is every module whole, and does bootstrap.py serve this orjson?
-    5. the sum          at the end of the file; cni_reaper_plugin/frozen.py reads it
+    5. the sum          at the end of the file; cni_reaper_plugin/operator/executable/frozen.py reads it
     6. a first run      VERSION and --help, where this machine can run it
 
 Writes OUT/cni-reaper for this machine's architecture and OUT/<arch>/cni-reaper for the other one. Two builds of one commit are
@@ -145,7 +145,7 @@ def moved(root: Path, work: Path, arch: str) -> Path:
 
 
 def seal(executable: Path) -> None:
-    """Write the file's own sum at its end, as cni_reaper_plugin/frozen.py reads it."""
+    """Write the file's own sum at its end, as cni_reaper_plugin/operator/executable/frozen.py reads it."""
     content = executable.read_bytes()
     executable.write_bytes(content + f"\ncni-reaper sha256 {hashlib.sha256(content).hexdigest()}\n".encode())
     executable.chmod(0o755)

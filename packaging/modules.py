@@ -1,8 +1,8 @@
 """Which of our modules every start needs, read from the sources, so that no list has to be kept by hand.
 
-Hot: everything that `cni_reaper_plugin.__main__` reaches by imports at the top of a module, and then either `chain.version` or
-`chain.verbs`, one of which chain/call.py imports. bootstrap.py runs these in an order in which each finds what it imports. Cold:
-the others, imported inside functions.
+Hot: everything that `cni_reaper_plugin.__main__` reaches by imports at the top of a module, and then either `plugin.version` or
+`plugin.verbs`, one of which plugin/call.py imports. bootstrap.py runs these in an order in which each finds what it imports.
+Cold: the others, imported inside functions.
 """
 
 import ast
@@ -13,7 +13,7 @@ from types import CodeType
 
 PACKAGE = "cni_reaper_plugin"
 MAIN = f"{PACKAGE}.__main__"
-VERSION, VERBS = f"{PACKAGE}.chain.version", f"{PACKAGE}.chain.verbs"
+VERSION, VERBS = f"{PACKAGE}.plugin.version", f"{PACKAGE}.plugin.verbs"
 VERSION_PLACE = b"the freeze puts here the hot modules of VERSION"
 VERBS_PLACE = ("the freeze puts here where in the archive the hot modules of all other calls are, and their length",)
 COLD_PLACE = b"the freeze puts here where the cold ones are"

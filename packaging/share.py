@@ -1,4 +1,4 @@
-"""Write cni_reaper_plugin/packed.py for a freeze: python3 share.py ROOT OUT, in the build root.
+"""Write cni_reaper_plugin/operator/executable/packed.py for a freeze: python3 share.py ROOT OUT, in the build root.
 
 BUILD: the JSON on stdin. FILES: the man page and the shells' completions, from the parser that answers the commands, and the
 systemd units. SOURCE_DATE_EPOCH is the date of the man page.

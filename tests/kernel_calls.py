@@ -7,7 +7,7 @@ import sys
 import types
 from typing import Any
 
-from cni_reaper_plugin import files, flock
+from cni_reaper_plugin.system import files, flock
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

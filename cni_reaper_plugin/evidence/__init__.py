@@ -1,1 +1,4 @@
-"""What can be known about owners: one source of evidence a module, none of which knows another; `gather` puts them together."""
+"""What can be known about owners: one source of evidence a module, none of which knows another.
+
+`quick_evidence`, `kin` and `full_evidence` put them together.
+"""

@@ -8,9 +8,10 @@ import posix
 
 from cni_reaper_plugin import other_nodes
 from cni_reaper_plugin.attachment import CNITOOL
-from cni_reaper_plugin.evidence import addresses, libcni_cache, netns, records, visible
-from cni_reaper_plugin.facts import OWNED, Evidence, Mapping, Reservation, Settings, Surroundings
-from cni_reaper_plugin.scanned import VisibleNetns
+from cni_reaper_plugin.evidence import libcni_cache, records
+from cni_reaper_plugin.model import OWNED, Evidence, Mapping, Reservation, Settings, Surroundings
+from cni_reaper_plugin.namespaces import addresses, netns, visible
+from cni_reaper_plugin.scan_model import VisibleNetns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import posix
 
 import orjson
 
-from cni_reaper_plugin import files
-from cni_reaper_plugin.facts import Mapping
+from cni_reaper_plugin.model import Mapping
+from cni_reaper_plugin.system import files
 
 _LIMIT = 1 << 22
 _ABSENT = (FileNotFoundError, NotADirectoryError, files.TooLargeError)

@@ -2,7 +2,7 @@
 
 import posix
 
-from cni_reaper_plugin.facts import Evidence, Mapping, Netns, Reservation
+from cni_reaper_plugin.model import Evidence, Mapping, Netns, Reservation
 from cni_reaper_plugin.reasons import (
     ADDRESS_IN_USE,
     NAMED,
@@ -12,7 +12,7 @@ from cni_reaper_plugin.reasons import (
     VISIBLE_ELSEWHERE,
     Reason,
 )
-from cni_reaper_plugin.scanned import Place, VisibleNetns
+from cni_reaper_plugin.scan_model import Place, VisibleNetns
 
 FAR_END = "the far end of a link"  # no netns that was seen on the node has it, a socket may be all that holds it
 _BY_FULL_SCAN = (ADDRESS_IN_USE, NAMED, NOT_LOOKED_INTO, SIBLING_ADDRESS_IN_USE, SIBLING_HAS_NETNS, VISIBLE_ELSEWHERE)

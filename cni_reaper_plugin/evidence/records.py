@@ -2,7 +2,7 @@ r"""Our own records: one file an attachment, `<stateDir>/<network>/<id>:<ifname>
 
 A record is JSON: {v: 1, netns: str, dev: int, ino: int, ctime: ns, nsID: int, bootID: str, boottime: s, machine: str,
 node: str, head: bool, pod: {namespace, name, uid}, deleted: bool}; dev to nsID are missing when the netns could not be
-identified; machine and node (see evidence.boot.node) in those of version 0.1.0; pidNS: int is there when the path is a
+identified; machine and node (see system.boot.node) in those of version 0.1.0; pidNS: int is there when the path is a
 process's, whose number means something in one PID namespace only. Directories are 0700, files 0600, written by temporary file
 and rename. DEL adds {added: ns}, the ctime of the file that ADD wrote. A record that is missing, empty or not what we write
 means "unmapped", never an error; one that cannot be read raises, and nothing is stale on it.
@@ -16,9 +16,9 @@ import posix
 
 import orjson
 
-from cni_reaper_plugin import files, flock
 from cni_reaper_plugin.attachment import Attachment, valid_ifname, valid_name
-from cni_reaper_plugin.facts import Mapping, Netns
+from cni_reaper_plugin.model import Mapping, Netns
+from cni_reaper_plugin.system import files, flock
 
 VERSION = 1
 LOCK = ".lock"
@@ -30,7 +30,7 @@ _LIMIT = 1 << 13  # bytes; a record has a few hundred
 class Record:
     """One record as it was read.
 
-    raw: its bytes; mapping: what it says of the netns, see facts.Mapping (`state` and `now` not looked up);
+    raw: its bytes; mapping: what it says of the netns, see model.Mapping (`state` and `now` not looked up);
     boottime_s: when it was written."""
 
     __slots__ = ("boottime_s", "mapping", "raw")
@@ -211,7 +211,7 @@ def encode(
 ) -> bytes:
     """Return the bytes of a new record.
 
-    node: see evidence.boot.node. Raises OSError, and TypeError for a path that is not UTF-8.
+    node: see system.boot.node. Raises OSError, and TypeError for a path that is not UTF-8.
     """
     record: dict[str, object] = {"v": VERSION, "netns": netns_path}
     if netns_path.startswith("/proc/"):

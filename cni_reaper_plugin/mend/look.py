@@ -7,15 +7,15 @@ writing it just now, since libcni and the plugins truncate a file and write it a
 import fcntl
 import posix
 
-from cni_reaper_plugin import files, flock
-from cni_reaper_plugin import network_file_system as file_systems
-from cni_reaper_plugin.clock import Budget
-from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import views
+from cni_reaper_plugin.event_log import Log
+from cni_reaper_plugin.memory import proven_views
 from cni_reaper_plugin.mend import removal
 from cni_reaper_plugin.mend.broken import Broken, cause_of
 from cni_reaper_plugin.mend.noted import Noted
 from cni_reaper_plugin.mend.places import Place
+from cni_reaper_plugin.system import files, flock
+from cni_reaper_plugin.system import network_file_system as file_systems
+from cni_reaper_plugin.system.clock import Budget
 
 OLD_S = 30
 """For how long nothing may have been written to a broken file before it is removed."""
@@ -85,8 +85,8 @@ def look(
 def _opened_lock() -> int:
     """Return the lock's descriptor, -1 where there can be none. It is there so that not all look at once, not for safety."""
     try:
-        files.make_directory(views.RUN_DIR, 0o700)
-        return flock.open_lock("%s/%s" % (views.RUN_DIR, LOCK), 0o600)
+        files.make_directory(proven_views.RUN_DIR, 0o700)
+        return flock.open_lock("%s/%s" % (proven_views.RUN_DIR, LOCK), 0o600)
     except OSError:
         return -1
 

@@ -10,8 +10,8 @@ import posix
 
 import orjson
 
-from cni_reaper_plugin import files
-from cni_reaper_plugin.evidence import boot, views
+from cni_reaper_plugin.memory import proven_views
+from cni_reaper_plugin.system import boot, files
 
 FILE = "mend.json"
 MOST = 10_000  # files; what does not fit begins to wait again at the next look
@@ -79,11 +79,11 @@ class Noted:
         if len(kept) > MOST:
             kept = self._seen
         noted = {"files": kept, "next": self._next, "trouble": self._trouble}
-        files.replace_in(views.RUN_DIR, FILE, orjson.dumps({"bootID": self._boot_id, "clock": self._clock, **noted}))
+        files.replace_in(proven_views.RUN_DIR, FILE, orjson.dumps({"bootID": self._boot_id, "clock": self._clock, **noted}))
 
     def _read(self) -> None:
         try:
-            noted = orjson.loads(files.read("%s/%s" % (views.RUN_DIR, FILE), limit=_LIMIT, flags=posix.O_NOFOLLOW))
+            noted = orjson.loads(files.read("%s/%s" % (proven_views.RUN_DIR, FILE), limit=_LIMIT, flags=posix.O_NOFOLLOW))
         except (OSError, ValueError):
             return
         if not isinstance(noted, dict) or (noted.get("bootID"), noted.get("clock")) != (self._boot_id, self._clock):

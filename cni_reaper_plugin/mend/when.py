@@ -1,15 +1,16 @@
 """When a call of the runtime looks for broken files, and for how long.
 
 `/run/cni-reaper/mend.due` holds the tick (clock.ticks) from which on a DEL, GC or STATUS looks; an entry with other cacheDirs
-has a file of its own. chain.verbs reads it, since it is on the path of every DEL.
+has a file of its own. plugin.verbs reads it, since it is on the path of every DEL.
 """
 
-from cni_reaper_plugin import clock, once
-from cni_reaper_plugin.clock import Budget
-from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.facts import Call, Settings
+from cni_reaper_plugin.event_log import Log
 from cni_reaper_plugin.mend.look import look
 from cni_reaper_plugin.mend.places import places
+from cni_reaper_plugin.model import Call, Settings
+from cni_reaper_plugin.notices import said_once
+from cni_reaper_plugin.system import clock
+from cni_reaper_plugin.system.clock import Budget
 
 EVERY_S = 60
 GO_ON_S = 5  # where a look was cut: a node that has just booted is busy, and each file that is left keeps a pod from ending
@@ -39,4 +40,4 @@ def after(call: Call, settings: Settings, log: Log, due: str, left_s: float) -> 
 
 
 def _due_in(due: str, seconds: float) -> None:
-    once.note(due, clock.ticks() + int(seconds * clock.TICKS_A_SECOND))
+    said_once.note(due, clock.ticks() + int(seconds * clock.TICKS_A_SECOND))

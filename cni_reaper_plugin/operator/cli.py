@@ -6,8 +6,9 @@ import posixpath
 import sys
 from contextlib import suppress
 
-from cni_reaper_plugin import __version__, frozen, packed
+from cni_reaper_plugin import __version__
 from cni_reaper_plugin.operator import commandline
+from cni_reaper_plugin.operator.executable import frozen, packed
 
 INTERRUPTED = 130  # as a shell says it of SIGINT
 _UNITS = "systemd/"
@@ -48,19 +49,19 @@ def _open_what_is_closed() -> None:
 
 
 def _audit(given: argparse.Namespace) -> int:
-    from cni_reaper_plugin.operator import audit
+    from cni_reaper_plugin.operator.inspect import audit
 
     return audit.run(_scope(given), audit.Wanted(given.json, given.map, given.all, given.watch))
 
 
 def _doctor(given: argparse.Namespace) -> int:
-    from cni_reaper_plugin.operator import doctor
+    from cni_reaper_plugin.operator.doctor import doctor
 
     return doctor.run(given.conf_dir, given.bin_dir, given.json)
 
 
 def _install(given: argparse.Namespace) -> int:
-    from cni_reaper_plugin.operator import install, preview
+    from cni_reaper_plugin.operator.install import install, preview
 
     where, wanted = _places(given), install.Wanted(given.options, given.convert, given.drop_in, not given.no_conflist)
     if given.cleanup and not given.watch:
@@ -69,42 +70,43 @@ def _install(given: argparse.Namespace) -> int:
     if given.dry_run:
         return preview.run(where, wanted)
     if given.watch:
-        from cni_reaper_plugin.operator import uninstall, watch
+        from cni_reaper_plugin.operator.install import uninstall
+        from cni_reaper_plugin.operator.watch import watch
 
         return watch.run(where, wanted, (lambda: uninstall.run(where, purge=False, dry_run=False)) if given.cleanup else None)
     if given.settle:
-        from cni_reaper_plugin.operator import watch
+        from cni_reaper_plugin.operator.watch import watch
 
         return watch.settle(where, wanted)
     return install.run(where, wanted)
 
 
 def _uninstall(given: argparse.Namespace) -> int:
-    from cni_reaper_plugin.operator import uninstall
+    from cni_reaper_plugin.operator.install import uninstall
 
     return uninstall.run(_places(given), given.purge, given.dry_run)
 
 
 def _places(given: argparse.Namespace) -> "Given":
-    from cni_reaper_plugin.operator.targets import Given
+    from cni_reaper_plugin.operator.install.targets import Given
 
     return Given(given.conf_dir, given.bin_dir, [posixpath.normpath(path) for path in given.conflist])
 
 
 def _reap(given: argparse.Namespace) -> int:
-    from cni_reaper_plugin.operator import reaping
+    from cni_reaper_plugin.operator.inspect import reap
 
-    return reaping.run(_scope(given), dry_run=given.dry_run, force=given.force, yes=given.yes)
+    return reap.run(_scope(given), dry_run=given.dry_run, force=given.force, yes=given.yes)
 
 
 def _mend(given: argparse.Namespace) -> int:
-    from cni_reaper_plugin.operator import mending
+    from cni_reaper_plugin.operator.mend import mend
 
-    return mending.run(given.conf_dir, dry_run=given.dry_run, wait=given.wait, as_json=given.json)
+    return mend.run(given.conf_dir, dry_run=given.dry_run, wait=given.wait, as_json=given.json)
 
 
 def _explain(given: argparse.Namespace) -> int:
-    from cni_reaper_plugin.operator import explain
+    from cni_reaper_plugin.operator.inspect import explain
 
     return explain.run(given.what, _scope(given))
 
@@ -181,5 +183,5 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cni_reaper_plugin.operator.install.targets import Given
     from cni_reaper_plugin.operator.scope import Scope
-    from cni_reaper_plugin.operator.targets import Given

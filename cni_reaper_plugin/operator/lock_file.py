@@ -5,7 +5,7 @@ import os
 import time
 from contextlib import suppress
 
-from cni_reaper_plugin import flock
+from cni_reaper_plugin.system import flock
 
 
 def take(path: str, end: float) -> int:

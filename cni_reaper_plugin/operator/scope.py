@@ -6,12 +6,13 @@ Read from the conflists that the runtimes of this node load, unless the command 
 import contextlib
 from dataclasses import dataclass, field
 
-from cni_reaper_plugin import options, store
+from cni_reaper_plugin import options
 from cni_reaper_plugin.evidence import records
-from cni_reaper_plugin.facts import Settings
-from cni_reaper_plugin.operator import conflist, places
-from cni_reaper_plugin.operator.conflist import Conflist
-from cni_reaper_plugin.pool import Pool, PoolError, of_ipam, of_subnets
+from cni_reaper_plugin.host_local import store
+from cni_reaper_plugin.host_local.pool import Pool, PoolError, of_ipam, of_subnets
+from cni_reaper_plugin.model import Settings
+from cni_reaper_plugin.operator.conflists import conflist, runtimes
+from cni_reaper_plugin.operator.conflists.conflist import Conflist
 
 
 @dataclass
@@ -95,7 +96,7 @@ class Scope:
         Where they do not agree on the range, nobody knows which one a reservation was made by.
         """
         told: dict[tuple[str, str], Target] = {}
-        for _, one in conflist.found(places.directories(self.conf_dirs)):
+        for _, one in conflist.found(runtimes.directories(self.conf_dirs)):
             if isinstance(one, Conflist):
                 for ipam in conflist.host_local(one):
                     said = _of(one, ipam)

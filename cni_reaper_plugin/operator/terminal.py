@@ -11,7 +11,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN
+from cni_reaper_plugin.model import LIVE, STALE, UNKNOWN
 
 COLOURS = {LIVE: "green", STALE: "bold red", UNKNOWN: "yellow", "L": "green", "S": "bold red", "?": "yellow"}
 _UNFOLDED = 1 << 16

@@ -3,7 +3,7 @@
 CNI_NETNS is empty, as the SPEC allows it.
 """
 
-from cni_reaper_plugin.facts import OWNED, Judged
+from cni_reaper_plugin.model import OWNED, Judged
 from cni_reaper_plugin.reasons import REBOOTED
 
 Environment = dict[bytes, bytes]

@@ -8,11 +8,11 @@ import posix
 
 import orjson
 
-from cni_reaper_plugin import programs
 from cni_reaper_plugin.evidence import records
-from cni_reaper_plugin.facts import Judged
+from cni_reaper_plugin.model import Judged
 from cni_reaper_plugin.network_sweep import NetworkSweep
 from cni_reaper_plugin.published import deletion, entries
+from cni_reaper_plugin.system import programs
 
 BANDWIDTH = "bandwidth"
 VERBS = ("GC", "REAP")

@@ -9,9 +9,10 @@ Source: containernetworking/plugins plugins/meta/portmap (v1.9.1), as iptables-s
 import re
 from typing import NamedTuple
 
-from cni_reaper_plugin import pool, programs
+from cni_reaper_plugin.host_local import pool
 from cni_reaper_plugin.published import deletion, written
 from cni_reaper_plugin.published.written import IPTABLES
+from cni_reaper_plugin.system import programs
 
 WAIT_S = 10.0  # for each program
 
@@ -30,7 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cni_reaper_plugin.programs import Ended, Environment
+    from cni_reaper_plugin.system.programs import Ended, Environment
 
 
 class Port(NamedTuple):

@@ -9,8 +9,8 @@ import posix
 
 import orjson
 
-from cni_reaper_plugin import files
-from cni_reaper_plugin.evidence import boot, views
+from cni_reaper_plugin.memory import proven_views
+from cni_reaper_plugin.system import boot, files
 
 AGAIN_S = 10.0
 AGAIN_AFTER_HANGING_S = 60.0  # each try makes a pod wait for seconds
@@ -19,7 +19,7 @@ _LIMIT = 1 << 22
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_reaper_plugin.facts import Reservation
+    from cni_reaper_plugin.model import Reservation
 
     Tries = dict[str, tuple[int, int, float, str]]
 
@@ -35,7 +35,7 @@ class Tried:
         self._now_s = boot.boottime_s()
         self._tries: Tries = {}
         try:
-            noted = orjson.loads(files.read("%s/%s" % (views.RUN_DIR, self._name), limit=_LIMIT, flags=posix.O_NOFOLLOW))
+            noted = orjson.loads(files.read("%s/%s" % (proven_views.RUN_DIR, self._name), limit=_LIMIT, flags=posix.O_NOFOLLOW))
             if noted["bootID"] == boot.boot_id():
                 self._tries = {
                     str(address): (int(ino), int(ctime), float(when_s), str(why))
@@ -71,6 +71,6 @@ class Tried:
             return
         self._tries = {address: one for address, one in self._tries.items() if one[2] > self._now_s - _FORGOTTEN_S}
         try:
-            files.replace_in(views.RUN_DIR, self._name, orjson.dumps({"bootID": boot.boot_id(), "tries": self._tries}))
+            files.replace_in(proven_views.RUN_DIR, self._name, orjson.dumps({"bootID": boot.boot_id(), "tries": self._tries}))
         except (OSError, TypeError):
             return

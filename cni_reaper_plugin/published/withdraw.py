@@ -11,13 +11,14 @@ what portmap has written does. Leaks without ports start no program.
 
 import orjson
 
-from cni_reaper_plugin import programs
-from cni_reaper_plugin.evidence import boot, netns, records
-from cni_reaper_plugin.facts import UNREADABLE, Judged, Mapping, Surroundings
+from cni_reaper_plugin.evidence import records
+from cni_reaper_plugin.model import UNREADABLE, Judged, Mapping, Surroundings
+from cni_reaper_plugin.namespaces import netns
 from cni_reaper_plugin.network_sweep import NetworkSweep
 from cni_reaper_plugin.published import deletion, entries, tries, written
 from cni_reaper_plugin.published.written import NO_TIME
 from cni_reaper_plugin.reasons import PORT_PUBLISHED
+from cni_reaper_plugin.system import boot, programs
 
 PROGRAM_S = 10.0  # one that takes longer, on a node that is very busy, hangs: on the lock of iptables for instance
 RESERVE_S = 2.0  # of the call's wall time, for what is to be done after this
@@ -37,7 +38,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cni_reaper_plugin.programs import Ended, Environment
+    from cni_reaper_plugin.system.programs import Ended, Environment
 
     Owner = tuple[str, str]  # container ID, ifname
 
@@ -81,7 +82,7 @@ def take_back(sweep: NetworkSweep, stale: list[Judged], still_judged: "StillJudg
 
 def _end_flows(sweep: NetworkSweep, those: list[Judged], limit_s: float) -> str:
     """End the connections of these addresses; return why that could not be done, "" where it was."""
-    from cni_reaper_plugin import conntrack
+    from cni_reaper_plugin.system import conntrack
 
     addresses = {one.evidence.packed for one in those} - {b""}
     left = sweep.budget.wall_left_s() - RESERVE_S

@@ -6,7 +6,7 @@ ID. No rule is understood beyond that, and none is changed by us.
 Source: containernetworking/plugins plugins/meta/portmap (v1.9.1), and the comments of its v1.1.1, which are the same.
 """
 
-from cni_reaper_plugin import files, programs
+from cni_reaper_plugin.system import files, programs
 
 NO_TIME = "no time was left"
 IPTABLES, NFTABLES = "iptables", "nftables"
@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cni_reaper_plugin.programs import Ended, Environment
+    from cni_reaper_plugin.system.programs import Ended, Environment
 
     Run = Callable[[list[str], Environment], Ended | None]
     """Runs a program, None where there is no time left for it. Raises OSError when it cannot be started."""

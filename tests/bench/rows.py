@@ -60,7 +60,7 @@ REFERENCE = {
 """The row of each group to which the others are compared, round by round; HEALTHY: see `reference_of`."""
 
 UNPINNED = ("parallel", "at-once")  # on one CPU nothing would be parallel
-NOTED = 8  # ADDs after which the list of standing owners is written again (evidence/standing.py): a whole turn of its costs
+NOTED = 8  # ADDs after which the list of standing owners is written again (memory/live_cache.py): a whole turn of its costs
 
 RUN_DIR = "/run/cni-reaper"
 

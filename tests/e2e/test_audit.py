@@ -212,7 +212,7 @@ def test_a_moment_is_no_finding(bridged: Node) -> None:
     look = bridged.plugin_command("ADD", {})
     look["argv"] = [EXECUTABLE, "audit", "--json", "--subnet", "10.55.0.0/26"]
     look["env"] = {name: value for name, value in look["env"].items() if not name.startswith("CNI_")}
-    between = halted(bridged, look, "clock_nanosleep")  # the first look is done, and it waits for the second
+    between = halted(bridged, look, "clock_nanosleep")  # the quick scan is done, and it waits for the second
     reservation.write_bytes(owner)
     (network,) = between.go_on()["networks"]
     assert network["unreserved"] == []

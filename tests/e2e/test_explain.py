@@ -3,7 +3,7 @@
 import pytest
 
 from cni_reaper_plugin import reasons
-from cni_reaper_plugin.operator import rules
+from cni_reaper_plugin.operator.inspect import rule_texts
 from tests.e2e.pair import Pair, container_id
 from tests.node import BIN, Node
 
@@ -83,4 +83,4 @@ def test_every_reason_of_the_judge_has_its_rule() -> None:
     of_a_call |= {reasons.LISTED, reasons.FORCED, reasons.PROVEN_BEFORE, reasons.PORT_PUBLISHED}
     every = {one for one in vars(reasons).values() if isinstance(one, reasons.Reason)}
     assert len(every) > 20
-    assert every - of_a_call == rules.REASONS
+    assert every - of_a_call == rule_texts.REASONS

@@ -136,7 +136,7 @@ def a_leak(scene: Scene) -> None:
 
 
 def an_unmapped_leak(scene: Scene) -> None:
-    """A leak from before cni-reaper was there: whose netns it had is for the closer look."""
+    """A leak from before cni-reaper was there: whose netns it had is for the full scan."""
     dead = scene.node.pod("dead")
     scene.mends.add(scene.pair.take(dead, container_id("dead")))
     dead.delete()

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from cni_reaper_plugin import judging
-from cni_reaper_plugin.evidence import boot
+from cni_reaper_plugin.reaper import full_scan
+from cni_reaper_plugin.system import boot
 from tests.e2e import strace
 from tests.e2e.pair import NETWORK, Pair, container_id, until
 from tests.e2e.test_past_lives import OWN_VIEW, SAME_BOOT
@@ -129,7 +129,7 @@ def test_many_descriptors(pair: Pair) -> None:
     assert live in pair.held()
 
 
-@pytest.mark.parametrize(("ago_s", "is_put_off"), [(judging.PUT_OFF_S - 60, True), (judging.PUT_OFF_S + 1, False)])
+@pytest.mark.parametrize(("ago_s", "is_put_off"), [(full_scan.PUT_OFF_S - 60, True), (full_scan.PUT_OFF_S + 1, False)])
 def test_a_look_that_took_long_is_left_to_del(pair: Pair, ago_s: int, is_put_off: bool) -> None:
     """A call has noted that looking around the node takes long: for ten minutes an ADD leaves it to DEL, which reaps."""
     node = pair.node

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cni_reaper_plugin.evidence.unclaimed import LOOK_AGAIN_S
+from cni_reaper_plugin.memory.waiting_owners import LOOK_AGAIN_S
 from tests.e2e import holders
 from tests.e2e.pair import NETWORK, Pair, container_id, until
 from tests.node import BIN, Node, Pod, bridge, host_local, reaper

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cni_reaper_plugin.operator import replacement
+from cni_reaper_plugin.operator.conflists import atomic_edit
 from tests.e2e import strace
 from tests.e2e.strace import FAULTS, SystemCall
 from tests.e2e.test_install import executable
@@ -189,7 +189,7 @@ class Stage:
         if fault == "KILL":
             return
         if ran.rc == 0:
-            left = {name for name in spot.state() if name.endswith(replacement.TEMPORARY_END)}  # of the nudge: next time
+            left = {name for name in spot.state() if name.endswith(atomic_edit.TEMPORARY_END)}  # of the nudge: next time
             assert {name: one for name, one in spot.state().items() if name not in left} == self.clean
         elif call.own and not call.archive and not call.text.startswith("write(1"):
             assert ran.rc == 1

@@ -33,7 +33,7 @@ def forget(node: Node, owner: str, ifname: str = "eth0", network: str = NETWORK)
 
 
 def time_for_another_look(node: Node) -> None:
-    """Do what ten seconds do: forget what the last closer look has found to stay, by a netns or a process that still stands."""
+    """Do what ten seconds do: forget what the last full scan has found to stay, by a netns or a process that still stands."""
     node.path(f"/run/cni-reaper/{NETWORK}.json").unlink()
 
 

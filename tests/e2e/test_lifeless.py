@@ -39,7 +39,7 @@ def sampled(node: Node) -> str:
 
 
 def test_they_are_told_once_in_the_log_and_always_in_the_metrics(pair: Pair) -> None:
-    """A full look counts them: one line per boot with the first and what to do; all of them are kept."""
+    """A full scan counts them: one line per boot with the first and what to do; all of them are kept."""
     node = pair.node
     pair.reap()
     (line,) = node.log("lifeless")
@@ -84,7 +84,7 @@ def test_a_node_full_of_life_says_nothing(node: Node) -> None:
 
 
 def test_a_failed_add_has_them_counted(node: Node) -> None:
-    """The pool is full of them, so nothing is stale and no ADD takes a full look: the DEL of one that failed does, once."""
+    """The pool is full of them, so nothing is stale and no ADD takes a full scan: the DEL of one that failed does, once."""
     pair = Pair(node, "10.66.0.0/29", metricsFile=METRICS, logLevel="debug")
     addresses = {pair.add(node.pod(f"lifeless-{number}")) for number in range(5)}
     fails(pair, "first", {"cniVersion": "1.0.0", "ips": []})
@@ -94,7 +94,7 @@ def test_a_failed_add_has_them_counted(node: Node) -> None:
     assert (line["level"], line["count"], line["address"]) == ("info", "5", "10.66.0.2")
     assert sampled(node) == "5"
     fails(pair, "third")
-    assert len(node.log("lifeless")) == 1, "a full look is taken once in ten minutes"
+    assert len(node.log("lifeless")) == 1, "a full scan is taken once in ten minutes"
     assert sampled(node) == "5"
     assert pair.held() == addresses
     assert node.log("reaped") == []

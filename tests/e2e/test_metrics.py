@@ -317,7 +317,7 @@ def test_a_conflist_without_a_range_costs_no_count(pair: Pair, config: bytes) ->
 
 
 def test_who_is_freed_is_not_counted_as_kept(pair: Pair) -> None:
-    """The first look keeps an owner without a netns of its own; the full scan of the same call finds it dead, and frees it."""
+    """The quick scan keeps an owner without a netns of its own; the full scan of the same call finds it dead, and frees it."""
     node, unknown = pair.node, container_id("unknown")
     everyone = node.pod("everyone")
     for number in range(100, 170):

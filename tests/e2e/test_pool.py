@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN
-from cni_reaper_plugin.operator.picture import around, pictures
-from cni_reaper_plugin.pool import PoolError, of_ipam, of_subnets, pack, unpack
+from cni_reaper_plugin.host_local.pool import PoolError, of_ipam, of_subnets, pack, unpack
+from cni_reaper_plugin.model import LIVE, STALE, UNKNOWN
+from cni_reaper_plugin.operator.inspect.pool_map import around, pictures
 from tests.node import Node
 
 RANGES = (

@@ -129,7 +129,7 @@ def test_a_kept_reservation_is_reported_once(pair: Pair) -> None:
 
 
 def test_the_notes_alone_are_reported_once(pair: Pair) -> None:
-    """No closer look is taken for them, and yet they are said once."""
+    """No full scan is taken for them, and yet they are said once."""
     reserved = pair.node.path(f"/var/lib/cni/networks/{NETWORK}")
     reserved.mkdir(parents=True)
     (reserved / "10.66.0.202").write_text("printer")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_reaper_plugin import frozen
+from cni_reaper_plugin.operator.executable import frozen
 from tests.conformance.answers import VERSIONS
 from tests.e2e.pair import Pair, container_id
 from tests.neighbours import Neighbours
@@ -112,7 +112,7 @@ def test_zeroed_blocks(whole: bytes, written: Callable[[bytes], Path]) -> None:
 @pytest.mark.parametrize("verb", ["ADD", "DEL", "CHECK", "GC", "STATUS"])
 def test_damaged_hot_modules_are_refused(whole: bytes, written: Callable[[bytes], Path], verb: str) -> None:
     """VERSION does without the other verbs' modules and answers; each of the others says with code 102 what is wrong."""
-    place = whole.index(b"cni_reaper_plugin/chain/verbs.py")  # the last of them, and VERSION's are elsewhere
+    place = whole.index(b"cni_reaper_plugin/plugin/verbs.py")  # the last of them, and VERSION's are elsewhere
     executable = written(whole[: place - 256] + bytes(256) + whole[place:])
     assert outcome(executable) == ANSWERED
     ran = subprocess.run([executable], env={"CNI_COMMAND": verb}, stdin=subprocess.DEVNULL, capture_output=True, timeout=CIRCLE_S)

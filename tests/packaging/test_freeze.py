@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_reaper_plugin import frozen
+from cni_reaper_plugin.operator.executable import frozen
 from tests.neighbours import ROOT, Neighbours
 from tests.packaging import archive
 from tests.packaging.test_arm64 import executable as arm64
@@ -93,7 +93,7 @@ def test_holds_each_module_once_and_none_that_is_left_out(whole: bytes) -> None:
 def test_hot_modules_come_after_what_they_import() -> None:
     """The order in which the modules are run is read from the sources; the operator's commands are not in it."""
     sources = modules.sources(ROOT)
-    late = (".closer", ".addresses", ".named", ".libcni_cache", ".packed")
+    late = (".full_evidence", ".addresses", ".runtime_names", ".libcni_cache", ".packed")
     for way in (modules.VERSION, modules.VERBS):
         hot = modules.hot(sources, way)
         assert hot[0] == "cni_reaper_plugin"
@@ -114,7 +114,7 @@ def test_version_and_the_other_verbs_have_their_own_hot_modules() -> None:
 
 def written(root: Path, files: dict[str, str]) -> Path:
     """Write a package of the shape of cni-reaper's below `root`; names are relative to the package."""
-    ways = {"chain/__init__.py": "", "chain/version.py": "", "chain/verbs.py": ""}
+    ways = {"plugin/__init__.py": "", "plugin/version.py": "", "plugin/verbs.py": ""}
     for name, text in {**ways, **files}.items():
         file = root / modules.PACKAGE / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def test_hot_modules_may_import_each_other_in_any_way(tmp_path: Path) -> None:
             "values.py": "VALUE = 1",
             "last.py": "if False:\n    from . import never",
             "never.py": "",
-            "chain/verbs.py": "from cni_reaper_plugin import last, more",
+            "plugin/verbs.py": "from cni_reaper_plugin import last, more",
             "more.py": "",
         },
     )
@@ -145,8 +145,8 @@ def test_hot_modules_may_import_each_other_in_any_way(tmp_path: Path) -> None:
         return [name.removeprefix(modules.PACKAGE).removeprefix(".") for name in modules.hot(modules.sources(root), way)]
 
     each = ["", "values", "room", "room.second", "room.first", "last", "__main__", "chain"]
-    assert hot(modules.VERSION) == [*each, "chain.version"]
-    assert hot(modules.VERBS) == [*each, "more", "chain.verbs"]
+    assert hot(modules.VERSION) == [*each, "plugin.version"]
+    assert hot(modules.VERBS) == [*each, "more", "plugin.verbs"]
 
 
 def started(root: Path, script: str, damage: Callable[[str, bytes], bytes] = lambda _, code: code) -> str:

@@ -31,7 +31,7 @@ def walk(wanted: int, number: int, workers: int) -> bool:
     say(f"model: {taken} steps from the seeds {', '.join(map(str, seeds))} in {took:.0f} s, {taken / took:.0f} a second")
     for title, counter in (
         ("steps", done.steps),
-        ("rows of judge.py that decided", done.rows),
+        ("rows of decision.py that decided", done.rows),
         ("freed, by reason", done.reaped),
         ("another process in between", done.between),
     ):

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from cni_reaper_plugin import facts, programs
-from cni_reaper_plugin.evidence.visible import Sighting, Sightings
+from cni_reaper_plugin import model
+from cni_reaper_plugin.namespaces.visible import Sighting, Sightings
+from cni_reaper_plugin.system import programs
 
 DEVICE = 4
 FIRST_INO = 4026532000
@@ -31,43 +32,43 @@ POD = "/kubepods.slice/kubepods-pod.slice/cri-pod.scope"
 PORTMAPS = ("works", "missing", "fails", "hangs", "does nothing", "unseen")
 """What becomes of portmap's DEL: it may answer with success and do nothing; or what it has written cannot be listed."""
 
-POSIX = ("evidence.netns.posix", "evidence.proof.posix", "evidence.records.posix", "evidence.views.posix")
+POSIX = ("namespaces.netns.posix", "evidence.proof.posix", "evidence.records.posix", "memory.proven_views.posix")
+STORE_CALLS = ("host_local.store.Network.snapshot", "host_local.store.Network.remove")
 SEAMS = (
     *POSIX,
-    "evidence.boot.boot_id",
-    "evidence.boot.boottime_s",
-    "evidence.netns.nsfs_device",
-    "evidence.netns._nsfs_device",
-    "evidence.netns.identify_fully",
-    "evidence.visible.everywhere",
-    "evidence.visible.sees",
-    "evidence.visible.shows_all",
-    "evidence.addresses.Look.configured",
-    "evidence.addresses.of_processes",
-    "evidence.assigned.files",
-    "evidence.assigned.posix",
-    "evidence.boot.node",
+    "system.boot.boot_id",
+    "system.boot.boottime_s",
+    "namespaces.netns.nsfs_device",
+    "namespaces.netns._nsfs_device",
+    "namespaces.netns.identify_fully",
+    "namespaces.visible.everywhere",
+    "namespaces.visible.sees",
+    "namespaces.visible.shows_all",
+    "namespaces.addresses.Look.configured",
+    "namespaces.addresses.of_processes",
+    "namespaces.assigned.files",
+    "namespaces.assigned.posix",
+    "system.boot.node",
     "evidence.kin.Kin._check_time",
-    "network_file_system.name",
-    "clock.Budget.wall_left_s",
-    "evidence.peers.addresses",
-    "evidence.peers._ASKED_AGAIN_AFTER_S",
-    "evidence.named.Names",
-    "files.identity",
-    "conntrack.end_flows",
-    "programs.find",
-    "programs.run",
-    "evidence.unclaimed.Memory._clock_s",
-    "evidence.views.own_view",
-    "evidence.views.RUN_DIR",
-    "clock.Budget.spent",
-    "expiry.ticks",
-    "sweep.ticks",
-    "flock.take",
-    "store.Network.snapshot",
-    "store.Network.remove",
-    "evidence.gather.cheap",
-    "chain.verbs.Log",
+    "system.network_file_system.name",
+    "system.clock.Budget.wall_left_s",
+    "namespaces.peer_addresses.addresses",
+    "namespaces.peer_addresses._ASKED_AGAIN_AFTER_S",
+    "evidence.runtime_names.Names",
+    "system.files.identity",
+    "system.conntrack.end_flows",
+    "system.programs.find",
+    "system.programs.run",
+    "memory.waiting_owners.Memory._clock_s",
+    "memory.proven_views.own_view",
+    "memory.proven_views.RUN_DIR",
+    "system.clock.Budget.spent",
+    "reaper.record_expiry.ticks",
+    "reaper.sweep.ticks",
+    "system.flock.take",
+    *STORE_CALLS,
+    "evidence.quick_evidence.cheap",
+    "plugin.verbs.Log",
 )
 """What is replaced: the kernel's answers, the clocks, waiting, and four places at which something else may happen in between."""
 
@@ -239,12 +240,12 @@ class Kernel:
             return SimpleNamespace(st_dev=DEVICE, st_ino=found.ino, st_ctime_ns=found.ctime)
         return posix.stat(path, *arguments, **options)
 
-    def identify_fully(self, path: str) -> facts.Netns:
+    def identify_fully(self, path: str) -> model.Netns:
         """Answer fstat(2) and NS_GET_ID of what stands at a path."""
         about, found = self.stat(path), self.at(path)
         if found is None:
             raise OSError(errno.EXDEV, "no netns", path)
-        return facts.Netns(about.st_dev, about.st_ino, about.st_ctime_ns, found.ns_id if self.has_ns_id else 0)
+        return model.Netns(about.st_dev, about.st_ino, about.st_ctime_ns, found.ns_id if self.has_ns_id else 0)
 
     def visible(self) -> list[Netns]:
         """Return the netns that a look at mounts, processes, threads and descriptors shows in the present view."""
@@ -254,7 +255,7 @@ class Kernel:
         return [one for one in everyone if one.pinned or one.processes or one.threads or one.descriptors]
 
     def everywhere(self, limit_s: float = 1) -> Sightings:
-        """Answer evidence.visible.everywhere."""
+        """Answer namespaces.visible.everywhere."""
         if not limit_s:
             raise TimeoutError(errno.ETIMEDOUT, "simulated")
         if self.trouble:
@@ -302,7 +303,7 @@ class Kernel:
         """Tell whether something that a container has published leads to an address."""
         return address in self.rules.get((network, container_id), ()) or (container_id, address) in self.flows
 
-    def check_removed(self, removed: list[facts.Reservation]) -> None:
+    def check_removed(self, removed: list[model.Reservation]) -> None:
         """Check that nothing leads to addresses that have just been freed."""
         for one in removed:
             if self.leads_to(one.network, one.container_id, ipaddress.ip_address(one.address).packed):
@@ -390,7 +391,7 @@ class _Overload:
 
 
 class _AssignedPosix:
-    """The module posix where only processes are asked for: evidence.assigned."""
+    """The module posix where only processes are asked for: namespaces.assigned."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -409,7 +410,7 @@ class _AssignedPosix:
 
 
 class _AssignedFiles:
-    """The product's `files` where only processes are asked for: evidence.assigned."""
+    """The product's `files` where only processes are asked for: namespaces.assigned."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -508,9 +509,10 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
         owner, name = owner_of(seam)
         assert hasattr(owner, name), f"{seam} is no more: the model has to follow"
         before[seam] = owner, name, getattr(owner, name)
-    take, snapshot, remove, cheap = (before[seam][2] for seam in SEAMS if seam.startswith(("flock", "store", "evidence.gather")))
+    called_in_turn = ("system.flock.take", *STORE_CALLS, "evidence.quick_evidence.cheap")
+    take, snapshot, remove, cheap = (before[seam][2] for seam in called_in_turn)
     Names.kernel = kernel
-    posix_identity: Callable[[str, int, int], tuple[int, int, int]] = before["files.identity"][2]
+    posix_identity: Callable[[str, int, int], tuple[int, int, int]] = before["system.files.identity"][2]
     shim = _Posix(kernel)
 
     def identity_of(path: str, dir_fd: int, flags: int) -> tuple[int, int, int]:
@@ -520,7 +522,7 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
         return about.st_dev, about.st_ino, about.st_ctime_ns
 
     overload = _Overload(cut)
-    network_file_system: Callable[[str], str] = before["network_file_system.name"][2]
+    network_file_system: Callable[[str], str] = before["system.network_file_system.name"][2]
 
     def everywhere(limit_s: float) -> Sightings:
         between("before looking around")
@@ -551,40 +553,40 @@ def installed(kernel: Kernel, run_dir: str, between: Callable[[str], None], cut:
         return found
 
     replacements: dict[str, Any] = {
-        "evidence.boot.boot_id": lambda: kernel.boot_id,
-        "evidence.boot.boottime_s": lambda: kernel.monotonic_s,
-        "evidence.netns.nsfs_device": lambda: DEVICE,
-        "evidence.netns._nsfs_device": DEVICE,
-        "evidence.netns.identify_fully": kernel.identify_fully,
-        "files.identity": identity_of,
-        "conntrack.end_flows": kernel.end_flows,
-        "programs.find": kernel.find,
-        "programs.run": kernel.run,
-        "evidence.visible.everywhere": everywhere,
-        "evidence.visible.sees": kernel.sees,
-        "evidence.visible.shows_all": kernel.sees,
-        "evidence.addresses.of_processes": lambda ino, _: kernel.configured(ino),
-        "evidence.assigned.files": _AssignedFiles(kernel),
-        "evidence.assigned.posix": _AssignedPosix(kernel),
-        "evidence.boot.node": lambda: kernel.node,
+        "system.boot.boot_id": lambda: kernel.boot_id,
+        "system.boot.boottime_s": lambda: kernel.monotonic_s,
+        "namespaces.netns.nsfs_device": lambda: DEVICE,
+        "namespaces.netns._nsfs_device": DEVICE,
+        "namespaces.netns.identify_fully": kernel.identify_fully,
+        "system.files.identity": identity_of,
+        "system.conntrack.end_flows": kernel.end_flows,
+        "system.programs.find": kernel.find,
+        "system.programs.run": kernel.run,
+        "namespaces.visible.everywhere": everywhere,
+        "namespaces.visible.sees": kernel.sees,
+        "namespaces.visible.shows_all": kernel.sees,
+        "namespaces.addresses.of_processes": lambda ino, _: kernel.configured(ino),
+        "namespaces.assigned.files": _AssignedFiles(kernel),
+        "namespaces.assigned.posix": _AssignedPosix(kernel),
+        "system.boot.node": lambda: kernel.node,
         "evidence.kin.Kin._check_time": lambda _: overload.check_time(),
-        "network_file_system.name": lambda path: network_file_system(path) or kernel.network_file_system(path),
-        "clock.Budget.wall_left_s": lambda _: overload.wall_left_s(),
-        "evidence.addresses.Look.configured": lambda _, ino, *__: kernel.configured(ino),
-        "evidence.peers.addresses": lambda visible: kernel.peers({seen.netns.ino for seen in visible if seen.foreign}),
-        "evidence.peers._ASKED_AGAIN_AFTER_S": (0, 0, 0),
-        "evidence.named.Names": Names,
-        "evidence.unclaimed.Memory._clock_s": lambda _: kernel.monotonic_s,
-        "evidence.views.own_view": kernel.view,
-        "evidence.views.RUN_DIR": run_dir,
-        "clock.Budget.spent": lambda *_, **__: cut(),
-        "expiry.ticks": kernel.tick,
-        "sweep.ticks": kernel.tick,
-        "flock.take": take_at_once,
-        "store.Network.snapshot": snapshot_and,
-        "store.Network.remove": remove_after,
-        "evidence.gather.cheap": cheap_and,
-        "chain.verbs.Log": Events,
+        "system.network_file_system.name": lambda path: network_file_system(path) or kernel.network_file_system(path),
+        "system.clock.Budget.wall_left_s": lambda _: overload.wall_left_s(),
+        "namespaces.addresses.Look.configured": lambda _, ino, *__: kernel.configured(ino),
+        "namespaces.peer_addresses.addresses": lambda visible: kernel.peers({seen.netns.ino for seen in visible if seen.foreign}),
+        "namespaces.peer_addresses._ASKED_AGAIN_AFTER_S": (0, 0, 0),
+        "evidence.runtime_names.Names": Names,
+        "memory.waiting_owners.Memory._clock_s": lambda _: kernel.monotonic_s,
+        "memory.proven_views.own_view": kernel.view,
+        "memory.proven_views.RUN_DIR": run_dir,
+        "system.clock.Budget.spent": lambda *_, **__: cut(),
+        "reaper.record_expiry.ticks": kernel.tick,
+        "reaper.sweep.ticks": kernel.tick,
+        "system.flock.take": take_at_once,
+        "host_local.store.Network.snapshot": snapshot_and,
+        "host_local.store.Network.remove": remove_after,
+        "evidence.quick_evidence.cheap": cheap_and,
+        "plugin.verbs.Log": Events,
     }
     try:
         for seam, (owner, name, _) in before.items():

@@ -20,8 +20,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple, NoReturn
 
 import cni_reaper_plugin
-from cni_reaper_plugin.evidence.visible import Sighting, Sightings
-from cni_reaper_plugin.facts import Netns
+from cni_reaper_plugin.model import Netns
+from cni_reaper_plugin.namespaces.visible import Sighting, Sightings
 from tests.prove import kernel as kernels
 from tests.prove.kernel import DEVICE, FIXED, HOST_INO, NAMED, PRODUCT, Kernel
 
@@ -634,7 +634,7 @@ class Machine:
         return found[0], found[1], found[2]
 
     def identify_fully(self, path: str) -> Netns:
-        """As evidence.netns.identify_fully."""
+        """As namespaces.netns.identify_fully."""
         return Netns(*self.ask("identified", path))
 
     def _identified(self, path: str) -> tuple[int, int, int, int]:
@@ -643,7 +643,7 @@ class Machine:
         return found.dev, found.ino, found.ctime, ns_id
 
     def everywhere(self, _: float) -> Sightings:
-        """As evidence.visible.everywhere: first what is mounted, then who holds what."""
+        """As namespaces.visible.everywhere: first what is mounted, then who holds what."""
         seen: Sightings = {}
         for ino, mounts in self.ask("mounted"):
             seen.setdefault(ino, Sighting(ino)).mounts = list(mounts)
@@ -666,7 +666,7 @@ class Machine:
         return tuple(found)
 
     def sees(self, path: str, netns: Any) -> bool:
-        """As evidence.visible.sees."""
+        """As namespaces.visible.sees."""
         return bool(self.ask("sighted", path, netns.ino))
 
     def _sighted(self, path: str, ino: int) -> bool:
@@ -674,7 +674,7 @@ class Machine:
         return found is not None and found is not self.kernel.host and found.ino == ino
 
     def configured(self, ino: int) -> frozenset[bytes] | None:
-        """As evidence.addresses.Look.configured."""
+        """As namespaces.addresses.Look.configured."""
         found: frozenset[bytes] | None = self.ask("configured_in", ino)
         return found
 
@@ -682,7 +682,7 @@ class Machine:
         return self.kernel.configured(ino)
 
     def peers(self) -> frozenset[bytes]:
-        """As evidence.peers.addresses."""
+        """As namespaces.peer_addresses.addresses."""
         return frozenset(self.ask("peered"))
 
     def _peered(self) -> frozenset[bytes]:
@@ -874,26 +874,26 @@ class _Names(kernels.Names):
 
 
 NEUTRAL = (  # of kernel.SEAMS: here they are only ways to come in between, or given by `posix` itself
-    "evidence.assigned.files",
-    "evidence.assigned.posix",
+    "namespaces.assigned.files",
+    "namespaces.assigned.posix",
     "evidence.proof.posix",
-    "evidence.netns.posix",
-    "evidence.netns.nsfs_device",
-    "evidence.netns._nsfs_device",
+    "namespaces.netns.posix",
+    "namespaces.netns.nsfs_device",
+    "namespaces.netns._nsfs_device",
     "evidence.records.posix",
-    "evidence.views.posix",
-    "evidence.peers._ASKED_AGAIN_AFTER_S",
-    "store.Network.snapshot",
-    "store.Network.remove",
-    "evidence.gather.cheap",
+    "memory.proven_views.posix",
+    "namespaces.peer_addresses._ASKED_AGAIN_AFTER_S",
+    "host_local.store.Network.snapshot",
+    "host_local.store.Network.remove",
+    "evidence.quick_evidence.cheap",
 )
 
 AS_THEY_ARE = (  # of kernel.SEAMS: only the random model says something of its own
-    "evidence.addresses.of_processes",
-    "evidence.boot.node",
+    "namespaces.addresses.of_processes",
+    "system.boot.node",
     "evidence.kin.Kin._check_time",
-    "network_file_system.name",
-    "clock.Budget.wall_left_s",
+    "system.network_file_system.name",
+    "system.clock.Budget.wall_left_s",
 )
 
 TOLD = {"identify_fully": 1, "everywhere": 1, "sees": 2, "peers": 0}  # so many of its arguments count
@@ -920,28 +920,28 @@ def installed() -> Iterator[Seat]:
     as_they_are = {seam: getattr(*kernels.owner_of(seam)) for seam in AS_THEY_ARE}
     replacements: dict[str, Any] = {
         **as_they_are,
-        "evidence.assigned.assign": lambda *_: None,  # no service and no docker here
-        "evidence.boot.boot_id": lambda: seat.machine.kernel.boot_id,
-        "evidence.boot.boottime_s": lambda: seat.machine.kernel.monotonic_s,
-        "evidence.netns.identify_fully": of("identify_fully"),
-        "files.identity": of("identity"),
-        "conntrack.end_flows": lambda *_: 0,
-        "programs.find": lambda *_: None,  # no portmap here, and nothing that could list what it has written
-        "programs.run": lambda *_: None,
-        "evidence.visible.everywhere": of("everywhere"),
-        "evidence.visible.sees": of("sees"),
-        "evidence.visible.shows_all": of("sees"),
-        "evidence.addresses.Look.configured": lambda _, ino, *__: seat.machine.configured(ino),
-        "evidence.peers.addresses": of("peers"),
-        "evidence.named.Names": _Names,
-        "evidence.unclaimed.Memory._clock_s": lambda _: seat.machine.kernel.monotonic_s,
-        "evidence.views.own_view": lambda: [kernels.PID_NAMESPACE, kernels.MOUNT_NAMESPACE, 1],
-        "evidence.views.RUN_DIR": RUN,
-        "clock.Budget.spent": lambda *_, **__: False,
-        "expiry.ticks": lambda: 0,
-        "sweep.ticks": lambda: 0,
-        "flock.take": of("take"),
-        "chain.verbs.Log": Log,
+        "namespaces.assigned.assign": lambda *_: None,  # no service and no docker here
+        "system.boot.boot_id": lambda: seat.machine.kernel.boot_id,
+        "system.boot.boottime_s": lambda: seat.machine.kernel.monotonic_s,
+        "namespaces.netns.identify_fully": of("identify_fully"),
+        "system.files.identity": of("identity"),
+        "system.conntrack.end_flows": lambda *_: 0,
+        "system.programs.find": lambda *_: None,  # no portmap here, and nothing that could list what it has written
+        "system.programs.run": lambda *_: None,
+        "namespaces.visible.everywhere": of("everywhere"),
+        "namespaces.visible.sees": of("sees"),
+        "namespaces.visible.shows_all": of("sees"),
+        "namespaces.addresses.Look.configured": lambda _, ino, *__: seat.machine.configured(ino),
+        "namespaces.peer_addresses.addresses": of("peers"),
+        "evidence.runtime_names.Names": _Names,
+        "memory.waiting_owners.Memory._clock_s": lambda _: seat.machine.kernel.monotonic_s,
+        "memory.proven_views.own_view": lambda: [kernels.PID_NAMESPACE, kernels.MOUNT_NAMESPACE, 1],
+        "memory.proven_views.RUN_DIR": RUN,
+        "system.clock.Budget.spent": lambda *_, **__: False,
+        "reaper.record_expiry.ticks": lambda: 0,
+        "reaper.sweep.ticks": lambda: 0,
+        "system.flock.take": of("take"),
+        "plugin.verbs.Log": Log,
     }
     unknown = set(kernels.SEAMS) - set(replacements) - set(NEUTRAL)
     assert not unknown, f"the small world has to follow kernel.SEAMS: {sorted(unknown)}"

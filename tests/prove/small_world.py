@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from cni_reaper_plugin.chain import verbs
-from cni_reaper_plugin.chain.request import Request
+from cni_reaper_plugin.plugin import verbs
+from cni_reaper_plugin.plugin.request import Request
 from tests.prove.small_files import (
     CACHE,
     DATA,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cni_reaper_plugin import judge
+from cni_reaper_plugin.reaper import decision
 from tests.prove import mutations, small_world
 from tests.prove.small_files import Broken, Machine, installed
 from tests.prove.small_world import ORDERS, ROOTS, Small, explore
@@ -55,7 +55,7 @@ def test_what_is_looked_up_is_what_the_plugin_asks(monkeypatch: pytest.MonkeyPat
 
 def test_a_way_to_what_is_broken_can_be_gone_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """It ends where it ended, and names each step."""
-    monkeypatch.setattr(judge, "ROWS", tuple(row for row in judge.ROWS if row[0] != 4))
+    monkeypatch.setattr(decision, "ROWS", tuple(row for row in decision.ROWS if row[0] != 4))
     (found,) = [one for one in explore(LONG_S, depth=2) if one.broken]
     assert "is still there: its netns is gone and its record says so" in found.broken
     assert small_world.again(small_world.FILE) == found.broken
@@ -84,5 +84,5 @@ def test_it_catches(name: str) -> None:
 def test_a_defect_is_no_broken_promise() -> None:
     """Where the small world lacks a system call of the product, nothing runs in it, and so it catches nothing."""
     row = "    for number, row in ROWS:\n"
-    mutation = mutations.Mutation("a judge that fails", "judge.py", row, "    raise LookupError\n" + row)
+    mutation = mutations.Mutation("a judge that fails", "reaper/decision.py", row, "    raise LookupError\n" + row)
     assert mutations.run_small(mutation, minutes=LONG_S, depth=1).by == "small world (crash)"

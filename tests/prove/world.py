@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cni_reaper_plugin import judge, store_key
-from cni_reaper_plugin.chain import verbs
-from cni_reaper_plugin.chain.request import Request
 from cni_reaper_plugin.evidence import records
-from cni_reaper_plugin.evidence.unclaimed import LOOK_AGAIN_S
-from cni_reaper_plugin.facts import Netns as Identity
+from cni_reaper_plugin.host_local import store_key
+from cni_reaper_plugin.memory.waiting_owners import LOOK_AGAIN_S
+from cni_reaper_plugin.model import Netns as Identity
+from cni_reaper_plugin.plugin import verbs
+from cni_reaper_plugin.plugin.request import Request
+from cni_reaper_plugin.reaper import decision
 from tests.prove import kernel as kernels
 from tests.prove.kernel import Kernel, Netns
 
@@ -1142,7 +1143,7 @@ def steps() -> dict[str, int]:
 
 
 def count_rows() -> None:
-    """Count the rows of judge.py that decide, and what each says, from now on."""
+    """Count the rows of decision.py that decide, and what each says, from now on."""
 
     def counted(number: int, row: Callable[..., Any]) -> Callable[..., Any]:
         def count(reservation: Any, evidence: Any) -> Any:
@@ -1153,4 +1154,4 @@ def count_rows() -> None:
 
         return count
 
-    judge.ROWS = tuple((number, counted(number, row)) for number, row in judge.ROWS)  # type: ignore[assignment]  # other functions
+    decision.ROWS = tuple((number, counted(number, row)) for number, row in decision.ROWS)  # type: ignore[assignment]  # other functions

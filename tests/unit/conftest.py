@@ -2,10 +2,10 @@
 
 import pytest
 
-from cni_reaper_plugin.evidence import views
+from cni_reaper_plugin.memory import proven_views
 
 
 @pytest.fixture(autouse=True)
 def own_run_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somewhere else than where a node has it."""
-    monkeypatch.setattr(views, "RUN_DIR", str(tmp_path_factory.mktemp("run") / "cni-reaper"))
+    monkeypatch.setattr(proven_views, "RUN_DIR", str(tmp_path_factory.mktemp("run") / "cni-reaper"))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cni_reaper_plugin.operator import conflist
-from cni_reaper_plugin.operator.conflist import Conflist, ConflistError
+from cni_reaper_plugin.operator.conflists import conflist
+from cni_reaper_plugin.operator.conflists.conflist import Conflist, ConflistError
 
 HOST_LOCAL: dict[str, Any] = {"type": "host-local", "ranges": [[{"subnet": "10.0.0.0/24"}], [{"subnet": "fd00::/64"}]]}
 BRIDGE: dict[str, Any] = {"type": "bridge", "ipam": HOST_LOCAL}
@@ -133,15 +133,16 @@ def test_any_value_in_a_plugin(tmp_path: Path, key: str, value: Any) -> None:
 
 def look_at(found: Any) -> None:
     """Ask all that can be asked of what was found."""
-    from cni_reaper_plugin.operator import placement
+    from cni_reaper_plugin.operator.conflists import entry
+    from cni_reaper_plugin.operator.doctor import conflists
 
     for _, one in found:
         if isinstance(one, Conflist):
             conflist.ipams(one), conflist.delegates(one), conflist.cluster_network(one), conflist.drop_ins(one)
-            list(placement.check([(one.path, one)]))
-    for finding in placement.check(found):
+            list(conflists.check([(one.path, one)]))
+    for finding in conflists.check(found):
         assert finding.level
-    placement.settings_of(found)
+    entry.settings_of(found)
 
 
 def test_finds_in_the_order_of_the_runtime(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_reaper_plugin.operator.conflist_text import TextError, plugins, with_entry, without
+from cni_reaper_plugin.operator.conflists.conflist_text import TextError, plugins, with_entry, without
 from tests.neighbours import ROOT
 
 ENTRY = '{"type": "cni-reaper"}'

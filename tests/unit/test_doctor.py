@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from cni_reaper_plugin.evidence import views
-from cni_reaper_plugin.facts import NEEDS_NO_POD, Settings
-from cni_reaper_plugin.operator import conflist, finding, node, placement, places
+from cni_reaper_plugin.memory import proven_views
+from cni_reaper_plugin.model import NEEDS_NO_POD, Settings
+from cni_reaper_plugin.operator import finding
+from cni_reaper_plugin.operator.conflists import conflist, runtimes
+from cni_reaper_plugin.operator.doctor import conflists, host
 from cni_reaper_plugin.operator.finding import ERROR, KEYS, WARNING
 from tests.neighbours import ROOT
 from tests.unit.test_conflist import BRIDGE, of, written
@@ -26,7 +28,7 @@ CRIO = '[crio.network]\nnetwork_dir = "/c"\nplugin_dirs = ["/b"]\n'
 def test_examples_are_in_place(tmp_path: Path, example: Path) -> None:
     """Of no file of conflist-examples/ the doctor says anything that is a warning."""
     written(tmp_path, example.read_bytes(), example.name)
-    found = list(placement.check(conflist.found([str(tmp_path)])))
+    found = list(conflists.check(conflist.found([str(tmp_path)])))
     assert [one for one in found if one.level in (WARNING, ERROR)] == []
     assert {"in-place", "same-store"} <= {one.key for one in found}
 
@@ -37,24 +39,24 @@ def test_examples_without_us(tmp_path: Path, example: Path) -> None:
     read = conflist.load(str(example))
     others = [plugin for plugin in read.plugins if plugin["type"] != "cni-reaper"]
     written(tmp_path, of(*others, name=read.name), example.name)
-    assert "not-in-chain" in {one.key for one in placement.check(conflist.found([str(tmp_path)]))}
+    assert "not-in-chain" in {one.key for one in conflists.check(conflist.found([str(tmp_path)]))}
 
 
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        (CONTAINERD_1, places.Place("/c", [["/b"]])),
-        (CONTAINERD_2, places.Place(places.ETC, [["/b", "/d"]])),
-        (CRIO, places.Place("/c", [["/b"]])),
+        (CONTAINERD_1, runtimes.Place("/c", [["/b"]])),
+        (CONTAINERD_2, runtimes.Place(runtimes.ETC, [["/b", "/d"]])),
+        (CRIO, runtimes.Place("/c", [["/b"]])),
     ],
 )
-def test_what_runtimes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, place: places.Place) -> None:
+def test_what_runtimes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, place: runtimes.Place) -> None:
     """The directories in a runtime's configuration count; without them its defaults."""
     told(tmp_path, monkeypatch, text)
-    ((found,), unread) = places.places([place.conf_dir], [])
+    ((found,), unread) = runtimes.places([place.conf_dir], [])
     assert (found._replace(defaults=[]), unread) == (place, [])
-    assert places.places([place.conf_dir], ["/own"]) == ([places.Place(place.conf_dir, [["/own"]])], [])
-    assert places.places(["/elsewhere"], [])[0][0].bin_dirs == ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"]
+    assert runtimes.places([place.conf_dir], ["/own"]) == ([runtimes.Place(place.conf_dir, [["/own"]])], [])
+    assert runtimes.places(["/elsewhere"], [])[0][0].bin_dirs == ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_what_runtimes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_hostile_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Whatever stands in a runtime's configuration, there is an answer."""
     told(tmp_path, monkeypatch, text)
-    found, unread = places.places([], [])
+    found, unread = runtimes.places([], [])
     assert unread == []
     assert all(one.bin_dirs for one in found)
 
@@ -74,7 +76,7 @@ def test_hostile_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_a_configuration_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """It is named, and the defaults count."""
     config = told(tmp_path, monkeypatch, text)
-    found, unread = places.places(["/c"], [])
+    found, unread = runtimes.places(["/c"], [])
     assert [one.partition(": ")[0] for one in unread] == ([str(config)] if text else [])
     assert found[0].bin_dirs
 
@@ -83,43 +85,43 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Path:
     """Let there be one runtime with a configuration; return its path."""
     config = tmp_path / "config.toml"
     config.write_text(text)
-    runtime = places.RUNTIMES[0]._replace(configs=(str(config),))
-    monkeypatch.setattr(places, "RUNTIMES", (runtime, *(one._replace(configs=()) for one in places.RUNTIMES[1:])))
+    runtime = runtimes.RUNTIMES[0]._replace(configs=(str(config),))
+    monkeypatch.setattr(runtimes, "RUNTIMES", (runtime, *(one._replace(configs=()) for one in runtimes.RUNTIMES[1:])))
     return config
 
 
 def test_directories_given_or_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those given count; else those that exist, each once."""
     told(tmp_path, monkeypatch, f'[crio.network]\nnetwork_dir = "{tmp_path}/"\n')
-    assert places.directories(["/a", "/b"]) == ["/a", "/b"]
-    assert str(tmp_path) in places.directories([])
-    assert [one for one in places.directories([]) if not Path(one).is_dir()] == []
+    assert runtimes.directories(["/a", "/b"]) == ["/a", "/b"]
+    assert str(tmp_path) in runtimes.directories([])
+    assert [one for one in runtimes.directories([]) if not Path(one).is_dir()] == []
 
 
 def test_syslog_is_a_socket(tmp_path: Path) -> None:
     """A file at /dev/log is no syslog."""
     path = tmp_path / "log"
-    assert not node.has_syslog(str(path))
+    assert not host.has_syslog(str(path))
     path.touch()
-    assert not node.has_syslog(str(path))
+    assert not host.has_syslog(str(path))
     path.unlink()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.bind(str(path))
-        assert node.has_syslog(str(path))
+        assert host.has_syslog(str(path))
 
 
 def test_the_kind_of_a_file_system() -> None:
     """The mount that a path is below of says it, whether the path is there or not."""
-    assert node.file_system("/proc/self/nowhere") == "proc"
-    assert node.file_system("/processes") == node.file_system("/")
+    assert host.file_system("/proc/self/nowhere") == "proc"
+    assert host.file_system("/processes") == host.file_system("/")
 
 
 def test_a_host_before_its_first_add(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host's own namespaces, which no test has: what an ADD of a boot allows before there was one is no warning."""
-    monkeypatch.setattr(views, "own_view", lambda: [1, 2, 3])
-    monkeypatch.setattr(views, "proven", lambda _: [])
-    monkeypatch.setattr(views, "allowance", lambda *_: NEEDS_NO_POD)
-    assert "view-not-yet" in {one.key for one in node.check([("", Settings())])}
+    monkeypatch.setattr(proven_views, "own_view", lambda: [1, 2, 3])
+    monkeypatch.setattr(proven_views, "proven", lambda _: [])
+    monkeypatch.setattr(proven_views, "allowance", lambda *_: NEEDS_NO_POD)
+    assert "view-not-yet" in {one.key for one in host.check([("", Settings())])}
 
 
 @pytest.mark.parametrize(
@@ -128,9 +130,9 @@ def test_a_host_before_its_first_add(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_strict_snap(monkeypatch: pytest.MonkeyPatch, profile: str, confined: bool) -> None:
     """The runtime's AppArmor profile, which the kernel of the tests has not, tells a strict snap."""
     own_name = Path("/proc/self/comm").read_text().strip()
-    monkeypatch.setattr(node, "RUNTIMES", (own_name,))
-    monkeypatch.setattr(node, "_confinement", lambda _: profile)
-    assert ("strict-snap" in {one.key for one in node.check([("", Settings())])}) is confined
+    monkeypatch.setattr(host, "RUNTIMES", (own_name,))
+    monkeypatch.setattr(host, "_confinement", lambda _: profile)
+    assert ("strict-snap" in {one.key for one in host.check([("", Settings())])}) is confined
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_a_strict_snap(monkeypatch: pytest.MonkeyPatch, profile: str, confined: 
 def test_the_place(tmp_path: Path, plugins: list[Any], key: str) -> None:
     """The head, but second behind what takes a head's answer for more than it is."""
     written(tmp_path, of(*plugins))
-    keys = [one.key for one in placement.check(conflist.found([str(tmp_path)]))]
+    keys = [one.key for one in conflists.check(conflist.found([str(tmp_path)]))]
     assert [one for one in keys if one in ("in-place", "must-be-second", "not-first")] == [key]
 
 

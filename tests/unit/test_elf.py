@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_reaper_plugin.operator import elf
+from cni_reaper_plugin.operator.executable import elf
 
 
 @pytest.mark.parametrize(

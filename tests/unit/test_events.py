@@ -6,29 +6,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_reaper_plugin import events
+from cni_reaper_plugin import event_log
 from tests.node import parse_line
 
 
 @pytest.fixture(autouse=True)
 def no_syslog(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is written to the machine's syslog."""
-    monkeypatch.setattr(events, "_SYSLOG", "/nowhere/log")
+    monkeypatch.setattr(event_log, "_SYSLOG", "/nowhere/log")
 
 
-@pytest.mark.parametrize("level", events.LEVELS)
+@pytest.mark.parametrize("level", event_log.LEVELS)
 def test_level(tmp_path: Path, level: str) -> None:
     """A log of a level has that level's events and the graver ones."""
-    log = events.Log(level, str(tmp_path / "log"))
-    for one in events.LEVELS:
+    log = event_log.Log(level, str(tmp_path / "log"))
+    for one in event_log.LEVELS:
         getattr(log, one)("tried", field=1)
     lines = [parse_line(line)["level"] for line in (tmp_path / "log").read_text().splitlines()]
-    assert lines == list(events.LEVELS[: events.LEVELS.index(level) + 1])
+    assert lines == list(event_log.LEVELS[: event_log.LEVELS.index(level) + 1])
 
 
 def test_fields(tmp_path: Path) -> None:
     """Fields stand in their order, quoted where they must be; what is None or empty is left out."""
-    log = events.Log("info", str(tmp_path / "log"))
+    log = event_log.Log("info", str(tmp_path / "log"))
     log.info("reaped", address="10.0.0.2", pod=None, empty="", number=0, reason='a "b" c\\', line="x\ny")
     line = (tmp_path / "log").read_text()
     assert line.endswith('Z level=info event=reaped address=10.0.0.2 number=0 reason="a \\"b\\" c\\\\" line="x\\x0ay"\n')
@@ -38,7 +38,7 @@ def test_fields(tmp_path: Path) -> None:
 @given(st.text())
 def test_a_value_never_makes_a_second_line(value: str) -> None:
     """Newlines, control and other unprintable characters are written as escapes."""
-    quoted = events._quoted(value)
+    quoted = event_log._quoted(value)
     assert quoted.isprintable()
     assert quoted[0] != '"' or quoted.replace("\\\\", "").replace('\\"', "").count('"') == 2
 
@@ -46,13 +46,13 @@ def test_a_value_never_makes_a_second_line(value: str) -> None:
 @pytest.mark.parametrize("path", ["/nowhere/at/all/log", "/dev/full", "/"])
 def test_a_log_that_cannot_be_written_is_no_error(path: str) -> None:
     """An event that nobody takes is lost, and the call goes on."""
-    events.Log("debug", path).error("lost", reason="x")
+    event_log.Log("debug", path).error("lost", reason="x")
 
 
 def test_lines_are_appended_to_whatever_stands_there(tmp_path: Path) -> None:
     """The file is opened for each line, so one that was rotated away meanwhile is made anew."""
     path = tmp_path / "log"
-    log = events.Log("info", str(path))
+    log = event_log.Log("info", str(path))
     log.info("first")
     path.rename(tmp_path / "log.1")
     log.info("second")

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cni_reaper_plugin import frozen
-from cni_reaper_plugin.operator import executable, legacy_bundle
-from cni_reaper_plugin.operator.executable import ExecutableError
+from cni_reaper_plugin.operator.executable import frozen, legacy_bundle, plugin_dir
+from cni_reaper_plugin.operator.executable.plugin_dir import ExecutableError
 
 ANSWERS = """#!/bin/sh
 echo '{"cniVersion": "1.1.0", "supportedVersions": ["1.1.0"]}'
@@ -52,16 +51,16 @@ def bin_dir(tmp_path: Path, run_as: Run) -> Path:
 
 def test_it_is_put_there_once(bin_dir: Path) -> None:
     """Whole, with the mode of a plugin, and nothing beside it; a second time changes nothing, a wrong mode is put right."""
-    assert not executable.is_placed(str(bin_dir))
-    assert executable.place(str(bin_dir))
+    assert not plugin_dir.is_placed(str(bin_dir))
+    assert plugin_dir.place(str(bin_dir))
     path = bin_dir / "cni-reaper"
     before = path.stat()
     assert (path.read_bytes(), before.st_mode & 0o777, os.listdir(bin_dir)) == (whole(ANSWERS), 0o755, ["cni-reaper"])
-    assert not executable.place(str(bin_dir))
-    assert executable.is_placed(str(bin_dir))
+    assert not plugin_dir.place(str(bin_dir))
+    assert plugin_dir.is_placed(str(bin_dir))
     assert path.stat().st_ino == before.st_ino
     path.chmod(0o644)
-    assert executable.place(str(bin_dir))
+    assert plugin_dir.place(str(bin_dir))
     assert path.stat().st_mode & 0o777 == 0o755
 
 
@@ -69,7 +68,7 @@ def test_the_umask_does_not_matter(bin_dir: Path) -> None:
     """Everybody may run a plugin."""
     before = os.umask(0o077)
     try:
-        executable.place(str(bin_dir))
+        plugin_dir.place(str(bin_dir))
     finally:
         os.umask(before)
     assert [path.stat().st_mode & 0o777 for path in (bin_dir, bin_dir / "cni-reaper")] == [0o755, 0o755]
@@ -88,10 +87,10 @@ def test_the_umask_does_not_matter(bin_dir: Path) -> None:
 )
 def test_what_does_not_run_is_not_put_there(bin_dir: Path, run_as: Run, script: str, says: str) -> None:
     """What was there stays, and nothing is left beside it; one sentence says why, and what to do."""
-    executable.place(str(bin_dir))
+    plugin_dir.place(str(bin_dir))
     run_as(script)
     with pytest.raises(ExecutableError) as failed:
-        executable.place(str(bin_dir))
+        plugin_dir.place(str(bin_dir))
     assert says in str(failed.value)
     assert str(failed.value).startswith(f"{bin_dir}/cni-reaper does not run: "), "a watcher says it once"
     assert "; " in str(failed.value)
@@ -103,10 +102,10 @@ def test_it_is_run_where_it_lies(bin_dir: Path, run_as: Run) -> None:
     """Also when the same bytes are there: what has become of the node meanwhile is noticed."""
     flag = bin_dir.parent.parent / "flag"
     run_as(f"#!/bin/sh\n[ -e {flag} ] && exit 1\n{ANSWERS[10:]}")
-    executable.place(str(bin_dir))
+    plugin_dir.place(str(bin_dir))
     flag.touch()
     with pytest.raises(ExecutableError, match=f"{bin_dir}/cni-reaper does not run"):
-        executable.place(str(bin_dir))
+        plugin_dir.place(str(bin_dir))
 
 
 def test_another_architecture(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,16 +116,16 @@ def test_another_architecture(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
         path = written(bin_dir.parent / "foreign", raw)
         monkeypatch.setattr(frozen, "open_running", lambda path=path: os.open(path, os.O_RDONLY))
         with pytest.raises(ExecutableError, match=says):
-            executable.place(str(bin_dir))
+            plugin_dir.place(str(bin_dir))
         assert os.listdir(bin_dir) == []
 
 
 def test_one_that_hangs(bin_dir: Path, run_as: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait is bounded."""
-    monkeypatch.setattr(executable, "_START_WAIT_S", 0.05)
+    monkeypatch.setattr(plugin_dir, "_START_WAIT_S", 0.05)
     run_as("#!/bin/sh\nexec sleep 1000\n")
     with pytest.raises(ExecutableError, match="does not answer"):
-        executable.place(str(bin_dir))
+        plugin_dir.place(str(bin_dir))
     assert os.listdir(bin_dir) == []
 
 
@@ -135,50 +134,50 @@ def test_one_that_is_damaged(bin_dir: Path, tmp_path: Path) -> None:
     for damaged, says in ((whole(ANSWERS).replace(b"exit 0", b"exit 1"), "SHA-256"), (whole(ANSWERS)[:-1], "missing")):
         (tmp_path / "running").write_bytes(damaged)
         with pytest.raises(ExecutableError, match=says):
-            executable.place(str(bin_dir))
+            plugin_dir.place(str(bin_dir))
         assert not bin_dir.exists()
 
 
 def test_whether_one_works(bin_dir: Path, tmp_path: Path) -> None:
     """One that has answered is not run again until it is another file; one that is being written is nobody's to replace."""
-    assert not executable.works(str(bin_dir))
+    assert not plugin_dir.works(str(bin_dir))
     bin_dir.mkdir(parents=True)
     runs = tmp_path / "runs"
     script = f"#!/bin/sh\necho >>{runs}\n{ANSWERS[10:]}".encode()
     path = Path(written(bin_dir / "cni-reaper", script))
     for _ in range(3):
-        assert executable.works(str(bin_dir))
+        assert plugin_dir.works(str(bin_dir))
     assert runs.read_text() == "\n"
     os.replace(written(bin_dir / "new", script), path)
-    assert executable.works(str(bin_dir))
+    assert plugin_dir.works(str(bin_dir))
     assert runs.read_text() == "\n\n"
     for content, mode in ((FOREIGN, 0o755), (script, 0o644)):
         os.replace(written(bin_dir / "new", content, mode), path)
-        assert not executable.works(str(bin_dir))
+        assert not plugin_dir.works(str(bin_dir))
     os.replace(written(bin_dir / "new", script), path)
     with path.open("ab"), pytest.raises(ExecutableError, match="another program is writing it"):
-        executable.works(str(bin_dir))
+        plugin_dir.works(str(bin_dir))
 
 
 def test_what_is_removed(bin_dir: Path) -> None:
     """A file that ends with a sum of ours, of any version and damaged as it may be; no link, and nothing else."""
-    executable.place(str(bin_dir))
+    plugin_dir.place(str(bin_dir))
     path = bin_dir / "cni-reaper"
     path.write_bytes(path.read_bytes().replace(b"exit 0", b"exit 1"))
-    assert executable.remove(str(bin_dir))
-    assert not executable.remove(str(bin_dir))
+    assert plugin_dir.remove(str(bin_dir))
+    assert not plugin_dir.remove(str(bin_dir))
     path.write_bytes(b"somebody's own")
-    assert not executable.remove(str(bin_dir))
+    assert not plugin_dir.remove(str(bin_dir))
     path.unlink()
     path.symlink_to("/bin/true")
-    assert not executable.remove(str(bin_dir))
+    assert not plugin_dir.remove(str(bin_dir))
     assert path.is_symlink()
 
 
 def test_from_source() -> None:
     """There is no executable to install, and the sentence says where to get one."""
     with pytest.raises(ExecutableError, match="only the frozen executable"):
-        executable.is_placed("/opt/cni/bin")
+        plugin_dir.is_placed("/opt/cni/bin")
 
 
 class TestOld:
@@ -197,7 +196,7 @@ class TestOld:
 
     def test_it_stays_while_a_call_may_use_it(self, bin_dir: Path, old: Path) -> None:
         """The link's leaving counts, not the bundle's age; then all of it goes, and nothing is said any more."""
-        executable.place(str(bin_dir))
+        plugin_dir.place(str(bin_dir))
         assert not (bin_dir / "cni-reaper").is_symlink()
         assert "10 minutes" in legacy_bundle.tidy(str(bin_dir))
         assert old.exists()
@@ -218,7 +217,7 @@ class TestOld:
         (root / ".new-0.1.0-2").mkdir()
         (root / ".new-link").symlink_to("nowhere")
         os.utime(old, (0, 0))
-        executable.place(str(bin_dir))
+        plugin_dir.place(str(bin_dir))
         os.utime(old, (0, 0))
         assert legacy_bundle.tidy(str(bin_dir)) == ""
         assert sorted(path.name for path in root.iterdir()) == ["lock", "mine"]

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_reaper_plugin.attachment import valid_ifname, valid_name
-from cni_reaper_plugin.facts import BLANK, ODD, OWNED, Netns, Reservation
-from cni_reaper_plugin.scanned import VisibleNetns
+from cni_reaper_plugin.model import BLANK, ODD, OWNED, Netns, Reservation
+from cni_reaper_plugin.scan_model import VisibleNetns
 
 
 def parsed(content: bytes) -> tuple[str, str, str]:

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from cni_reaper_plugin.attachment import Attachment
-from cni_reaper_plugin.evidence.closer import Look
-from cni_reaper_plugin.evidence.visible import Sighting
-from cni_reaper_plugin.facts import Call, Netns, Surroundings
-from cni_reaper_plugin.scanned import VisibleNetns
+from cni_reaper_plugin.evidence.full_evidence import Look
+from cni_reaper_plugin.model import Call, Netns, Surroundings
+from cni_reaper_plugin.namespaces.visible import Sighting
+from cni_reaper_plugin.scan_model import VisibleNetns
 
 GIVEN_ONCE, GIVEN_AGAIN = "/run/netns/cni-5d2a7c1e-9d47-4a6b-8e05-0123456789ab", "/run/netns/blue"
 ITS, SINCE = Netns(4, 4026533000, 5000), Netns(4, 4026533000, 6000)

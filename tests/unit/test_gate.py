@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence.unclaimed import LOOK_AGAIN_S, Memory
-from cni_reaper_plugin.facts import Reservation
-from cni_reaper_plugin.gate import Gate
+from cni_reaper_plugin.event_log import Log
+from cni_reaper_plugin.memory.waiting_owners import LOOK_AGAIN_S, Memory
+from cni_reaper_plugin.model import Reservation
+from cni_reaper_plugin.reaper.gate import Gate
 
 VIEW = [4026531836, 4026531841, 1]
 WAITING = Reservation("net", "10.0.0.2", b"id\r\neth0", 1, 1)

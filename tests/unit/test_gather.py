@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from cni_reaper_plugin import store
 from cni_reaper_plugin.attachment import Attachment
-from cni_reaper_plugin.clock import Budget
-from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import gather, records
-from cni_reaper_plugin.facts import Call, Mapping, Netns, Reservation, Settings, Surroundings
+from cni_reaper_plugin.event_log import Log
+from cni_reaper_plugin.evidence import quick_evidence, records
+from cni_reaper_plugin.host_local import store
+from cni_reaper_plugin.model import Call, Mapping, Netns, Reservation, Settings, Surroundings
 from cni_reaper_plugin.network_sweep import NetworkSweep
+from cni_reaper_plugin.system.clock import Budget
 
 OWNER = "aa11bb22cc33" * 5
 ATTACHMENT = Attachment("net", OWNER, "eth0")
@@ -34,7 +34,7 @@ def mapped(state: Path, ago_s: float, deleted: bool = False, pod: dict[str, str]
     (state.parent / "net").mkdir(exist_ok=True)
     with store.Network(str(state.parent), "net") as network:
         sweep = NetworkSweep(network, Call("ADD"), settings, Budget(5, 500), Log("error", ""))
-        (evidence,) = gather.cheap(sweep, [reservation], surroundings, None)
+        (evidence,) = quick_evidence.cheap(sweep, [reservation], surroundings, None)
     assert (surroundings.trouble, evidence.trouble) == ("", "")
     assert evidence.mapping is not None
     return evidence.mapping

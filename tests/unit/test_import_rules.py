@@ -19,92 +19,88 @@ from tests.node import DATA_DIR, LOG_FILE, Node, Pod
 PACKAGE = "cni_reaper_plugin"
 FLOORS = (
     ("__main__",),
-    ("chain", "operator"),
-    ("sweep",),
-    ("reap", "counting"),
-    ("judging",),
-    ("first_look",),
-    ("published",),
-    ("report", "expiry", "capacity", "gate", "shared_store", "elsewhere", "absent", "lifeless", "mend"),
-    ("once", "metrics"),
-    ("judge", "evidence"),
+    ("plugin", "operator"),
+    ("reaper",),
+    ("published", "mend"),
+    ("notices", "metrics"),
+    ("evidence",),
+    ("memory", "namespaces"),
     ("network_sweep",),
-    ("store",),
-    (
-        "conntrack",
-        "programs",
-        "rtnetlink",
-        "options",
-        "pool",
-        "frozen",
-        "network_file_system",
-        "other_nodes",
-        "store_key",
-        "go_json",
-    ),
-    ("scanned",),
-    ("facts",),
-    ("attachment", "events", "flock", "files", "clock", "packed", "cni_versions", "reasons"),
+    ("host_local",),
+    ("options", "other_nodes"),
+    ("scan_model",),
+    ("model",),
+    ("attachment", "cni_versions", "event_log", "reasons", "system"),
 )
-"""Top to bottom. Arrows go down, never up nor sideways; within chain, evidence and operator there are rules of their own."""
-NAMES_ONLY = {("facts", "scanned")}
-"""facts and scanned are one subject, in two modules since only the first is hot: it names the other's types."""
-PUT_TOGETHER = ("evidence.gather", "evidence.kin", "evidence.closer")
+"""Top to bottom. Arrows go down, never up nor sideways; within plugin, evidence and operator there are rules of their own."""
+OPERATOR_FLOORS = (
+    ("cli",),
+    ("doctor", "watch"),
+    ("inspect",),
+    ("mend",),
+    ("install",),
+    ("executable", "scope"),
+    ("conflists",),
+    ("advice", "commandline", "finding", "interruption", "lock_file", "terminal"),
+)
+"""The same within operator. Nothing that installs knows what diagnoses."""
+NAMES_ONLY = {("model", "scan_model")}
+"""model and scan_model are one subject, in two modules since only the first is hot: it names the other's types."""
+PUT_TOGETHER = ("evidence.quick_evidence", "evidence.kin", "evidence.full_evidence")
 """What puts the sources of evidence together; all other modules of evidence are sources."""
 HOT_STDLIB = {"posix", "fcntl", "orjson", "_kernel"}
-HOT_OF_VERSION = {"", "__main__", "chain", "chain.call", "chain.errors", "chain.version", "cni_versions", "events"}
+HOT_OF_VERSION = {"", "__main__", "cni_versions", "event_log", "plugin", "plugin.call", "plugin.errors", "plugin.version"}
 """All that VERSION imports."""
 COLD = (
-    "absent",
-    "capacity",
-    "chain.first_del",
-    "chain.foreign",
-    "conntrack",
-    "counting",
-    "elsewhere",
-    "evidence.closer",
-    "evidence.addresses",
-    "evidence.assigned",
+    "notices.no_reservations",
+    "reaper.pool_size",
+    "plugin.first_del",
+    "plugin.other_owner",
+    "system.conntrack",
+    "reaper.lifeless_count",
+    "notices.store_elsewhere",
+    "evidence.full_evidence",
+    "namespaces.addresses",
+    "namespaces.assigned",
     "evidence.kin",
     "evidence.libcni_cache",
-    "evidence.named",
-    "evidence.owners",
-    "evidence.peers",
+    "evidence.runtime_names",
+    "namespaces.user_namespaces",
+    "namespaces.peer_addresses",
     "evidence.proof",
-    "evidence.shown",
-    "evidence.unclaimed",
-    "evidence.visible",
-    "frozen",
-    "gate",
-    "go_json",
-    "judging",
-    "lifeless",
+    "namespaces.shown_addresses",
+    "memory.waiting_owners",
+    "namespaces.visible",
+    "operator.executable.frozen",
+    "reaper.gate",
+    "host_local.go_json",
+    "reaper.full_scan",
+    "notices.lifeless",
     "mend",
     "metrics",
-    "network_file_system",
-    "once",
+    "system.network_file_system",
+    "notices.said_once",
     "operator",
     "other_nodes",
-    "packed",
-    "pool",
-    "programs",
+    "operator.executable.packed",
+    "host_local.pool",
+    "system.programs",
     "published",
-    "reap",
-    "report",
-    "rtnetlink",
-    "scanned",
-    "shared_store",
-    "store_key",
-    "told",
+    "reaper.reap_network",
+    "reaper.report",
+    "system.rtnetlink",
+    "scan_model",
+    "notices.shared_store",
+    "host_local.store_key",
 )
-MAY_UNLINK = {"store", "evidence.records", "files", "mend.removal"}
+MAY_UNLINK = {"host_local.store", "evidence.records", "system.files", "mend.removal"}
 INSTALLERS = {
-    "operator.drop_in",
-    "operator.executable",
-    "operator.installation",
-    "operator.leftovers",
-    "operator.legacy_bundle",
-    "operator.replacement",
+    "operator.conflists.drop_in",
+    "operator.executable.plugin_dir",
+    "operator.install.installation",
+    "operator.install.state_removal",
+    "operator.executable.legacy_bundle",
+    "operator.conflists.atomic_edit",
 }
 """What a person's install and uninstall write and remove: executable, conflists, what is left of ours. No runtime calls them."""
 
@@ -204,9 +200,22 @@ def test_arrows_go_down() -> None:
     assert against(lambda one: room(one.module) != room(one.target) and floor(one.target) <= floor(one.module)) == []
 
 
+def test_arrows_go_down_within_operator() -> None:
+    """What a person sees has floors of its own: commands above, what they share below."""
+
+    def floor_of(module: str) -> int:
+        return next(number for number, rooms in enumerate(OPERATOR_FLOORS) if module.split(".")[1] in rooms)
+
+    inside = [one for one in OURS if one.module.startswith("operator.") and one.target.startswith("operator.")]
+    assert [name for rooms in OPERATOR_FLOORS for name in rooms if f"operator.{name}" not in TREES] == []
+    up = [one for one in inside if one.module.split(".")[1] != one.target.split(".")[1]]
+    assert [str(one) for one in up if floor_of(one.target) <= floor_of(one.module)] == []
+
+
 def test_the_package_itself_imports_nothing() -> None:
     """Importing any module imports the package first, so it must be empty."""
-    assert [str(one) for one in IMPORTS if one.module in ("", "chain", "evidence", "mend", "operator")] == []
+    rooms = {module.rpartition(".")[0] for module in TREES if module}
+    assert [str(one) for one in IMPORTS if one.module in rooms] == []
 
 
 def test_there_are_no_circles() -> None:
@@ -220,56 +229,65 @@ def test_there_are_no_circles() -> None:
 
 def test_who_counts() -> None:
     """What is counted is what came of a sweep, and of a look for broken files; it asks neither store nor judge."""
-    assert {one.module for one in OURS if one.target == "metrics"} == {"sweep", "mend.when", "operator.mending"}
+    assert {one.module for one in OURS if one.target == "metrics"} == {"reaper.sweep", "mend.when", "operator.mend.mend"}
     assert {one.target for one in OURS if one.module == "metrics"} == {
         "",
-        "events",
-        "files",
-        "flock",
+        "event_log",
+        "system.files",
+        "system.flock",
         "network_sweep",
         "reasons",
     }
 
 
-def test_judge_imports_facts_only() -> None:
-    """The judge reads no file and no clock: it knows facts and reasons, nothing else. `other_nodes` is a part of it."""
-    assert {one.target for one in IMPORTS if one.module in ("judge", "other_nodes")} == {
-        "facts",
+def test_decision_imports_the_model_only() -> None:
+    """The decision reads no file and no clock: it knows model and reasons only. `other_nodes` is a part of it."""
+    assert {one.target for one in IMPORTS if one.module in ("reaper.decision", "other_nodes")} == {
+        "model",
         "other_nodes",
         "reasons",
     }
 
 
-def test_evidence_knows_neither_judge_nor_store() -> None:
+def test_evidence_knows_neither_decision_nor_store() -> None:
     """Whoever gathers evidence neither judges it nor can remove anything."""
-    assert against(lambda one: room(one.module) == "evidence" and room(one.target) in ("sweep", "reap", "judge", "store")) == []
+    gathers = ("evidence", "memory", "namespaces")
+    assert against(lambda one: room(one.module) in gathers and room(one.target) in ("reaper", "host_local")) == []
 
 
 def test_sources_of_evidence_do_not_know_each_other() -> None:
-    """One source of evidence a module; only `gather`, `kin` and `closer` put them together, and only `judging` asks for closer.
+    """One source of evidence a module; only PUT_TOGETHER knows several, and only the full scan asks for all.
 
     One netns, all netns, and whose they are: one subject, in three modules since only the first is hot.
     """
+    sources = ("evidence", "namespaces")
 
     def crosses(one: Import) -> bool:
-        if {one.module, one.target} <= {"evidence.visible", "evidence.owners", "evidence.netns"}:
+        if {one.module, one.target} <= {"namespaces.visible", "namespaces.user_namespaces", "namespaces.netns"}:
             return False
-        return one.module.startswith("evidence.") and one.module not in PUT_TOGETHER and room(one.target) == "evidence"
+        return room(one.module) in sources and one.module not in PUT_TOGETHER and room(one.target) in sources
 
     assert against(crosses) == []
-    assert {one.module for one in OURS if one.target == "evidence.closer"} == {"judging"}
-    assert {one.module for one in OURS if one.target == "evidence.gather"} == {"first_look", "evidence.closer"}
+    assert {one.module for one in OURS if one.target == "evidence.full_evidence"} == {"reaper.full_scan"}
+    assert {one.module for one in OURS if one.target == "evidence.quick_evidence"} == {
+        "reaper.quick_scan",
+        "evidence.full_evidence",
+    }
 
 
 def test_runtime_and_person_do_not_know_each_other() -> None:
-    """The rooms chain and operator have nothing of each other; both come in by the one door."""
-    assert against(lambda one: {room(one.module), room(one.target)} == {"chain", "operator"}) == []
+    """The rooms plugin and operator have nothing of each other; both come in by the one door."""
+    assert against(lambda one: {room(one.module), room(one.target)} == {"plugin", "operator"}) == []
     assert {one.module for one in OURS if room(one.target) == "operator" and room(one.module) != "operator"} == {"__main__"}
 
 
 def test_only_the_sweep_judges() -> None:
     """There is one way from evidence to a removed file."""
-    assert {one.module for one in OURS if one.target == "judge"} == {"reap", "judging", "first_look"}
+    assert {one.module for one in OURS if one.target == "reaper.decision"} == {
+        "reaper.reap_network",
+        "reaper.full_scan",
+        "reaper.quick_scan",
+    }
 
 
 def test_nobody_imports_the_door() -> None:
@@ -288,14 +306,14 @@ def of_system(node: ast.AST, names: tuple[str, ...]) -> bool:
 
 
 def test_who_can_delete_a_file() -> None:
-    """A reservation is unlinked in store, a record in evidence.records, a temporary file in files, a broken cache file in
+    """Reservations are unlinked in host_local.store, records in evidence.records, temporary files in system.files, broken files in
     mend.removal; the rest is installers'."""
     users = {module for module, tree in TREES.items() for node in ast.walk(tree) if of_system(node, DELETING)}
     assert users == MAY_UNLINK | INSTALLERS
 
 
 def test_who_can_ask_for_it() -> None:
-    """Only `reap` has reservations removed; records are dropped when they are over, late counts when they have been added."""
+    """Only `reap_network` has reservations removed; records are dropped when they are over, late counts when added."""
     asking = {
         (module, node.attr)
         for module, tree in TREES.items()
@@ -303,17 +321,17 @@ def test_who_can_ask_for_it() -> None:
         if isinstance(node, ast.Attribute) and node.attr in (*DELETING, "drop") and not of_system(node, DELETING)
     }
     assert {one for one in asking if not one[0].startswith("operator.")} == {
-        ("reap", "remove"),
-        ("chain.recording", "remove"),
-        ("expiry", "drop"),
+        ("reaper.reap_network", "remove"),
+        ("plugin.attachment_records", "remove"),
+        ("reaper.record_expiry", "drop"),
         ("metrics", "drop"),
     }
     assert {one for one in asking if one[0].startswith("operator.")} == {
-        ("operator.converted", "remove"),
-        ("operator.drop_in", "remove"),
-        ("operator.installation", "remove"),
-        ("operator.leftovers", "drop"),
-        ("operator.uninstall", "remove"),
+        ("operator.conflists.converted", "remove"),
+        ("operator.conflists.drop_in", "remove"),
+        ("operator.install.installation", "remove"),
+        ("operator.install.state_removal", "drop"),
+        ("operator.install.uninstall", "remove"),
     }
 
 
@@ -324,12 +342,12 @@ def test_who_can_rename_a_file() -> None:
     """
     renaming = ("rename", "replace", "renames", "link", "symlink")
     assert {module for module, tree in TREES.items() for node in ast.walk(tree) if of_system(node, renaming)} == {
-        "files",
+        "system.files",
         "mend.removal",
-        "operator.executable",
-        "operator.installation",
-        "operator.legacy_bundle",
-        "operator.replacement",
+        "operator.executable.plugin_dir",
+        "operator.install.installation",
+        "operator.executable.legacy_bundle",
+        "operator.conflists.atomic_edit",
     }
 
 
@@ -352,19 +370,24 @@ def test_nothing_starts_a_program_or_opens_a_network() -> None:
     """
     foreign = {(one.target, one.module) for one in IMPORTS if one.foreign}
     assert {module for name, module in foreign if name in ("multiprocessing", "asyncio", "urllib", "http")} == set()
-    assert {module for name, module in foreign if name == "subprocess"} == {"operator.executable"}
+    assert {module for name, module in foreign if name == "subprocess"} == {"operator.executable.plugin_dir"}
     assert {module for name, module in foreign if name == "os" and not module.startswith("operator.")} == set()
-    assert {module for name, module in foreign if "socket" in name} == {"conntrack", "events", "evidence.addresses", "rtnetlink"}
+    assert {module for name, module in foreign if "socket" in name} == {
+        "system.conntrack",
+        "event_log",
+        "namespaces.addresses",
+        "system.rtnetlink",
+    }
     starts = ("posix_spawn", "posix_spawnp", "execv", "execve", "fork", "forkpty", "system", "popen")
-    assert {module for module, tree in TREES.items() for node in ast.walk(tree) if of_system(node, starts)} == {"programs"}
-    assert {one.module for one in OURS if one.target == "programs"} == {
+    assert {module for module, tree in TREES.items() for node in ast.walk(tree) if of_system(node, starts)} == {"system.programs"}
+    assert {one.module for one in OURS if one.target == "system.programs"} == {
         "published.devices",
         "published.ports",
         "published.withdraw",
         "published.written",
     }
-    assert {one.module for one in OURS if one.target == "published.ports"} == {"operator.ports"}
-    assert {one.module for one in OURS if one.target in ("published.devices", "published.withdraw")} == {"reap"}
+    assert {one.module for one in OURS if one.target == "published.ports"} == {"operator.inspect.published_ports"}
+    assert {one.module for one in OURS if one.target in ("published.devices", "published.withdraw")} == {"reaper.reap_network"}
 
 
 WATCH = """
@@ -463,5 +486,5 @@ def test_the_watch_sees_a_cold_path(node: Node) -> None:
     node.reserve("net", "10.9.0.4", DEAD)
     seen = watched(node, "ADD", OWN, node.pod())
     assert node.reservations("net") == {}
-    assert {f"{PACKAGE}.evidence.libcni_cache", f"{PACKAGE}.evidence.closer"} <= seen.loaded
+    assert {f"{PACKAGE}.evidence.libcni_cache", f"{PACKAGE}.evidence.full_evidence"} <= seen.loaded
     assert "time" in seen.asked

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests import kernel_calls
 
 kernel_calls.stand_in()
-from cni_reaper_plugin.operator import inotify  # noqa: E402  its C module is stood in for first
+from cni_reaper_plugin.operator.watch import inotify  # noqa: E402  its C module is stood in for first
 
 
 def test_what_happens_in_a_directory_is_told(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from cni_reaper_plugin.evidence import netns, records
-from cni_reaper_plugin.operator import installation, legacy_bundle
-from cni_reaper_plugin.operator.installation import InstallationError, Noted
+from cni_reaper_plugin.evidence import records
+from cni_reaper_plugin.namespaces import netns
+from cni_reaper_plugin.operator.executable import legacy_bundle
+from cni_reaper_plugin.operator.install import installation
+from cni_reaper_plugin.operator.install.installation import InstallationError, Noted
 
 LIST = "/etc/cni/net.d/10-net.conflist"
 BIN = "/opt/cni/bin"

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from cni_reaper_plugin.attachment import Attachment
-from cni_reaper_plugin.evidence.addresses import pack
-from cni_reaper_plugin.facts import (
+from cni_reaper_plugin.model import (
     ALL,
     GONE,
     LIVE,
@@ -26,7 +25,8 @@ from cni_reaper_plugin.facts import (
     Reservation,
     Surroundings,
 )
-from cni_reaper_plugin.judge import ROWS, is_defenceless, judge
+from cni_reaper_plugin.namespaces.addresses import pack
+from cni_reaper_plugin.reaper.decision import ROWS, is_defenceless, judge
 from cni_reaper_plugin.reasons import (
     ADDED_AGAIN,
     EMPTY,
@@ -40,7 +40,7 @@ from cni_reaper_plugin.reasons import (
     UNCLAIMED,
     Reason,
 )
-from cni_reaper_plugin.scanned import Unclaimed, VisibleNetns
+from cni_reaper_plugin.scan_model import Unclaimed, VisibleNetns
 
 BOOT, OTHER_BOOT = "this boot", "another boot"
 OWNER, CALLER, THIRD = "aa11bb22cc33" * 5, "dd44ee55ff66" * 5, "0123456789ab" * 5
@@ -871,7 +871,7 @@ KEEPS = [
                 lambda: Facts(mapping=of_another_node(record(boot=OTHER_BOOT)), shared="nfs"),
             ),
             ("no record", lambda: Facts(mapping=None, shared="nfs")),
-            ("no record, before the closer look", lambda: Facts(mapping=None, deep=False, shared="nfs")),
+            ("no record, before the full scan", lambda: Facts(mapping=None, deep=False, shared="nfs")),
             ("no record, waited for", lambda: Facts(owned(), None, [visible(OF_POD)], unclaimed=waited(9999), shared="nfs")),
             ("not in GC's list", lambda: Facts(mapping=None, call=gc_call(), valid=set(), unclaimed=waited(999), shared="nfs")),
             ("an empty file", lambda: Facts(content(b""), None, shared="nfs")),
@@ -886,7 +886,7 @@ KEEPS = [
         for name, facts in (
             ("another node's record of this boot", lambda: Facts(mapping=of_another_node(record()))),
             (
-                "another node's record of this boot, before the closer look",
+                "another node's record of this boot, before the full scan",
                 lambda: Facts(mapping=of_another_node(record()), deep=False),
             ),
             ("ADD again, the older record is another node's", lambda: Facts(call=own_add(of_another_node(record())))),
@@ -1313,7 +1313,7 @@ def test_named_guard(case: Case) -> None:
 
 @pytest.mark.parametrize("case", [*KEEPS, *REAPS], ids=str)
 def test_a_closer_look_is_never_spared(case: Case) -> None:
-    """What all facts call stale, the cheap ones call worth a closer look; and what they keep by then, they keep for good."""
+    """What all facts call stale, the cheap ones call worth a full scan; and what they keep by then, they keep for good."""
     facts = case.facts()
     facts.deep = False
     if case.row != "-" and facts.judged()[0] != STALE:

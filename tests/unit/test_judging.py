@@ -4,19 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from cni_reaper_plugin import judging, store
-from cni_reaper_plugin.clock import Budget
-from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import closer, views
-from cni_reaper_plugin.evidence.unclaimed import Memory
-from cni_reaper_plugin.facts import Call, Settings
+from cni_reaper_plugin.event_log import Log
+from cni_reaper_plugin.evidence import full_evidence
+from cni_reaper_plugin.host_local import store
+from cni_reaper_plugin.memory import proven_views
+from cni_reaper_plugin.memory.waiting_owners import Memory
+from cni_reaper_plugin.model import Call, Settings
 from cni_reaper_plugin.network_sweep import NetworkSweep
+from cni_reaper_plugin.reaper import full_scan
+from cni_reaper_plugin.system.clock import Budget
 
 VIEW = [4026531836, 4026531841, 1]
 
 
 @pytest.mark.parametrize(("tolerable_s", "is_noted"), [(-1.0, True), (1e9, False)], ids=["too much", "little"])
-@pytest.mark.parametrize("verb", ["ADD", "DEL", judging.AUDIT])
+@pytest.mark.parametrize("verb", ["ADD", "DEL", full_scan.AUDIT])
 def test_costly_look_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, tolerable_s: float, is_noted: bool
 ) -> None:
@@ -25,14 +27,14 @@ def test_costly_look_is_noted(
     def slow(*_: object) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr(closer, "Look", slow)
-    monkeypatch.setattr(views, "RUN_DIR", str(tmp_path))
-    monkeypatch.setattr(judging, "TOLERABLE_LOOK_S", tolerable_s)
+    monkeypatch.setattr(full_evidence, "Look", slow)
+    monkeypatch.setattr(proven_views, "RUN_DIR", str(tmp_path))
+    monkeypatch.setattr(full_scan, "TOLERABLE_LOOK_S", tolerable_s)
     (tmp_path / "net").mkdir()
     memory = Memory(str(tmp_path), "net", "boot", VIEW)
     with store.Network(str(tmp_path), "net") as directory:
         look = NetworkSweep(directory, Call(verb), Settings(), Budget(5, 500), Log("error", ""))
         with pytest.raises(TimeoutError):
-            judging.Judging(look, [], [], memory)
-    assert judging.is_put_off(Call("ADD")) == (is_noted and verb != judging.AUDIT)
-    assert not judging.is_put_off(Call("DEL"))
+            full_scan.Judging(look, [], [], memory)
+    assert full_scan.is_put_off(Call("ADD")) == (is_noted and verb != full_scan.AUDIT)
+    assert not full_scan.is_put_off(Call("DEL"))

@@ -14,13 +14,13 @@ from typing import Any
 import orjson
 import pytest
 
-from cni_reaper_plugin import flock, network_file_system
-from cni_reaper_plugin.clock import Budget
-from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import boot, views
+from cni_reaper_plugin.event_log import Log
+from cni_reaper_plugin.memory import proven_views
 from cni_reaper_plugin.mend import broken, look, noted, places, removal
 from cni_reaper_plugin.mend.look import Result
 from cni_reaper_plugin.mend.places import FLANNEL, LIBCNI, MULTUS, Place
+from cni_reaper_plugin.system import boot, flock, network_file_system
+from cni_reaper_plugin.system.clock import Budget
 
 ID = "0123456789abcdef" * 4
 NAME = f"cbr0-{ID}-eth0"
@@ -54,7 +54,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
 def run_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A /run/cni-reaper of the test's own."""
     found = tmp_path / "run"
-    monkeypatch.setattr(views, "RUN_DIR", str(found))
+    monkeypatch.setattr(proven_views, "RUN_DIR", str(found))
     monkeypatch.setattr(removal, "PAUSE_S", 0)
     return found
 
@@ -512,12 +512,12 @@ def test_another_look_in_the_same_directory_is_left_alone(cache: Cache, clocks: 
     cache.put()
     clocks.wait(31)
     found: list[Result] = []
-    ours = views.RUN_DIR
+    ours = proven_views.RUN_DIR
 
     def pause(_: float) -> None:
-        monkeypatch.setattr(views, "RUN_DIR", ours + "-other")
+        monkeypatch.setattr(proven_views, "RUN_DIR", ours + "-other")
         found.append(cache.look())
-        monkeypatch.setattr(views, "RUN_DIR", ours)
+        monkeypatch.setattr(proven_views, "RUN_DIR", ours)
 
     monkeypatch.setattr(time, "sleep", pause)
     assert len(cache.look().removed) == 1

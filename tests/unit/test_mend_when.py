@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from cni_reaper_plugin import clock, once
-from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import views
-from cni_reaper_plugin.facts import Call, Settings
+from cni_reaper_plugin.event_log import Log
+from cni_reaper_plugin.memory import proven_views
 from cni_reaper_plugin.mend import when
 from cni_reaper_plugin.mend.broken import EMPTY, Broken
 from cni_reaper_plugin.mend.look import Result
 from cni_reaper_plugin.mend.places import FLANNEL
+from cni_reaper_plugin.model import Call, Settings
+from cni_reaper_plugin.notices import said_once
+from cni_reaper_plugin.system import clock
 
 NOW = 1000
 
@@ -24,11 +25,11 @@ def due_in_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *waits_s: float, i
         one = Broken("/var/lib/cni/flannel/1", FLANNEL, ("", "1", ""), 0, EMPTY)
         one.wait_s = wait_s
         result.waiting.append(one)
-    monkeypatch.setattr(views, "RUN_DIR", str(tmp_path))
+    monkeypatch.setattr(proven_views, "RUN_DIR", str(tmp_path))
     monkeypatch.setattr(clock, "ticks", lambda: NOW)
     monkeypatch.setattr(when, "look", lambda *_, **__: result)
     when.after(Call("DEL"), Settings(), Log("error", ""), "due", 20.0)
-    due = once.read("due")
+    due = said_once.read("due")
     assert isinstance(due, int)
     return (due - NOW) / clock.TICKS_A_SECOND
 

@@ -5,9 +5,9 @@ import time
 import pytest
 
 from cni_reaper_plugin.mend.broken import Broken
-from cni_reaper_plugin.operator import mending
-from cni_reaper_plugin.operator.mender import Mender
-from cni_reaper_plugin.operator.mending import Outcome
+from cni_reaper_plugin.operator.mend import mend
+from cni_reaper_plugin.operator.mend.each_minute import Mender
+from cni_reaper_plugin.operator.mend.mend import Outcome
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_at_its_start_and_each_minute(monkeypatch: pytest.MonkeyPatch, clock: li
         calls.append(conf_dirs)
         return Outcome()
 
-    monkeypatch.setattr(mending, "once", once)
+    monkeypatch.setattr(mend, "once", once)
     mender = Mender(["/etc/cni/net.d"], lambda _: None)
     assert (mender.once(), calls) == (60.0, [["/etc/cni/net.d"]])
     clock[0] += 59
@@ -47,7 +47,7 @@ def test_what_stays_is_said_once(monkeypatch: pytest.MonkeyPatch, clock: list[fl
         Outcome(removed=[one]),
         Outcome(problems=["it is read-only"]),
     ]
-    monkeypatch.setattr(mending, "once", lambda _: outcomes.pop(0))
+    monkeypatch.setattr(mend, "once", lambda _: outcomes.pop(0))
     mender = Mender([], said.append)
     for count in (2, 2, 3, 4, 5):
         mender.once()
@@ -57,13 +57,13 @@ def test_what_stays_is_said_once(monkeypatch: pytest.MonkeyPatch, clock: list[fl
     assert said[2].startswith("removed  /var/lib/cni/results/x (empty, 0 bytes)")
 
 
-@pytest.mark.parametrize(("wait_s", "next_s"), [(12.0, 12.0 + mending.AGAIN_S), (0.5, 5.0), (600.0, 60.0)])
+@pytest.mark.parametrize(("wait_s", "next_s"), [(12.0, 12.0 + mend.AGAIN_S), (0.5, 5.0), (600.0, 60.0)])
 def test_a_file_that_waits_is_not_left_for_a_minute(
     monkeypatch: pytest.MonkeyPatch, clock: list[float], wait_s: float, next_s: float
 ) -> None:
     """After a boot the files are often just too young; a file that a process holds open is not asked for each second."""
     one = Broken("/var/lib/cni/results/x", "libcni", ("net", "a" * 64, "eth0"), 0, "empty")
     one.reason, one.wait_s = "young", wait_s
-    monkeypatch.setattr(mending, "once", lambda _: Outcome(waiting=[one]))
+    monkeypatch.setattr(mend, "once", lambda _: Outcome(waiting=[one]))
     assert Mender([], lambda _: None).once() == pytest.approx(next_s)
     assert clock == [100.0]

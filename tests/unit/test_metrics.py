@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from cni_reaper_plugin import __version__, metrics, report
-from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.facts import STALE, UNKNOWN, Call, Evidence, Judged, Reservation, Surroundings
+from cni_reaper_plugin import __version__, metrics
+from cni_reaper_plugin.event_log import Log
+from cni_reaper_plugin.model import STALE, UNKNOWN, Call, Evidence, Judged, Reservation, Surroundings
 from cni_reaper_plugin.network_sweep import OUTCOMES, Result
+from cni_reaper_plugin.reaper import report
 from cni_reaper_plugin.reasons import EMPTY, NETNS_GONE, UNACCOUNTED, Reason
 from tests.neighbours import ROOT
 
@@ -65,7 +66,7 @@ def freed(result: Result) -> None:
 
 
 def twice(tell: Callable[[Any, Judged], None], result: Result, one: Judged) -> None:
-    """Let a sweep find the same twice, as a first look and a full scan do."""
+    """Let a sweep find the same twice, as a quick scan and a full scan do."""
     for _ in range(2):
         tell(SimpleNamespace(result=result, log=quiet()), one)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_reaper_plugin.evidence import libcni_cache, named
+from cni_reaper_plugin.evidence import libcni_cache, runtime_names
 
 HEX = "0123456789abcdef" * 4
 
@@ -25,7 +25,7 @@ HEX = "0123456789abcdef" * 4
 )
 def test_bare(owner: str, bare: str) -> None:
     """An ID of nerdctl, `<namespace>-<hex>` is looked for by its hex; whatever else has a dash stays whole."""
-    assert named.bare(owner) == bare
+    assert runtime_names.bare(owner) == bare
 
 
 @pytest.mark.parametrize(

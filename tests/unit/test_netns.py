@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_reaper_plugin.evidence import addresses, netns, visible
+from cni_reaper_plugin.namespaces import addresses, netns, visible
 
 MOUNTINFO = b"""\
 22 27 0:20 / /proc rw,nosuid,nodev,noexec,relatime shared:13 - proc proc rw

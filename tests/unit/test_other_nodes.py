@@ -5,15 +5,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from cni_reaper_plugin import expiry, judging, network_file_system, store
 from cni_reaper_plugin.attachment import Attachment
-from cni_reaper_plugin.chain import recording
-from cni_reaper_plugin.clock import Budget
-from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import boot, closer, records
-from cni_reaper_plugin.evidence.unclaimed import Memory
-from cni_reaper_plugin.facts import Call, Netns, Settings, Surroundings
+from cni_reaper_plugin.event_log import Log
+from cni_reaper_plugin.evidence import full_evidence, records
+from cni_reaper_plugin.host_local import store
+from cni_reaper_plugin.memory.waiting_owners import Memory
+from cni_reaper_plugin.model import Call, Netns, Settings, Surroundings
 from cni_reaper_plugin.network_sweep import NetworkSweep
+from cni_reaper_plugin.plugin import attachment_records
+from cni_reaper_plugin.reaper import full_scan, record_expiry
+from cni_reaper_plugin.system import boot, network_file_system
+from cni_reaper_plugin.system.clock import Budget
 
 OURS, THEIRS = ("a" * 32, "one"), ("b" * 32, "two")
 OLD_S, NOW_S = 10.0, 90_000.0
@@ -47,7 +49,7 @@ def record(settings: Settings) -> records.Record | None:
 def test_gc_marks_what_its_list_lacks(settings: Settings, node: tuple[str, str], is_marked: bool) -> None:
     """The list is of this node's attachments."""
     recorded(settings, node)
-    recording.mark_unlisted("net", set(), settings, Log("error", ""))
+    attachment_records.mark_unlisted("net", set(), settings, Log("error", ""))
     found = record(settings)
     assert found is not None
     assert found.mapping.deleted is is_marked
@@ -57,7 +59,7 @@ def test_gc_marks_what_its_list_lacks(settings: Settings, node: tuple[str, str],
 def test_a_record_that_is_over_is_dropped(settings: Settings, node: tuple[str, str], is_left: bool) -> None:
     """That its netns is not seen here says nothing of another container node's of this kernel."""
     recorded(settings, node)
-    expiry.drop_records("net", [], settings)
+    record_expiry.drop_records("net", [], settings)
     assert (record(settings) is not None) is is_left
 
 
@@ -66,7 +68,7 @@ def test_a_record_of_another_boot(settings: Settings, monkeypatch: pytest.Monkey
     """On a network file system it is of a node that runs; on a disk, of the node that had this disk before."""
     monkeypatch.setattr(network_file_system, "name", lambda _: file_system)
     recorded(settings, THEIRS, "another boot")
-    expiry.drop_records("net", [], settings)
+    record_expiry.drop_records("net", [], settings)
     assert (record(settings) is not None) is is_left
 
 
@@ -74,13 +76,13 @@ def test_a_record_of_another_boot(settings: Settings, monkeypatch: pytest.Monkey
 def test_a_full_scan_asks_whether_the_store_is_shared(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_system: str
 ) -> None:
-    """For itself: the first look's answer is of a candidate, and the scan judges everybody."""
+    """For itself: the quick scan's answer is of a candidate, and the scan judges everybody."""
     monkeypatch.setattr(network_file_system, "name", lambda path: file_system if path == f"{tmp_path}/net" else "another")
-    monkeypatch.setattr(closer, "Look", lambda *_: SimpleNamespace(surroundings=Surroundings("boot")))
+    monkeypatch.setattr(full_evidence, "Look", lambda *_: SimpleNamespace(surroundings=Surroundings("boot")))
     settings.data_dir = str(tmp_path)
     (tmp_path / "net").mkdir()
     memory = Memory(str(tmp_path), "net", "boot", [1, 2, 3])
     with store.Network(str(tmp_path), "net") as directory:
-        look = NetworkSweep(directory, Call(judging.AUDIT), settings, Budget(5, 500), Log("error", ""))
-        judged = judging.Judging(look, [], [], memory)
+        look = NetworkSweep(directory, Call(full_scan.AUDIT), settings, Budget(5, 500), Log("error", ""))
+        judged = full_scan.Judging(look, [], [], memory)
     assert judged.surroundings.shared == file_system

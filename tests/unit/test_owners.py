@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cni_reaper_plugin import files
-from cni_reaper_plugin.evidence import owners
+from cni_reaper_plugin.namespaces import user_namespaces
+from cni_reaper_plugin.system import files
 
 OTHER_UID = 60001
 NOTHING, ALL = "0" * 16, "000001ffffffffff"
@@ -29,21 +29,21 @@ def task(process: Path, number: int, uid: int, permitted: str) -> Path:
 def test_can_mount_nothing(tmp_path: Path, uid: int, permitted: str, expected: bool) -> None:
     """Who lacks CAP_SYS_ADMIN in our user namespace, also who has it in one of their own."""
     task(tmp_path, 1, uid, permitted)
-    assert owners.can_mount_nothing(str(tmp_path)) is expected
+    assert user_namespaces.can_mount_nothing(str(tmp_path)) is expected
 
 
 def test_a_thread_that_has_ended_says_nothing_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first of two threads is gone when it is asked for; the other one can mount, so the process can."""
     task(tmp_path, 2, 0, ALL)
     monkeypatch.setattr(posix, "listdir", lambda _: ["1", "2"])
-    assert not owners.can_mount_nothing(str(tmp_path))
+    assert not user_namespaces.can_mount_nothing(str(tmp_path))
 
 
 def test_a_process_that_has_ended_mounts_nothing(tmp_path: Path) -> None:
     """It is gone before it is asked, or while its threads are."""
-    assert owners.can_mount_nothing(str(tmp_path / "gone"))
+    assert user_namespaces.can_mount_nothing(str(tmp_path / "gone"))
     (tmp_path / "task" / "1").mkdir(parents=True)
-    assert owners.can_mount_nothing(str(tmp_path))
+    assert user_namespaces.can_mount_nothing(str(tmp_path))
 
 
 def test_both_questions_have_the_answer_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +55,6 @@ def test_both_questions_have_the_answer_of_one_moment(tmp_path: Path, monkeypatc
         return Path(path).read_bytes()
 
     monkeypatch.setattr(files, "read", read)
-    assert owners.is_process_powerless(str(made))
-    assert owners.can_mount_nothing(str(tmp_path))
+    assert user_namespaces.is_process_powerless(str(made))
+    assert user_namespaces.can_mount_nothing(str(tmp_path))
     assert asked == [f"{made}/status"] * 2

@@ -4,16 +4,16 @@ from typing import Any
 
 import pytest
 
-from cni_reaper_plugin.facts import LIVE, STALE, UNKNOWN, Call, Evidence, Judged, Netns, Reservation, Surroundings
-from cni_reaper_plugin.operator import places
-from cni_reaper_plugin.operator import ports as operator_ports
-from cni_reaper_plugin.operator.inspection import Inspected, Row
-from cni_reaper_plugin.operator.ports import Astray
-from cni_reaper_plugin.pool import of_subnets, pack
+from cni_reaper_plugin.host_local.pool import of_subnets, pack
+from cni_reaper_plugin.model import LIVE, STALE, UNKNOWN, Call, Evidence, Judged, Netns, Reservation, Surroundings
+from cni_reaper_plugin.operator.conflists import runtimes
+from cni_reaper_plugin.operator.inspect import published_ports as operator_ports
+from cni_reaper_plugin.operator.inspect.inspection import Inspected, Row
+from cni_reaper_plugin.operator.inspect.published_ports import Astray
 from cni_reaper_plugin.published import ports, written
 from cni_reaper_plugin.published.ports import Port
 from cni_reaper_plugin.reasons import NETNS_GONE
-from cni_reaper_plugin.scanned import VisibleNetns
+from cni_reaper_plugin.scan_model import VisibleNetns
 
 DEAD, OTHER = "d" * 64, "e" * 64
 QUOTED = f'dnat name: \\"net\\" id: \\"{DEAD}\\"'
@@ -176,7 +176,7 @@ def test_it_is_looked_at_twice(monkeypatch: pytest.MonkeyPatch, still: list[Port
     """What is so while a pod ends is no finding: its rules go first, then its reservation."""
     looks = [([port()], ""), (still, "")]
     monkeypatch.setattr(operator_ports, "AGAIN_S", 0)
-    monkeypatch.setattr(places, "environment", lambda *_: {b"CNI_PATH": b""})
+    monkeypatch.setattr(runtimes, "environment", lambda *_: {b"CNI_PATH": b""})
     monkeypatch.setattr(ports, "look", lambda _: looks.pop(0))
     found = operator_ports.Published([], []).astray([network()], is_complete=True)
     assert [one.ports for one in found] == [(one,) for one in still]

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from cni_reaper_plugin import conntrack, programs
 from cni_reaper_plugin.attachment import Attachment
-from cni_reaper_plugin.clock import Budget
-from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import boot, views
-from cni_reaper_plugin.facts import STALE, Call, Evidence, Judged, Netns, Reservation, Settings, Surroundings
+from cni_reaper_plugin.event_log import Log
+from cni_reaper_plugin.host_local.store import Network
+from cni_reaper_plugin.memory import proven_views
+from cni_reaper_plugin.model import STALE, Call, Evidence, Judged, Netns, Reservation, Settings, Surroundings
 from cni_reaper_plugin.network_sweep import NetworkSweep
-from cni_reaper_plugin.programs import Ended
 from cni_reaper_plugin.published import entries, tries, withdraw, written
 from cni_reaper_plugin.reasons import LEFT_BY_DEL, NETNS_GONE, PORT_PUBLISHED, REBOOTED
-from cni_reaper_plugin.store import Network
+from cni_reaper_plugin.system import boot, conntrack, programs
+from cni_reaper_plugin.system.clock import Budget
+from cni_reaper_plugin.system.programs import Ended
 from tests.e2e.pair import until
 from tests.neighbours import ROOT
 
@@ -249,7 +249,7 @@ class TestWithdraw:
                 raise self.flows
             return 0
 
-        monkeypatch.setattr(views, "RUN_DIR", str(tmp_path / "run"))
+        monkeypatch.setattr(proven_views, "RUN_DIR", str(tmp_path / "run"))
         monkeypatch.setattr(boot, "boottime_s", lambda: self.clock_s)
         monkeypatch.setattr(conntrack, "end_flows", end_flows)
         (tmp_path / "results").mkdir()
@@ -420,7 +420,7 @@ class TestTries:
 
     def test_of_this_boot_and_this_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Another boot's, another file's, and what nobody wrote say nothing."""
-        monkeypatch.setattr(views, "RUN_DIR", str(tmp_path))
+        monkeypatch.setattr(proven_views, "RUN_DIR", str(tmp_path))
         one = Reservation("net", "10.9.0.2", b"x\r\neth0", 7, 8)
         tries.Tried("net").note([(one, "why", 10.0)], [])
         assert tries.Tried("net").waits(one) == ""
@@ -431,7 +431,7 @@ class TestTries:
         monkeypatch.setattr(boot, "boot_id", lambda: "another")
         assert tries.Tried("net").waits(one) == ""
         monkeypatch.undo()
-        monkeypatch.setattr(views, "RUN_DIR", str(tmp_path))
+        monkeypatch.setattr(proven_views, "RUN_DIR", str(tmp_path))
         tries.Tried("net").note([], [one])
         assert tries.Tried("net").waits(one) == ""
         for content in (b"", b"[]", b'{"bootID":1}', b"\xff"):

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from cni_reaper_plugin import files, other_nodes
+from cni_reaper_plugin import other_nodes
 from cni_reaper_plugin.attachment import Attachment
-from cni_reaper_plugin.evidence import boot, records
-from cni_reaper_plugin.facts import Netns
+from cni_reaper_plugin.evidence import records
+from cni_reaper_plugin.model import Netns
+from cni_reaper_plugin.system import boot, files
 
 ATTACHMENT = Attachment("net", "id", "eth0")
 POD = {"namespace": "default", "name": "web-1", "uid": "u"}

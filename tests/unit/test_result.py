@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_reaper_plugin.chain.request import Request
-from cni_reaper_plugin.chain.result import is_head, of_add, raw_member
+from cni_reaper_plugin.plugin.request import Request
+from cni_reaper_plugin.plugin.result import is_head, of_add, raw_member
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
     ('"', "\\", '\\"', "{", "}", "[", "]", ",", ":", "}},{", "prevResult")

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from cni_reaper_plugin import files
-from cni_reaper_plugin.evidence import peers
-from cni_reaper_plugin.facts import Netns
-from cni_reaper_plugin.rtnetlink import Rtnetlink, UnsteadyError
-from cni_reaper_plugin.scanned import VisibleNetns
+from cni_reaper_plugin.model import Netns
+from cni_reaper_plugin.namespaces import peer_addresses
+from cni_reaper_plugin.scan_model import VisibleNetns
+from cni_reaper_plugin.system import files
+from cni_reaper_plugin.system.rtnetlink import Rtnetlink, UnsteadyError
 
 NEWADDR, DONE, INTERRUPTED = 20, 3, 0x10
 OWN, ENDING = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
@@ -107,7 +107,7 @@ def far(monkeypatch: pytest.MonkeyPatch) -> type[FarEnds]:
         return fd
 
     FarEnds.of, FarEnds.fds = {}, {}
-    monkeypatch.setattr(peers, "Rtnetlink", FarEnds)
+    monkeypatch.setattr(peer_addresses, "Rtnetlink", FarEnds)
     monkeypatch.setattr(files, "open_on_device", opened)
     return FarEnds
 
@@ -124,15 +124,15 @@ def seen(far: type[FarEnds], nsid: bytes, *, foreign: bool = False) -> VisibleNe
 def test_a_far_end_that_always_changes_and_is_not_seen(far: type[FarEnds]) -> None:
     """Only by its addresses is it known, and these are not."""
     with pytest.raises(OSError, match="far end") as raised:
-        peers.addresses([seen(far, STEADY), seen(far, FOREIGN, foreign=True)])
+        peer_addresses.addresses([seen(far, STEADY), seen(far, FOREIGN, foreign=True)])
     assert raised.value.errno == errno.EAGAIN
 
 
 def test_a_far_end_that_always_changes_and_is_seen(far: type[FarEnds]) -> None:
     """It counts as a netns that cannot be looked into, and what it showed is in use."""
-    assert peers.addresses([seen(far, UNSTEADY)]) == {OWN, ENDING, b"other"}
+    assert peer_addresses.addresses([seen(far, UNSTEADY)]) == {OWN, ENDING, b"other"}
 
 
 def test_the_far_end_of_another_user(far: type[FarEnds]) -> None:
     """What it shows does not count."""
-    assert peers.addresses([seen(far, UNSTEADY), seen(far, FOREIGN, foreign=True)]) == {OWN, ENDING}
+    assert peer_addresses.addresses([seen(far, UNSTEADY), seen(far, FOREIGN, foreign=True)]) == {OWN, ENDING}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cni_reaper_plugin.evidence import standing
-from cni_reaper_plugin.facts import Mapping, Netns, Reservation
+from cni_reaper_plugin.memory import live_cache
+from cni_reaper_plugin.model import Mapping, Netns, Reservation
 
 RESERVED = Reservation("net", "10.0.0.2", b"id\r\neth0", 11, 22)
 
@@ -19,15 +19,15 @@ def place(tmp_path: Path) -> Path:
     there = place.stat()
     mapping = Mapping("record", str(place))
     mapping.now = Netns(there.st_dev, there.st_ino, there.st_ctime_ns)
-    noted = standing.entry(RESERVED, mapping)
+    noted = live_cache.entry(RESERVED, mapping)
     assert noted is not None
-    standing.note(str(tmp_path), "net", "boot", {RESERVED.address: noted})
+    live_cache.note(str(tmp_path), "net", "boot", {RESERVED.address: noted})
     return place
 
 
 def found(place: Path, boot_id: str = "boot", identity: tuple[int, int] = (11, 22)) -> set[str]:
     """Return the addresses whose owners still stand."""
-    return set(standing.still(str(place.parent), "net", boot_id, lambda _: identity))
+    return set(live_cache.still(str(place.parent), "net", boot_id, lambda _: identity))
 
 
 def test_an_owner_whose_netns_stands(place: Path) -> None:
@@ -59,5 +59,5 @@ def test_a_process_is_not_noted(place: Path) -> None:
     """Its PID may be another's any time."""
     mapping = Mapping("record", "/proc/1/ns/net")
     mapping.now = Netns(1, 2, 3)
-    assert standing.entry(RESERVED, mapping) is None
+    assert live_cache.entry(RESERVED, mapping) is None
     assert found(place)

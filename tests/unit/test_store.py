@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cni_reaper_plugin import store, store_key
-from cni_reaper_plugin.facts import Reservation, SkippedError
+from cni_reaper_plugin.host_local import store, store_key
+from cni_reaper_plugin.model import Reservation, SkippedError
 
 OWNED = b"aa11bb22cc33\r\neth0"
 

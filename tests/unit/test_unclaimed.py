@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence.unclaimed import Memory
-from cni_reaper_plugin.facts import Netns, Reservation
-from cni_reaper_plugin.scanned import VisibleNetns
+from cni_reaper_plugin.event_log import Log
+from cni_reaper_plugin.memory.waiting_owners import Memory
+from cni_reaper_plugin.model import Netns, Reservation
+from cni_reaper_plugin.scan_model import VisibleNetns
 
 VIEW = [4026531836, 4026531841, 1]
 
@@ -46,7 +46,7 @@ def test_another_ctime_does_not(tmp_path: Path) -> None:
 
 
 def test_nothing_is_told_once_it_is_time_to_look_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten seconds after a closer look the next call takes another one."""
+    """Ten seconds after a full scan the next call takes another one."""
     place = tmp_path / "netns"
     place.touch()
     remembered(tmp_path, place, place.stat().st_ctime_ns)

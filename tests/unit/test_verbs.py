@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from cni_reaper_plugin import clock, sweep
-from cni_reaper_plugin.chain import recording, verbs
-from cni_reaper_plugin.chain.request import Request
+from cni_reaper_plugin.plugin import attachment_records, verbs
+from cni_reaper_plugin.plugin.request import Request
+from cni_reaper_plugin.reaper import sweep
+from cni_reaper_plugin.system import clock
 
 ENVIRONMENT = {
     b"CNI_COMMAND": b"",
@@ -34,7 +35,7 @@ def test_the_wait_for_the_records_is_a_part_of_the_call(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(clock, "posix", SimpleNamespace(times=lambda: SimpleNamespace(elapsed=now_s[0], user=0.0, system=0.0)))
     for name in ("record", "mark_deleted", "mark_unlisted"):
-        monkeypatch.setattr(recording, name, waits)
+        monkeypatch.setattr(attachment_records, name, waits)
     monkeypatch.setattr(sweep, "run", swept)
     environment = {**ENVIRONMENT, b"CNI_COMMAND": verb.encode()}
     request = Request(verb, environment)

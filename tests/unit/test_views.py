@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from cni_reaper_plugin.attachment import Attachment
-from cni_reaper_plugin.chain import first_del
-from cni_reaper_plugin.events import Log
-from cni_reaper_plugin.evidence import views, visible
-from cni_reaper_plugin.facts import ALL, NOTHING, Call, Netns, Permission
+from cni_reaper_plugin.event_log import Log
+from cni_reaper_plugin.memory import proven_views
+from cni_reaper_plugin.model import ALL, NOTHING, Call, Netns, Permission
+from cni_reaper_plugin.namespaces import visible
+from cni_reaper_plugin.plugin import first_del
 
 OWN, OTHER_MOUNTS, OTHER_PIDS = [11, 21, 1], [11, 22, 1], [12, 21, 9]  # PID namespace, mount namespace, start of its PID 1
 
@@ -16,32 +17,32 @@ OWN, OTHER_MOUNTS, OTHER_PIDS = [11, 21, 1], [11, 22, 1], [12, 21, 9]  # PID nam
 @pytest.fixture(autouse=True)
 def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A /run of its own."""
-    monkeypatch.setattr(views, "RUN_DIR", str(tmp_path))
+    monkeypatch.setattr(proven_views, "RUN_DIR", str(tmp_path))
 
 
 def test_what_a_del_has_shown_ends_with_an_add_in_another_pid_namespace() -> None:
     """That ADD's is the runtime's view; whoever has shown another one is a container on the node."""
-    views.prove("boot", OWN, "shown")
-    assert views.allowance("boot", OWN) == ALL
-    views.prove("boot", OTHER_PIDS)
-    assert views.allowance("boot", OWN) == NOTHING
-    assert not views.may_show("boot", OWN)
+    proven_views.prove("boot", OWN, "shown")
+    assert proven_views.allowance("boot", OWN) == ALL
+    proven_views.prove("boot", OTHER_PIDS)
+    assert proven_views.allowance("boot", OWN) == NOTHING
+    assert not proven_views.may_show("boot", OWN)
 
 
 def test_what_a_del_has_shown_stays_beside_an_add_in_another_mount_namespace() -> None:
     """A runtime may run its plugins in several."""
-    views.prove("boot", OWN, "shown")
-    views.prove("boot", OTHER_MOUNTS)
-    assert views.allowance("boot", OWN) == ALL
-    assert views.may_show("boot", OWN)
+    proven_views.prove("boot", OWN, "shown")
+    proven_views.prove("boot", OTHER_MOUNTS)
+    assert proven_views.allowance("boot", OWN) == ALL
+    assert proven_views.may_show("boot", OWN)
 
 
 def test_each_counts_for_itself() -> None:
     """What is proven of one view says nothing of another; and it needs no DEL to show it."""
-    views.prove("boot", OWN)
-    assert [views.allowance("boot", one) for one in (OWN, OTHER_MOUNTS, OTHER_PIDS)] == [ALL, NOTHING, NOTHING]
-    assert not views.may_show("boot", OWN)
-    assert views.may_show("next boot", OWN)
+    proven_views.prove("boot", OWN)
+    assert [proven_views.allowance("boot", one) for one in (OWN, OTHER_MOUNTS, OTHER_PIDS)] == [ALL, NOTHING, NOTHING]
+    assert not proven_views.may_show("boot", OWN)
+    assert proven_views.may_show("next boot", OWN)
 
 
 @pytest.mark.parametrize(("is_shown", "may_reap"), [(True, ALL), (False, NOTHING)])

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from cni_reaper_plugin import files
-from cni_reaper_plugin.evidence import owners, peers, visible
+from cni_reaper_plugin.namespaces import peer_addresses, user_namespaces, visible
+from cni_reaper_plugin.system import files
 
 HOST, OLD, NEW = 4026531841, 4026532100, 4026532200
 FOREIGN = {4026532300}
@@ -27,10 +27,10 @@ class Proc:
         monkeypatch.setattr(visible, "_namespace_of", lambda _, kind: self.now if kind == "mnt" else HOST)
         monkeypatch.setattr(visible, "_root_of", lambda _: "/")
         monkeypatch.setattr(visible._Descriptors, "add", lambda *_: None)
-        monkeypatch.setattr(owners, "is_netns_foreign", lambda *_: False)
+        monkeypatch.setattr(user_namespaces, "is_netns_foreign", lambda *_: False)
         self.can_mount = True
-        monkeypatch.setattr(owners, "can_mount_nothing", lambda _: not self.can_mount)
-        monkeypatch.setattr(owners, "are_mounts_foreign", lambda _: self.now in FOREIGN)
+        monkeypatch.setattr(user_namespaces, "can_mount_nothing", lambda _: not self.can_mount)
+        monkeypatch.setattr(user_namespaces, "are_mounts_foreign", lambda _: self.now in FOREIGN)
         monkeypatch.setattr(visible, "_add_mounts", self._add_mounts)
         monkeypatch.setattr(posix, "listdir", lambda _: ["7"])
 
@@ -137,9 +137,9 @@ def test_what_only_the_far_end_of_a_link_shows(monkeypatch: pytest.MonkeyPatch, 
         return answers[-1]
 
     slept: list[float] = []
-    monkeypatch.setattr(peers, "addresses", addresses)
+    monkeypatch.setattr(peer_addresses, "addresses", addresses)
     monkeypatch.setattr(time, "sleep", slept.append)
-    lasting = peers.lasting(frozenset([b"own", b"other", b"ending"]), frozenset([b"ending"]), [])
+    lasting = peer_addresses.lasting(frozenset([b"own", b"other", b"ending"]), frozenset([b"ending"]), [])
     assert lasting == ({b"own", b"other", b"ending"} if ends > 3 else {b"own", b"other"})
     assert len(answers) == len(slept) == asked
     assert ends <= 3 or sum(slept) == pytest.approx(0.15)
@@ -162,7 +162,7 @@ def test_descriptors_of_another_user(
         return "socket:[1]"
 
     monkeypatch.setattr(posix, "readlink", look)
-    monkeypatch.setattr(owners, "is_process_powerless", lambda _: powerless)
+    monkeypatch.setattr(user_namespaces, "is_process_powerless", lambda _: powerless)
     descriptors = visible._Descriptors({})
     for process in range(20_000 // number):
         descriptors.add(f"/proc/{process}")
@@ -182,7 +182,7 @@ def test_a_netns_of_another_user(by_another: bool | None, mounts: list[str], for
 def test_the_owner_of_a_netns_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """And again as long as nobody has known: a process may end in between."""
     answers = iter([None, True])
-    monkeypatch.setattr(owners, "is_netns_foreign", lambda *_: next(answers))
+    monkeypatch.setattr(user_namespaces, "is_netns_foreign", lambda *_: next(answers))
     seen: visible.Sightings = {}
     for _ in range(3):
         visible._sighting(seen, OLD, PROCESS)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from cni_reaper_plugin import files
-from cni_reaper_plugin.evidence import assigned, shown
-from cni_reaper_plugin.evidence.addresses import pack
-from cni_reaper_plugin.facts import Netns, Reservation
-from cni_reaper_plugin.scanned import VisibleNetns
+from cni_reaper_plugin.model import Netns, Reservation
+from cni_reaper_plugin.namespaces import assigned, shown_addresses
+from cni_reaper_plugin.namespaces.addresses import pack
+from cni_reaper_plugin.scan_model import VisibleNetns
+from cni_reaper_plugin.system import files
 
 HOST, MINE, OTHERS = 4026531840, 4026532100, 4026532200
 LOOPBACK = frozenset((pack("127.0.0.1"), pack("::1")))
@@ -44,7 +44,7 @@ class Shown:
         every = [netns(HOST, *self.hosts, host=True), mine, netns(OTHERS, *self.others)]
         made = [Reservation(network, address, f"{owner}\r\neth0".encode(), 1, 2) for network, address, owner in self.reserved]
         pairs = [(pack(one.address), one) for one in made]
-        shown.account("net", every, pairs, self.placed, lambda owner, seen: seen is mine and owner == self.named)
+        shown_addresses.account("net", every, pairs, self.placed, lambda owner, seen: seen is mine and owner == self.named)
         return mine.names
 
 

@@ -1,0 +1,1 @@
+"""host-local's side: its store, and which addresses it can give."""

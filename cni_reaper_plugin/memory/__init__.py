@@ -1,0 +1,1 @@
+"""What one call remembers for the next, in /run: it is gone with the boot."""

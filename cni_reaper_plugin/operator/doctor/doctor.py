@@ -1,0 +1,132 @@
+"""`cni-reaper doctor`: is this node set up so that leaks are freed? Changes nothing. docs/doctor.md has every finding."""
+
+import contextlib
+import sys
+
+import orjson
+from rich.text import Text
+
+from cni_reaper_plugin.host_local.pool import PoolError
+from cni_reaper_plugin.model import Settings, SkippedError, StrandedError
+from cni_reaper_plugin.notices import lifeless
+from cni_reaper_plugin.operator import terminal
+from cni_reaper_plugin.operator.conflists import conflist, entry, position
+from cni_reaper_plugin.operator.conflists.conflist import Conflist
+from cni_reaper_plugin.operator.conflists.runtimes import ETC, places
+from cni_reaper_plugin.operator.doctor import conflists, executables, host
+from cni_reaper_plugin.operator.finding import ERROR, LEVELS, NOTE, OK, WARNING, Finding
+from cni_reaper_plugin.operator.inspect import published_ports
+from cni_reaper_plugin.operator.inspect.inspection import Inspected, inspect, own_call
+from cni_reaper_plugin.operator.mend import broken_files
+from cni_reaper_plugin.operator.scope import Scope
+
+COLOURS = {OK: "green", NOTE: "cyan", WARNING: "yellow", ERROR: "bold red"}
+MOST_ASTRAY = 16
+MEMBERS = ("level", "key", "subject", "finding", "advice")
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def run(directories: list[str], bin_dirs: list[str], as_json: bool) -> int:
+    """Look at the node, print what is found, and return the exit code: 0 nothing to do, 1 warnings, 2 errors.
+
+    directories, bin_dirs: where conflists and executables are; [] for where the runtimes of this node look.
+    """
+    findings = list(examine(directories, bin_dirs))
+    _print_json(findings) if as_json else _print(findings)
+    return max((LEVELS.index(one.level) - LEVELS.index(NOTE) for one in findings if one.level in (WARNING, ERROR)), default=0)
+
+
+def examine(directories: list[str], bin_dirs: list[str]) -> "Iterator[Finding]":
+    """Yield every finding about the node."""
+    looked_at, unread = places(directories, bin_dirs)
+    for text in unread:
+        what = "A runtime's configuration cannot be read, so its directories are not known: %s" % text
+        yield Finding(
+            "config-unreadable", text.partition(": ")[0], what, "Correct it, or name the directories: --conf-dir, --bin-dir."
+        )
+    by_place = [(place, conflist.found([place.conf_dir])) for place in looked_at]
+    known = any(place.sure and here for place, here in by_place)
+    for place, here in by_place:
+        in_use = place.sure or not known  # podman's /etc/cni/net.d on a node of k3s is not
+        yield from conflists.check(here, in_use)
+        if in_use and (here or len(by_place) == 1):
+            run = here[: position.master(here) + 1] or here  # multus' own file and its master, or the one
+            lists = [one for _, one in run if isinstance(one, Conflist)]
+            types = [kind for one in lists for kind in (*one.types, *(ipam.kind for ipam in conflist.ipams(one)))]
+            for path in place.paths or [place.bin_dirs]:
+                yield from executables.check(types, path)
+    entries = [one for _, here in by_place for one in here]
+    if not entries:
+        where = ", ".join(place.conf_dir for place in looked_at) or ETC
+        advice = "Let the network plugin of the cluster write it first, then put our entry in; or name its directory: --conf-dir."
+        yield Finding("no-conflist", where, "There is no conflist: no pod gets a network here.", advice)
+    yield from host.check(entry.settings_of(entries) or [("", Settings())])
+    yield from _networks(directories, bin_dirs)
+    yield from broken_files.check(directories)
+
+
+def _networks(directories: list[str], bin_dirs: list[str]) -> "Iterator[Finding]":
+    """Look at the reservations, and at what leads to them; what cannot be judged is for audit to say."""
+    published = published_ports.Published(directories, bin_dirs)
+    try:
+        call, targets = own_call(), Scope([], "", "", [], directories).targets()
+    except (OSError, PoolError):
+        return
+    networks = []
+    for target in targets:
+        with contextlib.suppress(OSError, SkippedError, StrandedError):
+            networks.append(inspect(target.network, target.pool, call, target.settings, lambda _: None))
+    yield from _lifeless(networks)
+    yield from _published(published, networks, len(networks) == len(targets))
+
+
+def _published(published: published_ports.Published, networks: list[Inspected], is_complete: bool) -> "Iterator[Finding]":
+    """Say which published ports lead to an address that their container does not have."""
+    if published.trouble:
+        what = "Which ports are published cannot be seen: %s." % published.trouble
+        yield Finding("published-unseen", host.NODE, what)
+    found = published.astray(networks, is_complete)
+    for one in found[:MOST_ASTRAY]:
+        what = one.what[:1].upper() + one.what[1:] + "."
+        yield Finding("published-to-another" if one.holder else "published-to-none", host.NODE, what, one.advice)
+    more = found[MOST_ASTRAY:]
+    if more:
+        what = "Ports of %d more containers lead to addresses that these do not have." % len(more)
+        is_grave = any(one.holder for one in more)
+        advice = "`cni-reaper audit` names them all."
+        yield Finding("published-to-another" if is_grave else "published-to-none", host.NODE, what, advice)
+
+
+def _lifeless(networks: list[Inspected]) -> "Iterator[Finding]":
+    """Say of each network which addresses network namespaces without life hold."""
+    for found in networks:
+        if found.lifeless:
+            address, place = next(iter(found.lifeless.items()))
+            what = (
+                "Network namespaces in which no process runs, and whose containers no runtime names, hold addresses: %d, "
+                "the first is %s, in %s." % (len(found.lifeless), address, place)
+            )
+            yield Finding("lifeless", "network " + found.name, what, lifeless.ADVICE[:1].upper() + lifeless.ADVICE[1:] + ".")
+
+
+def _print_json(findings: list[Finding]) -> None:
+    told = [{key: terminal.printable(getattr(one, key)) for key in MEMBERS} for one in findings]
+    sys.stdout.write(orjson.dumps({"findings": told}, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def _print(findings: list[Finding]) -> None:
+    """Print the findings by their subject: one line each, and below it what to do."""
+    told = Text()
+    for subject in dict.fromkeys(one.subject for one in findings):
+        told.append(terminal.printable(subject) + "\n", "bold")
+        for one in findings:
+            if one.subject == subject:
+                told.append("  %-8s" % one.level, COLOURS[one.level])
+                told.append("%s  [%s]\n" % (terminal.printable(one.finding), one.key))
+                told.append("          -> %s\n" % terminal.printable(one.advice) if one.advice else "")
+    counts = ["%d %s" % (sum(one.level == level for one in findings), level) for level in reversed(LEVELS)]
+    told.append(", ".join(counts))
+    terminal.console().print(told, soft_wrap=True)

@@ -1,0 +1,289 @@
+"""The doctor on the node itself: can we write what we must, is somebody told, and do we see what the runtime sees?"""
+
+import posix
+import stat
+
+from cni_reaper_plugin import other_nodes
+from cni_reaper_plugin.evidence import records
+from cni_reaper_plugin.host_local import store
+from cni_reaper_plugin.memory import proven_views
+from cni_reaper_plugin.model import ALL, NEEDS_NO_POD
+from cni_reaper_plugin.notices import store_elsewhere
+from cni_reaper_plugin.operator.finding import Finding
+from cni_reaper_plugin.system import boot, files, mountinfo, network_file_system
+
+NODE = "node"
+RUNTIMES = ("containerd", "crio", "multus-daemon")
+_IN_MEMORY = ("tmpfs", "ramfs")
+_SYS_PTRACE = 1 << 19
+_CAPABLE = "Run it on the host, as root with all capabilities (CAP_SYS_PTRACE), and with /proc mounted."
+_MOST_RECORDS = 256  # of a network, to find one of this boot
+_WHOLE = ["0", "0", "4294967295"]  # the uid_map of a user namespace that is the initial one, or as good
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni_reaper_plugin.model import Mapping, Settings
+
+
+def check(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
+    """Yield what is to be said of the node; entries: (conflist, settings) of each entry of ours, or the defaults."""
+    if posix.geteuid() != 0:
+        yield Finding(
+            "not-root", NODE, "This is not root: what it cannot read counts as not there.", "Run it as root, on the host."
+        )
+    for state_dir in dict.fromkeys(settings.state_dir for _, settings in entries):
+        yield _writable(state_dir, "the records of attachments (stateDir)")
+    yield _writable(proven_views.RUN_DIR, "what is remembered from call to call")
+    for data_dir in dict.fromkeys(settings.data_dir for _, settings in entries):
+        yield from _store(data_dir)
+    yield from _records_of_others(entries)
+    yield from _elsewhere(entries)
+    yield from _told(entries)
+    yield from _view(entries)
+    yield from _processes()
+
+
+def _writable(directory: str, what_for: str) -> Finding:
+    """Look whether a directory can be written to, or be made."""
+    there = directory
+    while there and not posix.access(there, posix.F_OK):
+        there = there.rpartition("/")[0]
+    if posix.access((there or "") + "/.", posix.W_OK | posix.X_OK):
+        return Finding("writable", NODE, "%s can be written: %s." % (directory, what_for))
+    what = "%s cannot be written: %s." % (directory, what_for)
+    return Finding(
+        "not-writable", NODE, what, "Make %s writable for root, on a file system that is not read-only." % (there or "/")
+    )
+
+
+def _store(data_dir: str) -> "Iterator[Finding]":
+    try:
+        store.usable(data_dir)
+    except OSError as e:
+        what = "host-local's store %s cannot be listed: %s." % (data_dir, e.strerror)
+        yield Finding("store-unreadable", NODE, what, "Look at what is there; host-local makes it a directory.")
+        return
+    yield from _shared(data_dir)
+    kind = file_system(data_dir)
+    if kind in _IN_MEMORY:
+        what = "host-local's store %s is on %s: a reboot empties it, and leaks of one boot are all there is to free." % (
+            data_dir,
+            kind,
+        )
+        yield Finding("store-in-memory", NODE, what)
+
+
+def _shared(data_dir: str) -> "Iterator[Finding]":
+    """Look whether the store, or a network of it, is on a file system that other nodes can have mounted as well."""
+    try:
+        places = [data_dir, *("%s/%s" % (data_dir, name) for name in store.networks(data_dir))]
+    except OSError:
+        return  # it is not there yet
+    for place in places:
+        try:
+            kind = network_file_system.name(place)
+        except OSError:
+            continue
+        if kind:
+            what = "host-local's store %s is on a network file system (%s), which other nodes may have mounted." % (place, kind)
+            what += " Nothing is freed here but what a record of this node proves dead."
+            advice = "Give each node a dataDir on a disk of its own: `dataDir` in `ipam`, and in the entry of cni-reaper."
+            yield Finding("store-shared", NODE, what, advice)
+            return
+
+
+def file_system(path: str) -> str:
+    """Return the type of the file system that a path is on, or would be; "" when that cannot be told. Source: proc(5)."""
+    try:
+        line = mountinfo.line_of(path, mountinfo.read())
+    except OSError:
+        return ""
+    return line.partition(" - ")[2].split(" ")[0]
+
+
+def _told(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
+    """Look whether what we do is told to anybody: to syslog, or to a file."""
+    if has_syslog("/dev/log"):
+        yield Finding("syslog", NODE, "There is a /dev/log: events are in syslog, ident cni-reaper.")
+    elif all(settings.log_file for _, settings in entries):
+        yield Finding("no-syslog", NODE, "There is no /dev/log: events are in `logFile` alone.")
+    else:
+        what = "There is no /dev/log, and `logFile` is not set: nobody is told what is freed, and why."
+        yield Finding("nobody-told", NODE, what, 'Write "logFile": "/var/log/cni-reaper.log" into our entry, or run a syslog.')
+    for metrics_file in dict.fromkeys(settings.metrics_file for _, settings in entries if settings.metrics_file):
+        directory = metrics_file.rpartition("/")[0] or "/"
+        if not posix.access(directory + "/.", posix.W_OK):
+            what = "The directory of `metricsFile` %s is not there, or cannot be written: nothing is counted." % metrics_file
+            yield Finding("metrics-file", NODE, what, "Make %s; cni-reaper does not." % directory)
+    for log_file in dict.fromkeys(settings.log_file for _, settings in entries if settings.log_file):
+        directory = log_file.rpartition("/")[0] or "/"
+        if not posix.access(log_file if posix.access(log_file, posix.F_OK) else directory, posix.W_OK):
+            what = "`logFile` %s cannot be written, and nothing says so when an event is lost." % log_file
+            yield Finding("log-file", NODE, what, "Make %s, writable for root." % directory)
+
+
+def has_syslog(path: str) -> bool:
+    """Tell whether a socket of syslog stands at a path."""
+    try:
+        return stat.S_ISSOCK(posix.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _view(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
+    """Say whether an ADD of this boot has seen its own pod from where we are."""
+    try:
+        boot_id, view = boot.boot_id(), proven_views.own_view()
+        allowed, known = proven_views.allowance(boot_id, view), proven_views.proven(boot_id)
+    except (OSError, ValueError, IndexError) as e:
+        what = "Our own PID and mount namespaces cannot be told (%s): nothing is freed." % e
+        yield Finding("view-unreadable", NODE, what, _CAPABLE)
+        return
+    if allowed is ALL:
+        yield Finding("view-proven", NODE, "An ADD of this boot has seen its own pod's network namespace from here.")
+    elif known:
+        what = "The ADDs of this boot saw their pods from other PID or mount namespaces than this shell's."
+        yield Finding("view-other", NODE, what, "Run the commands there: on the host itself, not in a pod or in `kubectl debug`.")
+    elif _has_record_of(boot_id, entries):
+        what = "cni-reaper has run in this boot, and no ADD could see its own pod's network namespace: nothing is freed."
+        advice = "The plugins run where /run/netns is not the host's (multus' daemon?): look for event=blind in the log."
+        yield Finding("blind", NODE, what, advice)
+    elif allowed is NEEDS_NO_POD:
+        yield Finding("view-not-yet", NODE, "No ADD has run in this boot yet; the first shows whether it sees its pod's netns.")
+    else:
+        what = "No ADD of this boot has seen its pod, and this shell is in namespaces of its own: the commands free nothing here."
+        yield Finding("view-unproven", NODE, what, "Start a pod, or run this on the host itself, and look again.")
+
+
+def _records_of_others(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
+    """Look whether another node of this kernel records its attachments here, too."""
+    try:
+        boot_id, ours = boot.boot_id(), boot.node()
+    except OSError:
+        return  # said by _view
+    for state_dir in dict.fromkeys(settings.state_dir for _, settings in entries):
+        if any(mapping.boot_id == boot_id and other_nodes.is_another(mapping.node, ours) for mapping in _recorded(state_dir)):
+            what = "Another node of this kernel, or this one under another name, writes records into %s." % state_dir
+            what += " What it recorded in this boot is kept here, and so is what has no record."
+            advice = "Give each container node a /var/lib/cni of its own; for a node that got another name the next boot ends it."
+            yield Finding("records-shared", NODE, what, advice)
+
+
+def _elsewhere(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
+    """Look for networks whose attachments are recorded, and have no reservation in the store."""
+    for data_dir, state_dir in dict.fromkeys((settings.data_dir, settings.state_dir) for _, settings in entries):
+        try:
+            for network in records.networks(state_dir):
+                count = store_elsewhere.recorded(state_dir, network)
+                if count and not _has_reservation_of(data_dir, state_dir, network):
+                    what = "%d attachments of network %s that live are recorded, and %s/%s has no reservation of any: " % (
+                        count,
+                        network,
+                        data_dir,
+                        network,
+                    )
+                    what += "host-local's store is elsewhere, or the network has another IPAM. Nothing of it is freed."
+                    advice = (
+                        "Find the store (a plugin such as antrea's has it in its own mount namespace) and name it: `dataDir`."
+                    )
+                    yield Finding("store-elsewhere", NODE, what, advice)
+        except OSError:
+            continue  # said by _store
+
+
+def _has_reservation_of(data_dir: str, state_dir: str, network: str) -> bool:
+    """Tell whether a recorded attachment of a network has a reservation. Raises OSError."""
+    try:
+        directory = store.Network(data_dir, network)
+    except FileNotFoundError:
+        return False
+    with directory, records.Directory(state_dir, network) as known:
+        owners = set(known.names())
+        return any((one.container_id, one.ifname) in owners for one in directory.snapshot(directory.addresses()))
+
+
+def _recorded(state_dir: str) -> "Iterator[Mapping]":
+    """Yield what records say, of each network some; none where they cannot be read."""
+    try:
+        for network in records.networks(state_dir):
+            with records.Directory(state_dir, network) as directory:
+                for name in directory.names()[:_MOST_RECORDS]:
+                    record = directory.read(*name)
+                    if record is not None:
+                        yield record.mapping
+    except OSError:
+        return
+
+
+def _has_record_of(boot_id: str, entries: "list[tuple[str, Settings]]") -> bool:
+    """Tell whether an attachment was recorded in this boot."""
+    state_dirs = dict.fromkeys(settings.state_dir for _, settings in entries)
+    return any(mapping.boot_id == boot_id for state_dir in state_dirs for mapping in _recorded(state_dir))
+
+
+def _processes() -> "Iterator[Finding]":
+    """Look from where the runtime sees the node, and what may hide it from us."""
+    try:
+        if files.read("/proc/self/uid_map").decode().split() != _WHOLE:
+            what = "This is a user namespace (rootless): what the host's own root runs is not seen, and nothing of it is freed."
+            yield Finding("rootless", NODE, what)
+        if _hides_processes() and not _may_trace():
+            what = "/proc is mounted with hidepid, and this process may not look into others (CAP_SYS_PTRACE)."
+            yield Finding("hidepid", NODE, what, "Run it with all capabilities; a runtime without them frees nothing.")
+        yield from _runtimes()
+    except (OSError, ValueError) as e:
+        yield Finding("view-unreadable", NODE, "/proc cannot be read: %s." % e, _CAPABLE)
+
+
+def _hides_processes() -> bool:
+    of_proc = [line for line in mountinfo.read().splitlines() if mountinfo.point(line) == "/proc" and " - proc " in line]
+    values = [
+        part.partition("=")[2] for line in of_proc[-1:] for part in line.rpartition(" ")[2].split(",") if "hidepid=" in part
+    ]
+    return any(value not in ("0", "off") for value in values)
+
+
+def _may_trace() -> bool:
+    effective = files.read("/proc/self/status").partition(b"CapEff:")[2].split()[0]
+    return bool(int(effective, 16) & _SYS_PTRACE)
+
+
+def _runtimes() -> "Iterator[Finding]":
+    """Compare our mount namespace with those of the runtimes that share our PID namespace."""
+    ours = posix.readlink("/proc/self/ns/mnt")
+    seen: set[str] = set()
+    for pid in (name for name in posix.listdir("/proc") if name.isdecimal()):
+        try:
+            name = files.read("/proc/%s/comm" % pid).decode("utf-8", "replace").strip()
+            if (
+                name not in RUNTIMES
+                or name in seen
+                or posix.readlink("/proc/%s/ns/pid" % pid) != posix.readlink("/proc/self/ns/pid")
+            ):
+                continue
+            theirs, confined = posix.readlink("/proc/%s/ns/mnt" % pid), _confinement(pid)
+        except OSError:
+            continue
+        seen.add(name)
+        if confined.startswith("snap.") and "(enforce)" in confined:
+            what = "%s is confined by a strict snap (%s): the plugins it runs may not see the pods' network namespaces." % (
+                name,
+                confined,
+            )
+            yield Finding("strict-snap", NODE, what, "Look for event=blind in the log; use the classic snap if it is there.")
+        if theirs != ours:
+            what = "%s (process %s) lives in another mount namespace than this shell: it may see other files and pods." % (
+                name,
+                pid,
+            )
+            yield Finding("runtime-elsewhere", NODE, what, "Run this there: nsenter -t %s -m cni-reaper doctor" % pid)
+
+
+def _confinement(pid: str) -> str:
+    """Return the AppArmor profile of a process, "" where there is none."""
+    try:
+        return files.read("/proc/%s/attr/current" % pid).decode("utf-8", "replace").strip("\0\n")
+    except OSError:
+        return ""

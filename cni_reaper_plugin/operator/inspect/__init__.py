@@ -1,0 +1,1 @@
+"""What a person asks about addresses: `audit`, `explain` and `reap`."""

@@ -1,0 +1,1 @@
+"""`cni-reaper install` and `uninstall`: into a node, and out of it."""

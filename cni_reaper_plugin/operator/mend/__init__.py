@@ -1,0 +1,1 @@
+"""`cni-reaper mend`, and what `audit` and `doctor` say of broken files."""

@@ -1,0 +1,102 @@
+"""What `doctor` and `audit` say of broken files: how many, since when, which DELs they stop, and what happens next."""
+
+from cni_reaper_plugin.mend.places import FLANNEL, LIBCNI
+from cni_reaper_plugin.operator import terminal
+from cni_reaper_plugin.operator.finding import Finding
+from cni_reaper_plugin.operator.mend import cache_census, cache_places, mend
+from cni_reaper_plugin.operator.mend.cache_census import Census, Seen
+from cni_reaper_plugin.operator.mend.cache_places import Told
+
+STOPS = {
+    LIBCNI: "the DEL of libcni up to 1.1 (containerd 1.6 and 1.7, CRI-O up to 1.30, Podman 4)",
+    FLANNEL: "each DEL of flannel's plugin",
+}
+"""Kind -> which calls fail while such a file is broken."""
+STOPS_OLDER = "the DEL of older versions of multus"
+NEXT = (
+    "The next ADD that frees something removes it, and so does the boot's first ADD. The systemd unit and the DaemonSet do it "
+    "within a minute. To do it now: cni-reaper mend."
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+
+def check(conf_dirs: list[str]) -> "Iterator[Finding]":
+    """Yield what the doctor says of each directory. conf_dirs: see cache_places.told."""
+    told = cache_places.told(conf_dirs)
+    found = cache_census.broken(mend.found_places(told), told.networks)
+    for directory, files in _by_directory(found).items():
+        what = "Broken files keep pods from ending: %s" % in_words(files)
+        stays = why_they_stay(told)
+        if stays:
+            yield Finding("cache-broken-stays", directory, what, stays)
+        else:
+            yield Finding("cache-broken", directory, what, NEXT)
+    for trouble in found.trouble:
+        advice = "Run it as root on the host, and look at the file system."
+        yield Finding("cache-unreadable", "node", "Whether files are broken that keep pods from ending: %s." % trouble, advice)
+    if not found.broken and not found.trouble:
+        yield Finding("cache-whole", "node", "No file of libcni's cache, of flannel or of multus is broken.")
+
+
+def _by_directory(found: Census) -> dict[str, list[Seen]]:
+    by_directory: dict[str, list[Seen]] = {}
+    for one in found.broken:
+        by_directory.setdefault(one.file.path.rpartition("/")[0], []).append(one)
+    return by_directory
+
+
+def in_words(files: list[Seen]) -> str:
+    """Return how many broken files one directory has, since when, the first of them, and which calls they stop."""
+    oldest = max(one.age_s for one in files)
+    causes = sorted({one.file.cause for one in files})
+    stopped = STOPS.get(files[0].file.kind, STOPS_OLDER)
+    ids = sorted({one.file.container_id for one in files})
+    return "%d (%s), the oldest for %s. Each stops %s for its container: %d container%s, the first is %s (%s)." % (
+        len(files),
+        ", ".join(causes),
+        terminal.age(oldest),
+        stopped,
+        len(ids),
+        "" if len(ids) == 1 else "s",
+        ids[0],
+        files[0].file.path.rpartition("/")[2],
+    )
+
+
+def why_they_stay(told: Told) -> str:
+    """Return why nothing is removed on this node, and what to do; "" where it is."""
+    if told.problems:
+        return "Wrong options keep it (%s): correct them." % "; ".join(told.problems)
+    if told.switched_off:
+        return '"cache": false in %s keeps it: take that out, or remove the file by hand.' % told.switched_off
+    return "dryRun in %s keeps it: take that out, or remove the file by hand." % told.dry_run if told.dry_run else ""
+
+
+def census(conf_dirs: list[str], living: "Collection[str] | None") -> Census:
+    """Return what an audit counts.
+
+    conf_dirs: see cache_places.told; living: IDs of containers with a reservation that is not STALE, None to count nothing but
+    broken files.
+    """
+    told = cache_places.told(conf_dirs)
+    found_places = mend.found_places(told)
+    found = cache_census.broken(found_places, told.networks)
+    if living is not None:
+        cache_census.count_left(found, found_places, told.networks, living)
+    return found
+
+
+def as_json(found: Census) -> dict[str, object]:
+    """Return a census as docs/audit.schema.json describes it."""
+    return {"broken": [{**one.file.fields(), "ageSeconds": one.age_s} for one in found.broken], "left": found.left}
+
+
+def lines(found: Census) -> "Iterator[str]":
+    """Yield what an audit says of it, a line each; nothing where there is nothing to say."""
+    for directory, files in _by_directory(found).items():
+        yield "%s: broken files: %s %s" % (directory, in_words(files), NEXT)
+    for directory, count in found.left.items():
+        yield "%s: %d valid files belong to no living container; they stay, since a late DEL uses them" % (directory, count)
