@@ -8,9 +8,12 @@ A call ends with its process, so the file is all that remembers. One that is mis
 Imported when `metricsFile` is set. Nothing here may fail or delay the call: what cannot be counted is not.
 """
 
+from __future__ import annotations
+
 import fcntl
 import posix
 import time
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -54,7 +57,6 @@ FAMILIES = (
 )
 """Name, type, label besides `network`, and help, in the order of the file."""
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -79,7 +81,7 @@ def now_s() -> float:
     return time.monotonic()
 
 
-def save(path: str, results: list[Result], log: "Log", pool_size: "PoolSize | None" = None) -> None:
+def save(path: str, results: list[Result], log: Log, pool_size: PoolSize | None = None) -> None:
     """Add what sweeps have done to a file, or leave it beside it. Raises nothing: what cannot be counted is logged at `debug`.
 
     pool_size: a network, and what returns how many addresses it has, asked once an hour.
@@ -97,7 +99,7 @@ def save(path: str, results: list[Result], log: "Log", pool_size: "PoolSize | No
         log.debug("not-counted", reason=str(e))
 
 
-def save_removed(path: str, kinds: list[str], log: "Log") -> None:
+def save_removed(path: str, kinds: list[str], log: Log) -> None:
     """Count the broken files that were removed, in a file; as `save`. kinds: of CACHE_KINDS, one for each file."""
     try:
         _update(path, {NODE: {CACHE_REMOVED: {kind: kinds.count(kind) for kind in kinds}}}, {}, None)
@@ -105,7 +107,7 @@ def save_removed(path: str, kinds: list[str], log: "Log") -> None:
         log.debug("not-counted", reason=str(e))
 
 
-def _counts(result: Result) -> "Families":
+def _counts(result: Result) -> Families:
     """Return what is added to the counters of a network."""
     counts: Families = {"cni_reaper_sweeps_total": {result.outcome: 1}}
     if result.took_s is not None:
@@ -118,7 +120,7 @@ def _counts(result: Result) -> "Families":
     return counts
 
 
-def _gauges(result: Result, listed: int) -> "Families":
+def _gauges(result: Result, listed: int) -> Families:
     """Return how a network stands after a sweep that had `listed` reservations."""
     left, unknown = listed - len(result.freed), len(result.kept)
     stale = len(result.would_free) + len(result.refused) + len(result.published)
@@ -185,7 +187,7 @@ def add(samples: Samples, counts: Samples) -> None:
                 known[key] = known.get(key, 0) + more
 
 
-def _update(path: str, counts: Samples, gauges: Samples, pool_size: "PoolSize | None") -> None:
+def _update(path: str, counts: Samples, gauges: Samples, pool_size: PoolSize | None) -> None:
     """Add counts to a file and set its gauges; without the lock, leave the counts for whoever has it next. Raises OSError."""
     parent, _, name = path.rpartition("/")
     directory = posix.open(parent or "/", _DIRECTORY)
@@ -208,7 +210,7 @@ def _update(path: str, counts: Samples, gauges: Samples, pool_size: "PoolSize | 
         posix.close(directory)
 
 
-def _content(samples: Samples, counts: Samples, gauges: Samples, pool_size: "PoolSize | None") -> bytes:
+def _content(samples: Samples, counts: Samples, gauges: Samples, pool_size: PoolSize | None) -> bytes:
     add(samples, counts)
     for network, families in gauges.items():
         samples[network].update(families)
@@ -217,7 +219,7 @@ def _content(samples: Samples, counts: Samples, gauges: Samples, pool_size: "Poo
     return render(samples)
 
 
-def _learn(families: dict[str, dict[str, float]], asked: "Callable[[], int | None]") -> None:
+def _learn(families: dict[str, dict[str, float]], asked: Callable[[], int | None]) -> None:
     """Set the size of a network's pool, when it was learnt longer than an hour ago."""
     if time.time() - families.get(_POOL_SIZE, {}).get("learnt", 0) > LEARNT_FOR_S:
         try:

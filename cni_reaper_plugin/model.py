@@ -3,10 +3,13 @@
 No dataclasses, enum or typing here: this is on the path that the runtime pays for with every pod.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from cni_reaper_plugin.attachment import IFNAME_BYTES, Attachment, valid_ifname, valid_name
 from cni_reaper_plugin.reasons import EMPTY, REBOOTED, Reason
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -110,15 +113,15 @@ class Netns:
         self.ctime = ctime
         self.ns_id = ns_id
 
-    def same_inode(self, other: "Netns") -> bool:
+    def same_inode(self, other: Netns) -> bool:
         """Tell whether both have one (dev, ino) number; numbers are reused at once, so this is no proof."""
         return self.ino == other.ino and self.dev == other.dev
 
-    def is_another(self, other: "Netns") -> bool:
+    def is_another(self, other: Netns) -> bool:
         """Tell whether both are proven to be different ones of one boot, whatever their inode numbers say."""
         return self.ns_id != 0 and other.ns_id != 0 and self.ns_id != other.ns_id
 
-    def is_proven(self, other: "Netns", same_boot: bool = True) -> bool:
+    def is_proven(self, other: Netns, same_boot: bool = True) -> bool:
         """Tell whether both are proven to be one netns.
 
         An equal ctime proves it, a different one proves nothing (it changes after a lazy umount); NS_GET_ID decides where
@@ -155,15 +158,15 @@ class Surroundings:
         self.node = ("", "")
         self.shared: str | None = None
 
-    def visible(self) -> "Iterable[VisibleNetns]":
+    def visible(self) -> Iterable[VisibleNetns]:
         """Return every netns that was seen, none before somebody has looked."""
         return self.netns.values() if self.netns is not None else ()
 
-    def unaccounted(self, owner: str) -> "list[VisibleNetns]":
+    def unaccounted(self, owner: str) -> list[VisibleNetns]:
         """Return the visible netns that may be this owner's (an ID): nothing says that they are somebody else's."""
         return [seen for seen in self.visible() if not seen.is_accounted(owner)]
 
-    def with_inode_of(self, netns: Netns) -> "VisibleNetns | None":
+    def with_inode_of(self, netns: Netns) -> VisibleNetns | None:
         """Return the visible netns that has this netns' inode number now, if any."""
         seen = self.netns.get(netns.ino) if self.netns is not None else None
         return seen if seen is not None and seen.netns.same_inode(netns) else None

@@ -3,7 +3,10 @@
 sweep.py makes one for each network of a call, first_look and reap work with it, and metrics and commands read its result.
 """
 
-TYPE_CHECKING = False
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 if TYPE_CHECKING:
     from cni_reaper_plugin.event_log import Log
     from cni_reaper_plugin.host_local.store import Network
@@ -86,7 +89,7 @@ class NetworkSweep:
     __slots__ = ("budget", "call", "log", "network", "result", "settings")
 
     def __init__(
-        self, network: "Network", call: "Call", settings: "Settings", budget: "Budget", log: "Log", result: "Result | None" = None
+        self, network: Network, call: Call, settings: Settings, budget: Budget, log: Log, result: Result | None = None
     ) -> None:
         self.network = network
         self.call = call

@@ -3,6 +3,10 @@
 Unknown keys are ignored, but for one that is an option of ours in another spelling: `dryrun` that reaps would lose data.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from cni_reaper_plugin.attachment import valid_name
 from cni_reaper_plugin.event_log import LEVELS
 from cni_reaper_plugin.model import Settings
@@ -58,7 +62,6 @@ def read(config: dict[str, object], name: str) -> tuple[Settings, list[str]]:
     return settings, options.problems
 
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -81,7 +84,7 @@ class _Options:
         self._refuse(key, "an absolute path" + (" that ends in " + end if end else ""))
         return default
 
-    def strings(self, key: str, default: list[str], fits: "Callable[[str], bool]", wanted: str) -> list[str]:
+    def strings(self, key: str, default: list[str], fits: Callable[[str], bool], wanted: str) -> list[str]:
         """Read a list of strings, each of which `fits`; `wanted` says in words what they must be."""
         value = self._config.get(key, default)
         if isinstance(value, list) and all(isinstance(one, str) and fits(one) for one in value):

@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 
 import build_root
+import modules
 from build_root import HERE, ROOT, TRIPLETS, BuildError, architecture, inside, step
 
 PROJECT, WORK = "/build/project", "/build/work"
@@ -100,6 +101,8 @@ def frozen(root: Path, work: Path) -> None:
     project = work / "project"  # a copy: the tree may be edited meanwhile
     for name in ("cni_reaper_plugin", "packaging"):
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in modules.sources(project).values():
+        file.write_bytes(modules.untyped(file.read_bytes()))
     binds = {project: PROJECT, work: WORK}
     told = {
         "PYTHONPATH": "/build/site",

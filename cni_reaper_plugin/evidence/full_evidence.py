@@ -1,7 +1,10 @@
 """The full scan, taken only when something is about to be called stale: all visible netns, and the kin of unmapped owners."""
 
+from __future__ import annotations
+
 import errno
 import posix
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.attachment import CNITOOL
 from cni_reaper_plugin.evidence import quick_evidence, runtime_names
@@ -10,7 +13,6 @@ from cni_reaper_plugin.model import OWNED, Call, Evidence, Mapping, Reservation,
 from cni_reaper_plugin.namespaces import addresses, netns, peer_addresses, visible
 from cni_reaper_plugin.scan_model import VisibleNetns
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,10 +31,10 @@ class Look:
 
     def __init__(
         self,
-        sweep: "NetworkSweep",
+        sweep: NetworkSweep,
         reservations: list[Reservation],
-        memory: "Memory",
-        neighbours: "Callable[[], list[Reservation]]",
+        memory: Memory,
+        neighbours: Callable[[], list[Reservation]],
     ) -> None:
         """Look around, for as long as the sweep may; TimeoutError is raised when that is not enough.
 
@@ -101,7 +103,7 @@ class Look:
             self._find_kin()
         return before - len(self.surroundings.unaccounted(""))
 
-    def _find_kin(self) -> "tuple[Kin, runtime_names.Names]":
+    def _find_kin(self) -> tuple[Kin, runtime_names.Names]:
         """Read all records, and find out whose the visible netns are. Raises OSError."""
         kin = Kin(self._reservations + self._neighbours(), self._sweep.settings, self.surroundings.boot_id, self._end)
         kin.account(self.surroundings)
@@ -123,7 +125,7 @@ class Look:
                 if seen is not None and seen.foreign and seen.addresses is None:
                     seen.addresses = addresses.of_processes(seen.netns.ino, self._sightings[seen.netns.ino].processes)
 
-    def _ask_whose(self, kin: "Kin", names: runtime_names.Names) -> None:
+    def _ask_whose(self, kin: Kin, names: runtime_names.Names) -> None:
         """Find out whose the netns of nobody are: another container's, a service's, docker's. Trouble leaves them nobody's."""
         from cni_reaper_plugin.namespaces import assigned, shown_addresses
 
@@ -141,7 +143,7 @@ class Look:
         except OSError:
             return
 
-    def _complete(self, suspects: "Pairs") -> None:
+    def _complete(self, suspects: Pairs) -> None:
         """Find what the kernel alone does not tell of these owners: siblings, and whether a runtime names them."""
         if not suspects:
             return
@@ -154,7 +156,7 @@ class Look:
                 evidence.trouble = "evidence of its container cannot be read: %s" % e
             evidence.named = names.where(reservation.container_id)
 
-    def _account_del(self, kin: "Kin") -> None:
+    def _account_del(self, kin: Kin) -> None:
         """Note that the CNI_NETNS of a DEL is its container's, where that DEL has proven the view.
 
         Only a netns that is mounted at this very path, by a name that no runtime gives twice, that nobody else is known to have,
@@ -201,7 +203,7 @@ def _is_suspect(reservation: Reservation, evidence: Evidence) -> bool:
     return not mapping.can_prove_death or evidence.surroundings.with_inode_of(recorded) is not None
 
 
-def _map_cnitool(suspects: "Pairs", sightings: visible.Sightings) -> None:
+def _map_cnitool(suspects: Pairs, sightings: visible.Sightings) -> None:
     """Map `cnitool-…` IDs to the visible path whose hash they are (containernetworking/cni cnitool/cmd/root.go, 3f51e88)."""
     wanted = {
         reservation.container_id: evidence

@@ -3,8 +3,11 @@
 Read for a full scan, and only where some owner has no netns of its own.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin import other_nodes
 from cni_reaper_plugin.attachment import CNITOOL
@@ -13,7 +16,6 @@ from cni_reaper_plugin.model import OWNED, Evidence, Mapping, Reservation, Setti
 from cni_reaper_plugin.namespaces import addresses, netns, visible
 from cni_reaper_plugin.scan_model import VisibleNetns
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -113,7 +115,7 @@ class Kin:
             for mapping in self._known[owner].values()
         )
 
-    def reserved(self) -> "Iterable[tuple[bytes, Reservation]]":
+    def reserved(self) -> Iterable[tuple[bytes, Reservation]]:
         """Return what is reserved for containers in all networks, with the packed addresses."""
         return [(addresses.pack(one.address), one) for ones in self._reserved.values() for one in ones]
 

@@ -4,13 +4,16 @@ The reservations were read before anything here is: a netns exists before its re
 among those seen here. The other order frees live addresses (whereabouts#207).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from cni_reaper_plugin.evidence import records
 from cni_reaper_plugin.model import GONE, OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings
 from cni_reaper_plugin.namespaces import netns
 
 LIFE_S = 120  # between our ADD at the head and host-local's lie milliseconds; a runtime gives up an ADD after two minutes
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_reaper_plugin.memory.waiting_owners import Memory
     from cni_reaper_plugin.network_sweep import NetworkSweep
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def cheap(
-    sweep: "NetworkSweep", reservations: list[Reservation], surroundings: Surroundings, memory: "Memory | None"
+    sweep: NetworkSweep, reservations: list[Reservation], surroundings: Surroundings, memory: Memory | None
 ) -> list[Evidence]:
     """Map every owner by its record, those without one by libcni's cache and by path. Same order as the reservations.
 
@@ -59,7 +62,7 @@ def _account(reservations: list[Reservation], gathered: list[Evidence], surround
                 seen.names.add(reservation.container_id)
 
 
-def account_call(call: Call, visible: "dict[int, VisibleNetns]") -> None:
+def account_call(call: Call, visible: dict[int, VisibleNetns]) -> None:
     """Note that an ADD's CNI_NETNS is its container's, if it is the one that was seen and no other has its number by now.
 
     On DEL the path can be another container's by now, however random its name looks.
@@ -71,7 +74,7 @@ def account_call(call: Call, visible: "dict[int, VisibleNetns]") -> None:
         seen.names.add(call.attachment.container_id)
 
 
-def _leads_to(path: str, seen: "VisibleNetns") -> bool:
+def _leads_to(path: str, seen: VisibleNetns) -> bool:
     """Tell whether a process's path, whose inode nothing pins, leads to a netns now."""
     try:
         return not seen.netns.ns_id and netns.identify_ino(path) == seen.netns.ino

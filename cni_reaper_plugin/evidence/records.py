@@ -11,8 +11,11 @@ means "unmapped", never an error; one that cannot be read raises, and nothing is
 records LOCK_EX|LOCK_NB.
 """
 
+from __future__ import annotations
+
 import fcntl
 import posix
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -58,7 +61,7 @@ class Directory:
             files.make_directory(path, 0o700)
             self._fd = posix.open(path, _DIRECTORY)
 
-    def __enter__(self) -> "Directory":
+    def __enter__(self) -> Directory:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,7 +154,7 @@ class Directory:
         """Tell whether records can be replaced here; where they cannot, one may be of an owner's last life."""
         return posix.access(".", posix.W_OK, dir_fd=self._fd)
 
-    def drop(self, attachments: list[tuple[str, str]], is_done: "IsDone") -> int:
+    def drop(self, attachments: list[tuple[str, str]], is_done: IsDone) -> int:
         """Drop the records that `is_done` still agrees to under the exclusive lock; return how many. Raises OSError.
 
         Writes nothing while another process writes. Temporary files found under this lock belong to dead processes.
@@ -174,7 +177,6 @@ class Directory:
             posix.close(fd)
 
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

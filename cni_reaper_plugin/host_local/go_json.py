@@ -6,6 +6,10 @@ bytes: `dataDir` comes after `DATADIR`. The keys of the list itself, and of `cap
 Sources: encoding/json decode.go, libcni conf.go (NetworkConfFromBytes, InjectConf).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 NAMES = (
     "name",
     "cniVersion",
@@ -27,18 +31,17 @@ NAMES = (
 _NAMES = {name.casefold(): name for name in NAMES}
 _OBJECTS = ("ipam", "delegate")
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     Json = dict[str, object]
 
 
-def plugin(given: "Json", ours: str = "") -> "Json":
+def plugin(given: Json, ours: str = "") -> Json:
     """Return the same object with these keys as cni-reaper spells them. ours: a type that has its own rules for other keys."""
     kind = _renamed(given, {"type": "type"})
     return kind if ours and kind.get("type") == ours else _section(given)
 
 
-def _section(given: "Json") -> "Json":
+def _section(given: Json) -> Json:
     found = _renamed(given, _NAMES)
     for name in _OBJECTS:
         inner = found.get(name)
@@ -57,7 +60,7 @@ def _set(given: object) -> object:
     return [_renamed(one, _NAMES) if isinstance(one, dict) else one for one in given]
 
 
-def _renamed(given: "Json", names: dict[str, str]) -> "Json":
+def _renamed(given: Json, names: dict[str, str]) -> Json:
     """Return an object with the keys of `names` (folded: as spelled here); the same one where nothing is to be renamed."""
     if all(names.get(key.casefold(), key) == key for key in given):
         return given

@@ -11,8 +11,11 @@ The directory itself may be a symlink, which host-local follows. No symlink in i
 Source: containernetworking/plugins plugins/ipam/host-local/backend/disk (3d27709).
 """
 
+from __future__ import annotations
+
 import fcntl
 import posix
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.attachment import valid_name
 from cni_reaper_plugin.model import BLANK, DATA_DIR, LONGEST_KEY, Reservation, SkippedError
@@ -29,7 +32,6 @@ _FILE = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
 _DIRECTORY_LOCKED = "a process holds a lock on the network's directory, as host-local up to 0.6 does while it writes"
 _ADDRESS_CHARS = frozenset("0123456789abcdefABCDEF.:")
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
@@ -42,7 +44,7 @@ def networks(data_dir: str) -> list[str]:
         return sorted(entry.name for entry in entries if valid_name(entry.name) and _is_directory(entry))
 
 
-def _is_directory(entry: "posix.DirEntry[str]") -> bool:
+def _is_directory(entry: posix.DirEntry[str]) -> bool:
     """Tell whether an entry of a store is a directory or leads to one; a link to nowhere or in a circle does not."""
     try:
         return entry.is_dir()
@@ -55,7 +57,7 @@ def is_address_like(name: str) -> bool:
     return ("." in name or ":" in name) and _ADDRESS_CHARS.issuperset(name) and name.strip(".") != ""
 
 
-def _is_reservation(entry: "posix.DirEntry[str]") -> bool:
+def _is_reservation(entry: posix.DirEntry[str]) -> bool:
     return is_address_like(entry.name) and entry.is_file(follow_symlinks=False)
 
 
@@ -93,13 +95,13 @@ class Network:
         self.listed = 0
         self._fd = posix.open(data_dir + "/" + name, _DIRECTORY)
 
-    def __enter__(self) -> "Network":
+    def __enter__(self) -> Network:
         return self
 
     def __exit__(self, *_: object) -> None:
         posix.close(self._fd)
 
-    def addresses(self, known: "Collection[str]" = ()) -> list[str]:
+    def addresses(self, known: Collection[str] = ()) -> list[str]:
         """Return the names of the regular files that look like addresses, without those that are known. Raises OSError."""
         with posix.scandir(self._fd) as entries:
             names = [entry.name for entry in entries if entry.name in known or _is_reservation(entry)]
@@ -143,7 +145,7 @@ class Network:
         """Tell whether host-local has ever given an address here: it notes the last one of each range."""
         return any(name.startswith("last_reserved_ip") for name in posix.listdir(self._fd))
 
-    def remove(self, stale: list[Reservation], still_judged: "Callable[[Reservation], bool]", wait_s: float) -> "Removed":
+    def remove(self, stale: list[Reservation], still_judged: Callable[[Reservation], bool], wait_s: float) -> Removed:
         """Unlink reservations that are, under host-local's lock, still what was judged.
 
         stale: from `snapshot`; still_judged: asked under the lock whether the owner's record is still the one judged;

@@ -5,7 +5,10 @@ reservation's file, and of the netns at a path. While both are there as they wer
 only keep an address: whatever has changed, or was never noted, is judged as ever.
 """
 
+from __future__ import annotations
+
 import posix
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -14,14 +17,13 @@ from cni_reaper_plugin.system import files
 
 MORE = 8  # new owners that are worth writing the file again
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Standing = dict[str, list[object]]  # address -> [ino and ctime of the reservation, path, dev, ino, ctime]
 
 
-def still(run_dir: str, key: str, boot_id: str, identity: "Callable[[str], tuple[int, int]]") -> "Standing":
+def still(run_dir: str, key: str, boot_id: str, identity: Callable[[str], tuple[int, int]]) -> Standing:
     """Return what is noted of the reservations whose file is the same and whose netns still stands where it stood.
 
     identity: returns a reservation's (ino, ctime) now. Raises OSError when that does.
@@ -50,6 +52,6 @@ def entry(reservation: Reservation, mapping: Mapping | None) -> list[object] | N
     return [reservation.ino, reservation.ctime, mapping.path, mapping.now.dev, mapping.now.ino, mapping.now.ctime]
 
 
-def note(run_dir: str, key: str, boot_id: str, standing: "Standing") -> None:
+def note(run_dir: str, key: str, boot_id: str, standing: Standing) -> None:
     """Write the file anew. Raises OSError, and TypeError for a path that is not UTF-8."""
     files.replace_in(run_dir, key + ".live", orjson.dumps({"bootID": boot_id, "live": standing}))

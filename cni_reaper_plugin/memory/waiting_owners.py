@@ -18,7 +18,10 @@ Another boot's file, another PID namespace's, or one that is not what we write c
 once lose what one of them has learnt; the next look learns it again.
 """
 
+from __future__ import annotations
+
 import posix
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -28,7 +31,6 @@ from cni_reaper_plugin.reasons import PROVEN_BEFORE
 from cni_reaper_plugin.scan_model import Place, Unclaimed, VisibleNetns
 from cni_reaper_plugin.system import files
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -182,7 +184,7 @@ class Memory:
         )
         return True
 
-    def looked(self, addresses: "Collection[str]") -> None:
+    def looked(self, addresses: Collection[str]) -> None:
         """Note a full scan, and forget the reservations that are gone: all whose address is not among these."""
         for address in [address for address in self._seen if address not in addresses]:
             del self._seen[address]
@@ -230,7 +232,7 @@ def _stands(place: Place) -> bool:
     return list(now) == was if was[2] else list(now[:2]) == was[:2]
 
 
-def _place(noted: "list[object] | None") -> Place | None:
+def _place(noted: list[object] | None) -> Place | None:
     """Read a place. Raises as what is no place does."""
     if noted is None:
         return None
@@ -243,4 +245,4 @@ def _noted(seen: VisibleNetns) -> tuple[int, int, int, int, str]:
     return seen.netns.dev, seen.netns.ino, seen.netns.ctime, seen.netns.ns_id, place
 
 
-_NOTHING: "tuple[int, int, Look]" = (0, 0, (0.0, None))
+_NOTHING: tuple[int, int, Look] = (0, 0, (0.0, None))

@@ -4,8 +4,11 @@ No judgement about life is in it: a broken file helps no verb, whoever owns it. 
 writing it just now, since libcni and the plugins truncate a file and write it after that.
 """
 
+from __future__ import annotations
+
 import fcntl
 import posix
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.event_log import Log
 from cni_reaper_plugin.memory import proven_views
@@ -28,7 +31,6 @@ _MOST_NAMES = 1 << 18  # of one directory; what is behind them is not seen
 _MOST_TROUBLE = 20  # that one look tells of
 _ALL = 1 << 64  # above each inode number
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -54,12 +56,12 @@ class Result:
 
 
 def look(
-    places: "Iterable[Place]",
+    places: Iterable[Place],
     log: Log,
     *,
     dry_run: bool,
     budget: Budget | None = None,
-    networks: "Iterable[str]" = (),
+    networks: Iterable[str] = (),
     lock_wait_s: float = 0.0,
 ) -> Result:
     """Look at all places once; remove what is broken and was not written to for OLD_S.

@@ -6,7 +6,10 @@ namespace of who wrote them, since another one may have another CLOCK_BOOTTIME (
 it is forgotten.
 """
 
+from __future__ import annotations
+
 import posix
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -17,7 +20,6 @@ FILE = "mend.json"
 MOST = 10_000  # files; what does not fit begins to wait again at the next look
 _LIMIT = 1 << 22
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     Seen = tuple[int, int, float, bool]
 

@@ -5,7 +5,10 @@ libcni writes `<cacheDir>/results/<network>-<container ID>-<ifname>`, flannel's 
 getCacheFilePath (1.1.2), containernetworking/plugins meta/flannel saveScratchNetConf (0.9.1), multus-cni pkg/multus (4.3).
 """
 
+from __future__ import annotations
+
 import posix
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.attachment import CNITOOL, valid_ifname, valid_name
 
@@ -17,7 +20,6 @@ _RESULTS = (("results",), ("cache", "results"))
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _HEX = frozenset("0123456789abcdef")
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -32,7 +34,7 @@ class Place:
 
     __slots__ = ("below", "directory", "kind")
 
-    def __init__(self, kind: str, directory: str, below: "Sequence[str]" = ()) -> None:
+    def __init__(self, kind: str, directory: str, below: Sequence[str] = ()) -> None:
         self.kind = kind
         self.directory = directory
         self.below = tuple(below)
@@ -57,7 +59,7 @@ class Place:
             fd = below
         return fd
 
-    def named(self, name: str, networks: "Iterable[str]" = ()) -> "Named | None":
+    def named(self, name: str, networks: Iterable[str] = ()) -> Named | None:
         """Return (network, container ID, ifname) of a file's name, "" for what it does not hold; None for another form.
 
         networks: names that are known; libcni's names are ambiguous, since each part of one may hold a dash.
@@ -67,7 +69,7 @@ class Place:
         return ("", name, "") if _is_of_runtime(name) else None
 
 
-def places(cache_dirs: "Iterable[str]", scratch_dirs: "Iterable[tuple[str, str]]" = SCRATCH_DIRS) -> list[Place]:
+def places(cache_dirs: Iterable[str], scratch_dirs: Iterable[tuple[str, str]] = SCRATCH_DIRS) -> list[Place]:
     """Return each place once, libcni's first.
 
     cache_dirs: as the option cacheDirs, absolute; scratch_dirs: (FLANNEL or MULTUS, absolute directory).
@@ -92,7 +94,7 @@ def _is_of_runtime(name: str) -> bool:
     return len(digits) == (64 if digits == name else 20) and _HEX.issuperset(digits)
 
 
-def _of_libcni(name: str, networks: "Iterable[str]") -> "Named | None":
+def _of_libcni(name: str, networks: Iterable[str]) -> Named | None:
     parts = name.split("-")
     for number in range(1, len(parts) - 1):
         first = number - 1 if parts[number - 1] == "cnitool" and number > 1 else number
@@ -107,7 +109,7 @@ def _of_libcni(name: str, networks: "Iterable[str]") -> "Named | None":
     return _valid("-".join(parts[:-2]), *parts[-2:]) if len(parts) > 2 else None
 
 
-def _valid(network: str, container_id: str, ifname: str) -> "Named | None":
+def _valid(network: str, container_id: str, ifname: str) -> Named | None:
     if valid_name(network) and valid_name(container_id) and valid_ifname(ifname):
         return network, container_id, ifname
     return None

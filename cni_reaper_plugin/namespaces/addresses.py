@@ -6,7 +6,10 @@ proves nothing (gVisor takes the address off the interface; an IPv6 address hide
 life.
 """
 
+from __future__ import annotations
+
 import posix
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.model import StrandedError
 from cni_reaper_plugin.system import files
@@ -17,7 +20,6 @@ _TABLE_LIMIT = 1 << 18  # some 2,500 routes
 _READS = 4
 _PROCESSES_ENTERED = 4  # any of them will do; more than one, since a process may end
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -64,7 +66,7 @@ class Look:
         self._nsfs = 0
         self._setns: Callable[[int, int], None] | None = None
 
-    def __enter__(self) -> "Look":
+    def __enter__(self) -> Look:
         return self
 
     def __exit__(self, *_: object) -> None:

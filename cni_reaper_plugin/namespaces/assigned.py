@@ -6,14 +6,16 @@ docker keeps its containers' netns at /run/docker/netns (moby libnetwork/osl), a
 set up by CNI: cri-dockerd for pods, Nomad for its allocations.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.scan_model import VisibleNetns
 from cni_reaper_plugin.system import files
 from cni_reaper_plugin.system.files import GONE_ERRNOS
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
@@ -28,7 +30,7 @@ FALLBACK_LINKS = frozenset(
 """What a new netns has: loopback, and a tunnel of each kind whose module is loaded (net.core.fb_tunnels_only_for_init_net)."""
 
 
-def assign(nobodys: "Iterable[Places]", claimed: "Collection[int]") -> None:
+def assign(nobodys: Iterable[Places], claimed: Collection[int]) -> None:
     """Note in `assigned` and `containers` which of these netns are a unit's or docker's. Raises OSError.
 
     claimed: inode numbers of netns in which a record or a cache entry places a container; those stay as they are.
@@ -148,7 +150,7 @@ def _container(cgroup: bytes) -> str:
     return container_id if VisibleNetns.is_dockers_id(container_id) else ""
 
 
-def _is_bare(seen: VisibleNetns, inside: "Iterable[int]") -> bool:
+def _is_bare(seen: VisibleNetns, inside: Iterable[int]) -> bool:
     """Tell whether a netns has no interface but what a new one has, and no address but loopback's. Raises OSError."""
     if seen.addresses is None or not all(_is_loopback(one) for one in seen.addresses):
         return False

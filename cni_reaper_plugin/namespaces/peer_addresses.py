@@ -3,13 +3,15 @@
 A netns that only a socket keeps alive is in no mountinfo and in no process's /proc; its veth still ends here.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.system import files
 from cni_reaper_plugin.system.rtnetlink import Rtnetlink, UnsteadyError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 _ASKED_AGAIN_AFTER_S = (0.01, 0.04, 0.1)  # in all twice as long as the kernel was ever seen to take under load
 
 
-def addresses(visible: "Collection[VisibleNetns]") -> frozenset[bytes]:
+def addresses(visible: Collection[VisibleNetns]) -> frozenset[bytes]:
     """Return the packed addresses configured in every netns that has an nsid in ours, but in another user's. Raises OSError.
 
     visible: the netns that were seen on the node. A netns that cannot be listed counts for nothing: the far end of a node's own
@@ -41,7 +43,7 @@ def addresses(visible: "Collection[VisibleNetns]") -> frozenset[bytes]:
     return frozenset(found)
 
 
-def _nsids(netlink: Rtnetlink, visible: "Collection[VisibleNetns]") -> set[bytes]:
+def _nsids(netlink: Rtnetlink, visible: Collection[VisibleNetns]) -> set[bytes]:
     """Return the nsids that visible netns have in ours, without those that are no longer at their place."""
     found = set()
     for seen in visible:
@@ -59,7 +61,7 @@ def _nsids(netlink: Rtnetlink, visible: "Collection[VisibleNetns]") -> set[bytes
     return found
 
 
-def lasting(found: frozenset[bytes], doubtful: frozenset[bytes], visible: "Collection[VisibleNetns]") -> frozenset[bytes]:
+def lasting(found: frozenset[bytes], doubtful: frozenset[bytes], visible: Collection[VisibleNetns]) -> frozenset[bytes]:
     """Return the addresses without those that soon show no more. Raises OSError.
 
     found: what `addresses` has returned for `visible`; doubtful: those of them that are asked for again, until 150 ms have

@@ -4,10 +4,13 @@ An address alone does not say so: another IPAM may give the same to somebody els
 So a second thing has to lead the same container there. What such a netns does not show, it does not hide.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from cni_reaper_plugin.model import OWNED, Reservation
 from cni_reaper_plugin.scan_model import VisibleNetns
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -16,10 +19,10 @@ if TYPE_CHECKING:
 
 def account(
     network: str,
-    visible: "Iterable[VisibleNetns]",
-    reserved: "Iterable[tuple[bytes, Reservation]]",
-    placed: "Placed",
-    is_named_in: "Callable[[str, VisibleNetns], bool]",
+    visible: Iterable[VisibleNetns],
+    reserved: Iterable[tuple[bytes, Reservation]],
+    placed: Placed,
+    is_named_in: Callable[[str, VisibleNetns], bool],
 ) -> None:
     """Note whose the netns of nobody are that show an address which is reserved for one container and shown nowhere else.
 

@@ -5,6 +5,10 @@ container, so a person can. They are counted where a full scan was taken anyway,
 (reaper.lifeless_count).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from cni_reaper_plugin.evidence import runtime_names
 from cni_reaper_plugin.model import LIVE, Call, Evidence, Judged, Reservation
 from cni_reaper_plugin.network_sweep import NetworkSweep
@@ -16,7 +20,6 @@ ADVICE = (
     "the next ADD frees its address"
 )
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     Found = list[tuple[Reservation, VisibleNetns]]
 
 
-def among(judged: "Iterable[Judged]", call: Call) -> "Found":
+def among(judged: Iterable[Judged], call: Call) -> Found:
     """Return the LIVE owners whose netns has no process and whom no runtime names, with that netns. Raises OSError.
 
     judged: after a full scan; call: whose own container is left out, since its netns is new.
@@ -44,7 +47,7 @@ def among(judged: "Iterable[Judged]", call: Call) -> "Found":
     return [one for one in found if not names.where(one[0].container_id)]
 
 
-def _netns_of(evidence: Evidence) -> "VisibleNetns | None":
+def _netns_of(evidence: Evidence) -> VisibleNetns | None:
     """Return the netns of a LIVE owner: the one that is recorded or mapped and visible, else the one that has its address."""
     surroundings, mapping = evidence.surroundings, evidence.mapping
     for identity in (mapping.now, mapping.recorded) if mapping is not None else ():

@@ -1,10 +1,13 @@
 """The door for a person: a command line comes in, an exit code goes out. Each command is loaded when it is asked for."""
 
+from __future__ import annotations
+
 import argparse
 import posix
 import posixpath
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin import __version__
 from cni_reaper_plugin.operator import commandline
@@ -87,7 +90,7 @@ def _uninstall(given: argparse.Namespace) -> int:
     return uninstall.run(_places(given), given.purge, given.dry_run)
 
 
-def _places(given: argparse.Namespace) -> "Given":
+def _places(given: argparse.Namespace) -> Given:
     from cni_reaper_plugin.operator.install.targets import Given
 
     return Given(given.conf_dir, given.bin_dir, [posixpath.normpath(path) for path in given.conflist])
@@ -111,7 +114,7 @@ def _explain(given: argparse.Namespace) -> int:
     return explain.run(given.what, _scope(given))
 
 
-def _scope(given: argparse.Namespace) -> "Scope":
+def _scope(given: argparse.Namespace) -> Scope:
     from cni_reaper_plugin.operator.scope import Scope
 
     return Scope(given.network, given.data_dir or "", given.state_dir or "", getattr(given, "subnet", []), given.conf_dir)
@@ -136,7 +139,7 @@ def _units(given: argparse.Namespace) -> int:
     return 0
 
 
-def _print_packed(command: str, name: str, known: "Sequence[str]" = ()) -> int:
+def _print_packed(command: str, name: str, known: Sequence[str] = ()) -> int:
     """Print a file that the freeze has packed (packaging/freeze.py), and return the exit code. known: what there is instead."""
     try:
         sys.stdout.write(frozen.packed_file(name).decode())
@@ -179,7 +182,6 @@ COMMANDS = {
     "version": _version,
 }
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

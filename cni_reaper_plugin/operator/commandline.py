@@ -1,6 +1,9 @@
 """The commands and their options: what a person may write, and what --help, the man page and the completions say of it."""
 
+from __future__ import annotations
+
 import argparse
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin import __version__
 from cni_reaper_plugin.attachment import valid_name
@@ -34,7 +37,6 @@ options of the conflist entry: dataDir networks stateDir cacheDirs cache reapOn 
 logFile logLevel metricsFile; each is explained in the project's docs/options.md. What was reaped and why is
 in syslog (ident cni-reaper) and in logFile."""
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -62,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _add(commands: "Commands", name: str, summary: str, more: str, epilog: str) -> argparse.ArgumentParser:
+def _add(commands: Commands, name: str, summary: str, more: str, epilog: str) -> argparse.ArgumentParser:
     return commands.add_parser(
         name,
         help=summary,
@@ -93,7 +95,7 @@ def _add_scope(command: argparse.ArgumentParser) -> None:
     _add_where(command, "--conf-dir", "conflists")
 
 
-def _add_audit(commands: "Commands") -> None:
+def _add_audit(commands: Commands) -> None:
     audit = _add(
         commands,
         "audit",
@@ -126,7 +128,7 @@ def _add_audit(commands: "Commands") -> None:
     )
 
 
-def _add_reap(commands: "Commands") -> None:
+def _add_reap(commands: Commands) -> None:
     reap = _add(
         commands,
         "reap",
@@ -143,7 +145,7 @@ def _add_reap(commands: "Commands") -> None:
     reap.add_argument("--yes", action="store_true", help="do not ask; for --force where no terminal is")
 
 
-def _add_mend(commands: "Commands") -> None:
+def _add_mend(commands: Commands) -> None:
     mend = _add(
         commands,
         "mend",
@@ -160,7 +162,7 @@ def _add_mend(commands: "Commands") -> None:
     mend.add_argument("--json", action="store_true", help="print JSON, as docs/commands.md has it")
 
 
-def _add_explain(commands: "Commands") -> None:
+def _add_explain(commands: Commands) -> None:
     explain = _add(
         commands,
         "explain",
@@ -174,7 +176,7 @@ def _add_explain(commands: "Commands") -> None:
     _add_scope(explain)
 
 
-def _add_doctor(commands: "Commands") -> None:
+def _add_doctor(commands: Commands) -> None:
     doctor = _add(
         commands,
         "doctor",
@@ -196,7 +198,7 @@ def _add_conflists(command: argparse.ArgumentParser, what: str) -> None:
     command.add_argument("--conflist", action="append", default=[], type=_directory, metavar="FILE", help=what)
 
 
-def _add_install(commands: "Commands") -> None:
+def _add_install(commands: Commands) -> None:
     install = _add(
         commands,
         "install",
@@ -216,7 +218,7 @@ def _add_install(commands: "Commands") -> None:
     install.add_argument("--cleanup", action="store_true", help="with --watch: uninstall when ended by SIGTERM")
 
 
-def _add_uninstall(commands: "Commands") -> None:
+def _add_uninstall(commands: Commands) -> None:
     uninstall = _add(
         commands,
         "uninstall",
@@ -229,7 +231,7 @@ def _add_uninstall(commands: "Commands") -> None:
     uninstall.add_argument("--dry-run", action="store_true", help="show what would be done, the conflists' part as a diff")
 
 
-def _add_packed(commands: "Commands") -> None:
+def _add_packed(commands: Commands) -> None:
     """Add the commands that print what is packed into the executable."""
     completion = _add(
         commands,

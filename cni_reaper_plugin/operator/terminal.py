@@ -3,7 +3,10 @@
 Into a pipe or a file everything goes uncoloured and unfolded, one row a line.
 """
 
+from __future__ import annotations
+
 import sys
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions
 from rich.progress import Progress
@@ -41,7 +44,7 @@ def printable_json(value: object) -> object:
     return {key: printable_json(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
-def table(columns: tuple[str, ...], rows: "Sequence[tuple[str, ...]]", coloured: int) -> "RenderableType":
+def table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], coloured: int) -> RenderableType:
     """Return a table without lines. coloured: the number of the column that holds a verdict.
 
     A long one, which nobody reads on a terminal, is plain text: rich takes half a millisecond for a row.
@@ -49,7 +52,7 @@ def table(columns: tuple[str, ...], rows: "Sequence[tuple[str, ...]]", coloured:
     return _plain(columns, rows) if len(rows) > LONG else _rich(columns, rows, coloured)
 
 
-def _plain(columns: tuple[str, ...], rows: "Sequence[tuple[str, ...]]") -> "_Plain":
+def _plain(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> _Plain:
     lines = [columns, *(tuple(map(printable, row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     shown = ("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines)
@@ -62,11 +65,11 @@ class _Plain:
     def __init__(self, text: str) -> None:
         self._text = text
 
-    def __rich_console__(self, _: Console, __: ConsoleOptions) -> "RenderResult":
+    def __rich_console__(self, _: Console, __: ConsoleOptions) -> RenderResult:
         yield Segment(self._text)
 
 
-def _rich(columns: tuple[str, ...], rows: "Sequence[tuple[str, ...]]", coloured: int) -> Table:
+def _rich(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], coloured: int) -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         made.add_column(name, overflow="fold", no_wrap=name in ("VERDICT", "AGE"))
@@ -98,7 +101,6 @@ def age(seconds: int) -> str:
     return "%dm" % minutes if minutes else "%ds" % seconds
 
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -4,7 +4,10 @@ By the plugin's own DEL, which goes by network and container ID, never by addres
 person), before the address is freed, and for a few seconds of a call. That it cannot be done keeps no address.
 """
 
+from __future__ import annotations
+
 import posix
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -21,12 +24,11 @@ IN_ALL_S = 5.0
 PROGRAM_S = 2.0
 RESERVE_S = 4.0  # of the call's wall time: for the removal itself
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def take_away(sweep: NetworkSweep, free: list[Judged], still_judged: "Callable[[Judged], bool]") -> None:
+def take_away(sweep: NetworkSweep, free: list[Judged], still_judged: Callable[[Judged], bool]) -> None:
     """Run the DEL of bandwidth for these owners, as far as IN_ALL_S goes; the first that fails is the last. Raises nothing.
 
     free: about to be freed, what they have published is taken back; still_judged: see withdraw.take_back.
@@ -53,7 +55,7 @@ def take_away(sweep: NetworkSweep, free: list[Judged], still_judged: "Callable[[
             return
 
 
-def _delete(sweep: NetworkSweep, judged: Judged, still_judged: "Callable[[Judged], bool]", wait_s: float) -> str:
+def _delete(sweep: NetworkSweep, judged: Judged, still_judged: Callable[[Judged], bool], wait_s: float) -> str:
     """Run it for one owner; return why it did not end well, "" where it did or is not to be run. Raises OSError, ValueError."""
     network, reservation = sweep.network.name, judged.reservation
     container_id, ifname = reservation.container_id, reservation.ifname

@@ -4,6 +4,10 @@ libcni writes `capabilityArgs` and `config` (the list, base64) into the entry on
 left out where nothing was given. Source: containernetworking/cni libcni/api.go, cachedInfo (3f51e88).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from cni_reaper_plugin.evidence import libcni_cache
 
 PORTMAP = "portmap"
@@ -11,7 +15,6 @@ KIND = "cniCacheV1"
 
 Config = dict[str, object]
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -60,7 +63,7 @@ def chained(cache_dirs: list[str], network: str, container_id: str, ifname: str,
     return [], ""
 
 
-def _entries(cache_dirs: list[str], network: str, container_id: str, ifname: str) -> "Iterator[Config]":
+def _entries(cache_dirs: list[str], network: str, container_id: str, ifname: str) -> Iterator[Config]:
     """Yield the entries that are this attachment's."""
     for cache_dir in cache_dirs:
         try:

@@ -6,8 +6,10 @@ with nftables one rule has all. What is not written as portmap writes it is left
 Source: containernetworking/plugins plugins/meta/portmap (v1.9.1), as iptables-save 1.8 and nft 1.0 print its rules.
 """
 
+from __future__ import annotations
+
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni_reaper_plugin.host_local import pool
 from cni_reaper_plugin.published import deletion, written
@@ -27,7 +29,6 @@ _NFTABLES = re.compile(
     r'(?:.* )?dnat (?:ip6? )?to (?P<to>\S+) comment "(?P<container>[^"]*)"'
 )
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -57,14 +58,14 @@ class Port(NamedTuple):
         return self.comment == (written.comment(network, container) if self.backend == IPTABLES else container)
 
 
-def look(environment: "Environment") -> tuple[list[Port], str]:
+def look(environment: Environment) -> tuple[list[Port], str]:
     """Return the ports that lead somewhere, and why some may be missing, "" where none is. Raises nothing.
 
     environment: with PATH and CNI_PATH. A program that is not there has written nothing.
     """
     path = written.search_path(*(deletion.directories(environment, name) for name in (b"PATH", b"CNI_PATH")))
 
-    def run(argv: list[str], variables: "Environment") -> "Ended | None":
+    def run(argv: list[str], variables: Environment) -> Ended | None:
         """Run one of the programs that list rules."""
         return programs.run(argv, variables, WAIT_S)
 
@@ -74,12 +75,12 @@ def look(environment: "Environment") -> tuple[list[Port], str]:
     return list(dict.fromkeys(found)), seen.trouble
 
 
-def read(backend: str, text: str) -> "Iterator[Port]":
+def read(backend: str, text: str) -> Iterator[Port]:
     """Yield the ports in the output of a backend's program."""
     return _of_iptables(text) if backend == IPTABLES else _of_nftables(text)
 
 
-def _of_iptables(text: str) -> "Iterator[Port]":
+def _of_iptables(text: str) -> Iterator[Port]:
     lines = [line for line in text.splitlines() if line.startswith(("-A CNI-HOSTPORT-DNAT ", "-A CNI-DN-"))]
     comments = {}
     for line in lines:
@@ -97,12 +98,12 @@ def _of_iptables(text: str) -> "Iterator[Port]":
         yield from _port(IPTABLES, network, container, comment, rule)
 
 
-def _of_nftables(text: str) -> "Iterator[Port]":
+def _of_nftables(text: str) -> Iterator[Port]:
     for rule in filter(None, map(_NFTABLES.match, text.splitlines())):
         yield from _port(written.NFTABLES, "", rule["container"], rule["container"], rule)
 
 
-def _port(backend: str, network: str, container: str, comment: str, rule: "re.Match[str]") -> "Iterator[Port]":
+def _port(backend: str, network: str, container: str, comment: str, rule: re.Match[str]) -> Iterator[Port]:
     address, _, port = rule["to"].rpartition(":")
     packed = pool.pack(address.strip("[]"))
     if packed and port.isdecimal():

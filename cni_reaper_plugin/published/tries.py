@@ -5,7 +5,10 @@ CLOCK_BOOTTIME s of the next try, why]}}, written by temporary file and rename. 
 written each call tries.
 """
 
+from __future__ import annotations
+
 import posix
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -17,7 +20,6 @@ AGAIN_AFTER_HANGING_S = 60.0  # each try makes a pod wait for seconds
 _FORGOTTEN_S = 86400.0
 _LIMIT = 1 << 22
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_reaper_plugin.model import Reservation
 
@@ -44,18 +46,18 @@ class Tried:
         except (OSError, AttributeError, KeyError, OverflowError, TypeError, ValueError):
             self._tries = {}
 
-    def knows(self, reservation: "Reservation") -> bool:
+    def knows(self, reservation: Reservation) -> bool:
         """Tell whether something was tried for this very file."""
         return self._tries.get(reservation.address, (0, 0))[:2] == (reservation.ino, reservation.ctime)
 
-    def waits(self, reservation: "Reservation") -> str:
+    def waits(self, reservation: Reservation) -> str:
         """Return why a reservation that was tried a moment ago stays, "" where it is to be tried."""
         if not self.knows(reservation):
             return ""
         _, _, again_s, why = self._tries[reservation.address]
         return why if 0 < again_s - self._now_s <= AGAIN_AFTER_HANGING_S else ""
 
-    def note(self, stays: "list[tuple[Reservation, str, float]]", done: "list[Reservation]") -> None:
+    def note(self, stays: list[tuple[Reservation, str, float]], done: list[Reservation]) -> None:
         """Note what was tried just now, why it stays and for how many seconds it need not be tried again. Raises nothing.
 
         done: what may be freed now. The first time the next call tries again, unless a program did not end: it may have been a

@@ -9,6 +9,10 @@ Which container has published something, its entry in libcni's cache says. Where
 what portmap has written does. Leaks without ports start no program.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import orjson
 
 from cni_reaper_plugin.evidence import records
@@ -34,7 +38,6 @@ CHANGED = "it has changed since it was judged"
 HANGS = "not tried: portmap did not end in time for another container"
 SHARED = "another attachment of its container lives, and portmap's DEL would take its ports away, too"
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -56,7 +59,7 @@ class Withdrawn:
         self.put_off = False
 
 
-def take_back(sweep: NetworkSweep, stale: list[Judged], still_judged: "StillJudged") -> Withdrawn:
+def take_back(sweep: NetworkSweep, stale: list[Judged], still_judged: StillJudged) -> Withdrawn:
     """Take back what these owners have published, as far as the call's wall time goes. Raises OSError.
 
     stale: reservations of the sweep's network, about to be freed; still_judged: asked before a program is started for one,
@@ -96,7 +99,7 @@ def _end_flows(sweep: NetworkSweep, those: list[Judged], limit_s: float) -> str:
     return ""
 
 
-def _entry(sweep: NetworkSweep, owner: "Owner") -> entries.Entry | None:
+def _entry(sweep: NetworkSweep, owner: Owner) -> entries.Entry | None:
     container_id, ifname = owner
     return entries.read(sweep.settings.cache_dirs, sweep.network.name, container_id, ifname) if ifname else None
 
@@ -104,7 +107,7 @@ def _entry(sweep: NetworkSweep, owner: "Owner") -> entries.Entry | None:
 class _Withdrawal:
     """The taking back for one sweep."""
 
-    def __init__(self, sweep: NetworkSweep, still_judged: "StillJudged") -> None:
+    def __init__(self, sweep: NetworkSweep, still_judged: StillJudged) -> None:
         self._sweep = sweep
         self._still_judged = still_judged
         self._network = sweep.network.name
@@ -118,7 +121,7 @@ class _Withdrawal:
         self._is_hung = False
         self._was_run = False
 
-    def of(self, asked: "dict[Owner, list[Judged]]", known: "dict[Owner, entries.Entry | None]", withdrawn: Withdrawn) -> None:
+    def of(self, asked: dict[Owner, list[Judged]], known: dict[Owner, entries.Entry | None], withdrawn: Withdrawn) -> None:
         """Take back what the asked owners have published, and sort them into `withdrawn`."""
         fresh = {}
         for owner, theirs in asked.items():
@@ -144,7 +147,7 @@ class _Withdrawal:
         withdrawn.free.sort(key=lambda one: one.evidence.packed)
         self._tried.note(stays, done)
 
-    def _of_all(self, owners: "dict[Owner, entries.Entry | None]", asked: "dict[Owner, list[Judged]]") -> None:
+    def _of_all(self, owners: dict[Owner, entries.Entry | None], asked: dict[Owner, list[Judged]]) -> None:
         if not owners:
             return
         seen = self._look(list(owners))
@@ -167,14 +170,14 @@ class _Withdrawal:
                 if why:
                     self._keep(owner, why)
 
-    def _look(self, owners: "list[Owner]") -> written.Written:
+    def _look(self, owners: list[Owner]) -> written.Written:
         """Look at what stands; where that cannot be seen, these owners stay."""
         seen = written.look(self._path, self._environment, self._run)
         for owner in owners if seen.trouble else ():
             self._keep(owner, seen.trouble, seen.is_hung)
         return seen
 
-    def _take_back(self, owner: "Owner", entry: entries.Entry | None, backends: list[str], theirs: list[Judged]) -> bool:
+    def _take_back(self, owner: Owner, entry: entries.Entry | None, backends: list[str], theirs: list[Judged]) -> bool:
         """Run portmap's DEL for a container; return whether all that was to be run ended well."""
         if self._is_hung:
             self._keep(owner, HANGS)
@@ -193,7 +196,7 @@ class _Withdrawal:
                 return False
         return True
 
-    def _keep(self, owner: "Owner", why: str, is_hung: bool = False) -> None:
+    def _keep(self, owner: Owner, why: str, is_hung: bool = False) -> None:
         """Let an owner's addresses stay; is_hung: since a program did not end."""
         wait_s = tries.AGAIN_AFTER_HANGING_S if is_hung else tries.AGAIN_S
         self._stays[owner] = why, 0.0 if why in (NO_TIME, CHANGED, HANGS) else wait_s
@@ -207,7 +210,7 @@ class _Withdrawal:
             return configs
         return [{**config, "backend": backend} for config in configs for backend in backends]
 
-    def _delete(self, owner: "Owner", entry: entries.Entry | None, config: entries.Config) -> str:
+    def _delete(self, owner: Owner, entry: entries.Entry | None, config: entries.Config) -> str:
         """Run portmap's DEL once; return why it did not end well, "" where it did."""
         container_id, ifname = owner
         portmap = programs.find(entries.PORTMAP, self._plugin_dirs)
@@ -227,7 +230,7 @@ class _Withdrawal:
             return "portmap's DEL: %s" % ended.trouble
         return "portmap's DEL failed: %s" % _said(ended) if ended.code else ""
 
-    def _run(self, argv: list[str], environment: "Environment", document: bytes = b"") -> "Ended | None":
+    def _run(self, argv: list[str], environment: Environment, document: bytes = b"") -> Ended | None:
         """Run a program; None where no time is left for it. Raises OSError when it cannot be started."""
         left = self._sweep.budget.wall_left_s() - RESERVE_S
         if left <= _LEAST_S:
@@ -235,7 +238,7 @@ class _Withdrawal:
         ended = programs.run(argv, environment, min(PROGRAM_S, left), document)
         return ended if ended.code is not None or left >= PROGRAM_S else None
 
-    def _lives_on(self, owner: "Owner", backends: list[str], surroundings: Surroundings) -> bool:
+    def _lives_on(self, owner: Owner, backends: list[str], surroundings: Surroundings) -> bool:
         """Tell whether another attachment of the container stands whose ports portmap's DEL would take as well.
 
         By our records: a container of Podman comes back by its ID. portmap's DEL takes all of a container in a network, and with
@@ -253,7 +256,7 @@ class _Withdrawal:
         except OSError:
             return True
 
-    def _lives_in(self, network: str, owner: "Owner", surroundings: Surroundings) -> bool:
+    def _lives_in(self, network: str, owner: Owner, surroundings: Surroundings) -> bool:
         """Tell whether another attachment of the container stands in a network. Raises OSError."""
         try:
             directory = records.Directory(self._sweep.settings.state_dir, network)
@@ -277,7 +280,7 @@ def _stands(mapping: Mapping, surroundings: Surroundings) -> bool:
     return seen is not None and mapping.recorded is not None and seen.netns.is_proven(mapping.recorded, same_boot)
 
 
-def _said(ended: "Ended") -> str:
+def _said(ended: Ended) -> str:
     """Return what a plugin says of its failure: the error object's text, else the end of what it printed."""
     try:
         told = orjson.loads(ended.out)

@@ -6,6 +6,10 @@ ID. No rule is understood beyond that, and none is changed by us.
 Source: containernetworking/plugins plugins/meta/portmap (v1.9.1), and the comments of its v1.1.1, which are the same.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from cni_reaper_plugin.system import files, programs
 
 NO_TIME = "no time was left"
@@ -16,7 +20,6 @@ _SYSTEM = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin"
 _MOST_COMMENT = 255
 _TABLE = "cni_hostport"
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -66,7 +69,7 @@ def search_path(own: list[str], plugin_dirs: list[str]) -> list[str]:
     return own + [one for one in besides if one not in own]
 
 
-def look(path: list[str], environment: "Environment", run: "Run", is_persons: bool = False) -> Written:
+def look(path: list[str], environment: Environment, run: Run, is_persons: bool = False) -> Written:
     """Look once. A program that is not there has written nothing. The first trouble ends it, and is in the answer.
 
     path: the directories of PATH; is_persons: a look that makes the kernel load nothing. `-t nat` loads iptables' older half.
@@ -83,9 +86,7 @@ def look(path: list[str], environment: "Environment", run: "Run", is_persons: bo
     return written
 
 
-def _look_at_iptables(
-    name: str, path: list[str], environment: "Environment", run: "Run", written: Written, table: list[str]
-) -> None:
+def _look_at_iptables(name: str, path: list[str], environment: Environment, run: Run, written: Written, table: list[str]) -> None:
     save, bare = programs.find(name + "-save", path), programs.find(name, path)
     if save is None and bare is None:
         return
@@ -108,7 +109,7 @@ def _has_legacy_nat() -> bool:
         return True
 
 
-def _look_at_nftables(path: list[str], environment: "Environment", run: "Run", written: Written) -> None:
+def _look_at_nftables(path: list[str], environment: Environment, run: Run, written: Written) -> None:
     nft = programs.find("nft", path)
     if nft is None:
         return
@@ -124,7 +125,7 @@ def _look_at_nftables(path: list[str], environment: "Environment", run: "Run", w
                 written.add(NFTABLES, ended.out)
 
 
-def _is_in_trouble(ended: "Ended | None", name: str, written: Written) -> bool:
+def _is_in_trouble(ended: Ended | None, name: str, written: Written) -> bool:
     """Tell whether a program did not say all, and note it."""
     if ended is not None and ended.code == 0:
         return False

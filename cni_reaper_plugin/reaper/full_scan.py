@@ -3,7 +3,10 @@
 The reservations are read before the look. Whoever frees what is STALE here asks once more, under host-local's lock: see reap.
 """
 
+from __future__ import annotations
+
 import posix
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.evidence import full_evidence
 from cni_reaper_plugin.host_local import store
@@ -23,7 +26,6 @@ _ARRIVE_S = 0.03  # a few ADDs write their records in that time
 _IDLE = 5  # so many times without anybody: on a node with many busy processes a call takes a while
 AUDIT = "AUDIT"  # the verb of a person's look, which leaves nothing behind
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -61,7 +63,7 @@ class Judging:
         self.surroundings.node = boot.node()
         self.surroundings.shared = network_file_system.name("%s/%s" % (settings.data_dir, network.name))
 
-    def parts(self) -> "Iterator[list[Judged]]":
+    def parts(self) -> Iterator[list[Judged]]:
         """Judge slice by slice, in the snapshot's order. Raises OSError, and SkippedError when something cannot be seen."""
         for start in range(0, len(self._reservations), SLICE):
             part = self._reservations[start : start + SLICE]
@@ -74,7 +76,7 @@ class Judging:
             if self._budget.spent(share=0.9):
                 return
 
-    def all(self, others_wait: "Callable[[], bool]" = lambda: False) -> list[Judged]:
+    def all(self, others_wait: Callable[[], bool] = lambda: False) -> list[Judged]:
         """Judge them all, and for GC once more, if its list names everybody who is LIVE. Raises as `parts`.
 
         others_wait: tells whether other calls wait for this one; then pods may be starting that each keep somebody.
@@ -87,7 +89,7 @@ class Judging:
         self.surroundings.list_complete = not any(one.verdict == LIVE and self._call.misses(one.reservation) for one in judged)
         return _judge_again(judged)
 
-    def _with_who_arrives(self, judged: list[Judged], others_wait: "Callable[[], bool]") -> list[Judged]:
+    def _with_who_arrives(self, judged: list[Judged], others_wait: Callable[[], bool]) -> list[Judged]:
         """Judge again while the netns that keep somebody become others', one after the other; return what is known then.
 
         In a storm a hundred pods have a netns already while their ADDs are on the way here, and each keeps every leak that no

@@ -3,7 +3,10 @@
 It frees nothing. What it leaves behind for the next one lies in /run/cni-reaper: who was found LIVE and who is waited for.
 """
 
+from __future__ import annotations
+
 import posix
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.evidence import quick_evidence, records
 from cni_reaper_plugin.memory import live_cache, proven_views
@@ -16,7 +19,6 @@ from cni_reaper_plugin.system import boot
 SLICE = 64  # reservations between two looks at the budget, and the least that a call gets done
 MOST_NOTED = 1024  # more attachments than any node has; beyond that what is noted costs more than it spares
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_reaper_plugin.event_log import Log
     from cni_reaper_plugin.memory.waiting_owners import Memory
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from cni_reaper_plugin.reaper.decision import Answer
 
 
-def candidate(sweep: NetworkSweep) -> "tuple[str | None, list[Reservation] | None]":
+def candidate(sweep: NetworkSweep) -> tuple[str | None, list[Reservation] | None]:
     """Return an address that looks stale, None when there is none, and the snapshot, None if it is not of the whole network.
 
     Raises OSError, and SkippedError when evidence cannot be read or the budget is used up.
@@ -71,14 +73,14 @@ def candidate(sweep: NetworkSweep) -> "tuple[str | None, list[Reservation] | Non
     return None, reservations
 
 
-def _cut(remembered: "Memory", address: str, log: "Log") -> SkippedError:
+def _cut(remembered: Memory, address: str, log: Log) -> SkippedError:
     """Note where the next sweep begins, and return what is to be raised."""
     remembered.begin_at(address)
     remembered.save(log)
     return SkippedError("half of budgetMs went into a quick scan; the next call goes on from there")
 
 
-def _judged(sweep: NetworkSweep, reservation: Reservation, evidence: Evidence) -> "Answer":
+def _judged(sweep: NetworkSweep, reservation: Reservation, evidence: Evidence) -> Answer:
     """Judge a reservation; what looks stale once more when it is known whether other nodes use the store. Raises OSError."""
     answer = judge(reservation, evidence)
     surroundings = evidence.surroundings
@@ -90,7 +92,7 @@ def _judged(sweep: NetworkSweep, reservation: Reservation, evidence: Evidence) -
     return judge(reservation, evidence)
 
 
-def _stays(sweep: NetworkSweep, stale: Judged, remembered: "Memory | None", tried: "list[Tried]") -> bool:
+def _stays(sweep: NetworkSweep, stale: Judged, remembered: Memory | None, tried: list[Tried]) -> bool:
     """Tell whether this very reservation was found to stay a moment ago, by what no quick scan sees. Raises OSError.
 
     Not asked of this call's own attachment: what the call says of it is news. tried: what was tried to take ports back, once it
@@ -102,7 +104,7 @@ def _stays(sweep: NetworkSweep, stale: Judged, remembered: "Memory | None", trie
     return (remembered is not None and _is_kept(sweep, stale, remembered)) or _is_published(sweep, stale, tried)
 
 
-def _is_kept(sweep: NetworkSweep, stale: Judged, remembered: "Memory") -> bool:
+def _is_kept(sweep: NetworkSweep, stale: Judged, remembered: Memory) -> bool:
     """Tell whether a full scan has found a moment ago that this very reservation stays, by something that stands still.
 
     stale: why it is stale at first sight, which is what is told of it under dryRun.
@@ -117,7 +119,7 @@ def _is_kept(sweep: NetworkSweep, stale: Judged, remembered: "Memory") -> bool:
     return True
 
 
-def _is_published(sweep: NetworkSweep, stale: Judged, tried: "list[Tried]") -> bool:
+def _is_published(sweep: NetworkSweep, stale: Judged, tried: list[Tried]) -> bool:
     """Tell whether what leads to a reservation's address could not be taken back a moment ago. Raises OSError."""
     if sweep.settings.dry_run:
         return False
@@ -172,7 +174,7 @@ class _Noted:
         if entry is not None:
             self.live[reservation.address] = entry
 
-    def save(self, boot_id: str, log: "Log") -> None:
+    def save(self, boot_id: str, log: Log) -> None:
         """Write it anew if enough has come to it; what has gone costs nothing."""
         if len(self.live) < self._known + live_cache.MORE or self._network.listed > MOST_NOTED:
             return
@@ -182,7 +184,7 @@ class _Noted:
             log.debug("not-noted", network=self._network.name, reason=str(e))
 
 
-def _report(sweep: NetworkSweep, odd: list[Judged], remembered: "Memory") -> None:
+def _report(sweep: NetworkSweep, odd: list[Judged], remembered: Memory) -> None:
     """Report who is kept for want of an owner, or alive against GC's list."""
     from cni_reaper_plugin.reaper import report
 
@@ -207,12 +209,12 @@ def from_cursor(cursor: str, addresses: list[str]) -> list[str]:
     return addresses[turn:] + addresses[:turn]
 
 
-def _remembered(sweep: NetworkSweep) -> "Memory | None":
+def _remembered(sweep: NetworkSweep) -> Memory | None:
     """Return what earlier sweeps of this network have left, None where they left nothing, as on a healthy node."""
     return memory(sweep) if posix.access("%s/%s.json" % (proven_views.RUN_DIR, sweep.network.key), posix.F_OK) else None
 
 
-def memory(sweep: NetworkSweep) -> "Memory":
+def memory(sweep: NetworkSweep) -> Memory:
     """Return what is remembered of the network in this boot, as it is now."""
     from cni_reaper_plugin.memory import waiting_owners
 

@@ -4,6 +4,10 @@ The order is a safety property. Reservations are read first, netns are looked fo
 not, under host-local's lock, still exactly what was judged.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from cni_reaper_plugin.evidence import proof, records
 from cni_reaper_plugin.memory.waiting_owners import Memory
 from cni_reaper_plugin.model import ALL, LIVE, STALE, UNKNOWN, Evidence, Judged, Reservation, Settings, SkippedError
@@ -14,7 +18,6 @@ from cni_reaper_plugin.reaper.full_scan import Judging
 from cni_reaper_plugin.reaper.quick_scan import SLICE, from_cursor
 from cni_reaper_plugin.reasons import FORCED, NETNS_THERE
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,7 +26,7 @@ YOUNG_S = 120  # an address that was given just now is configured by the plugin 
 SUSPICIOUS = 3  # so many recorded attachments, all stale at once, are rather a wrong view
 
 
-def reap(sweep: NetworkSweep, candidate: str, others_wait: "Callable[[], bool]") -> tuple[list[Reservation] | None, bool]:
+def reap(sweep: NetworkSweep, candidate: str, others_wait: Callable[[], bool]) -> tuple[list[Reservation] | None, bool]:
     """From a new snapshot: gather everything, judge, remove, report, and remember who is waited for and who is kept.
 
     others_wait: tells whether other calls wait for this one. Returns the snapshot, None if it is not of the whole network; and

@@ -4,6 +4,10 @@ A quick scan, which every ADD takes, finds whether there is anything to reap; `r
 even loaded before.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from cni_reaper_plugin.event_log import DEFECT, Log
 from cni_reaper_plugin.host_local import store
 from cni_reaper_plugin.memory import proven_views
@@ -26,7 +30,6 @@ UNSTARTED = (
 PUT_OFF = "a look around this node took too long a while ago (open files?): left to the next DEL, and to an ADD in ten minutes"
 NO_TIME = "this call has taken all its time; the next one begins at another network"
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     Allow = Callable[[], None]
 
 
-def run(call: Call, settings: Settings, log: Log, allow: "Allow", budget: Budget) -> list[Result]:
+def run(call: Call, settings: Settings, log: Log, allow: Allow, budget: Budget) -> list[Result]:
     """Sweep every network of the settings; return what came of each. Raises nothing: everything in doubt stays.
 
     allow: fills in call.may_reap, what this call's view allows, see model.Call; asked before anything is called stale;
@@ -64,7 +67,7 @@ def run(call: Call, settings: Settings, log: Log, allow: "Allow", budget: Budget
     return results
 
 
-def _metrics(log: Log) -> "ModuleType | None":
+def _metrics(log: Log) -> ModuleType | None:
     """Return the module that counts for metricsFile; None where a damaged executable has lost it: no reason not to reap."""
     try:
         from cni_reaper_plugin import metrics
@@ -74,7 +77,7 @@ def _metrics(log: Log) -> "ModuleType | None":
     return metrics
 
 
-def _pool_size(call: Call, settings: Settings) -> "PoolSize | None":
+def _pool_size(call: Call, settings: Settings) -> PoolSize | None:
     """Return how to learn the size of this call's network; only a DEL finds its own entry in libcni's cache."""
     attachment = call.attachment
     if call.verb != "DEL" or attachment is None:
@@ -108,7 +111,7 @@ def _networks(call: Call, settings: Settings, log: Log, results: list[Result]) -
     return sorted(found[turn:] + found[:turn], key=lambda name: name != own)
 
 
-def _sweep_safely(result: Result, call: Call, settings: Settings, budget: Budget, log: Log, allow: "Allow") -> bool:
+def _sweep_safely(result: Result, call: Call, settings: Settings, budget: Budget, log: Log, allow: Allow) -> bool:
     """Sweep one network, whatever happens; return whether this process may look at another one."""
     try:
         _sweep(result, call, settings, budget, log, allow)
@@ -126,7 +129,7 @@ def _sweep_safely(result: Result, call: Call, settings: Settings, budget: Budget
     return True
 
 
-def _sweep(result: Result, call: Call, settings: Settings, budget: Budget, log: Log, allow: "Allow") -> None:
+def _sweep(result: Result, call: Call, settings: Settings, budget: Budget, log: Log, allow: Allow) -> None:
     """Sweep one network. Raises OSError and SkippedError; then nothing, or not all, was reaped."""
     try:
         network = store.Network(settings.data_dir, result.network)
@@ -162,7 +165,7 @@ def _sweep(result: Result, call: Call, settings: Settings, budget: Budget, log: 
     result.listed = network.listed
 
 
-def _reap_alone(sweep: NetworkSweep, candidate: str) -> "list[Reservation] | None":
+def _reap_alone(sweep: NetworkSweep, candidate: str) -> list[Reservation] | None:
     """Reap while no other process reaps this network; return the snapshot, None where there is none of the whole network.
 
     Waiting, never skipping: whoever skips finds a full pool. Who waited while another judged all has nothing left to do, unless
@@ -196,7 +199,7 @@ def _terms(settings: Settings) -> bytes:
     return repr((settings.dry_run, settings.state_dir, settings.cache_dirs, settings.grace_s)).encode("utf-8", "surrogateescape")
 
 
-def _keeps_for_itself(call: Call, reservations: "list[Reservation] | None") -> bool:
+def _keeps_for_itself(call: Call, reservations: list[Reservation] | None) -> bool:
     """Tell whether a call's scan may have kept what another call's would free: what GC lists, and what a late DEL is about."""
     if call.valid is not None:
         return True

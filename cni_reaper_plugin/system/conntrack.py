@@ -8,9 +8,12 @@ IPv6 address it lists all but those that are wanted (seen with 6.18; ctnetlink_f
 opposite), so there all of the family are asked for.
 """
 
+from __future__ import annotations
+
 import errno
 import sys
 import time
+from typing import TYPE_CHECKING
 
 _NETLINK_NETFILTER = 12
 _NEW, _GET, _DELETE = 0x100, 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK << 8, IPCTNL_MSG_CT_…
@@ -35,7 +38,7 @@ _ABSENT = (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.EI
 Attributes = dict[int, bytes]
 
 
-def end_flows(addresses: "Collection[bytes]", wait_s: float) -> int:
+def end_flows(addresses: Collection[bytes], wait_s: float) -> int:
     """End every connection that comes from one of these addresses (packed), or is answered from there; return how many.
 
     A kernel that has no ctnetlink has none to end. Raises OSError, TimeoutError among them.
@@ -67,7 +70,7 @@ def end_flows(addresses: "Collection[bytes]", wait_s: float) -> int:
     return ended
 
 
-def _leading_to(netlink: "socket", addresses: set[bytes], end: float) -> tuple[list[Attributes], bool]:
+def _leading_to(netlink: socket, addresses: set[bytes], end: float) -> tuple[list[Attributes], bool]:
     """Return the connections of these addresses, all of one family, and whether the list did not change meanwhile."""
     size = len(next(iter(addresses)))
     if size == _BYTES_V4 and len(addresses) <= _FEW:
@@ -79,7 +82,7 @@ def _leading_to(netlink: "socket", addresses: set[bytes], end: float) -> tuple[l
     return _of(netlink, addresses, size, end, b"") or ([], True)
 
 
-def _of(netlink: "socket", addresses: set[bytes], size: int, end: float, wanted: bytes) -> "tuple[list[Attributes], bool] | None":
+def _of(netlink: socket, addresses: set[bytes], size: int, end: float, wanted: bytes) -> tuple[list[Attributes], bool] | None:
     """As `_leading_to`. wanted: what the kernel is asked for. None where it does not do that. Raises OSError."""
     netlink.send(_message(_GET, _REQUEST | _DUMP, size, wanted))
     found: list[Attributes] = []
@@ -119,7 +122,7 @@ def _filter(which: int, address: bytes) -> bytes:
     return _attribute(which | _NESTED, ip) + _attribute(_FILTER | _NESTED, both)
 
 
-def _delete(netlink: "socket", size: int, one: Attributes) -> int:
+def _delete(netlink: socket, size: int, one: Attributes) -> int:
     """End a connection; 1 if it was there still. Raises OSError."""
     named = _attribute(_TUPLE_ORIG | _NESTED, one.get(_TUPLE_ORIG, b""))
     if _ZONE in one:
@@ -160,7 +163,6 @@ def _attributes(data: bytes) -> Attributes:
     return found
 
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Collection

@@ -3,10 +3,13 @@
 The one place that starts a program beside the installers' (see tests/unit/test_import_rules.py).
 """
 
+from __future__ import annotations
+
 import fcntl
 import posix
 import select
 import time
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.system import files
 
@@ -17,7 +20,6 @@ _DEFAULT = (1, 2, 3, 13, 15, _SIGCHLD)  # SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGT
 _CHUNK = 1 << 16
 _MOST = 1 << 26
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -40,7 +42,7 @@ class Ended:
         self.trouble = trouble
 
 
-def find(name: str, directories: "Iterable[str]") -> str | None:
+def find(name: str, directories: Iterable[str]) -> str | None:
     """Return the path of the first regular file of a name in these directories, None where none has one.
 
     It need not be executable, as libcni has it: then it cannot be started, which is told.
@@ -56,7 +58,7 @@ def find(name: str, directories: "Iterable[str]") -> str | None:
     return None
 
 
-def run(argv: list[str], environment: "Environment", wait_s: float, document: bytes = b"") -> Ended:
+def run(argv: list[str], environment: Environment, wait_s: float, document: bytes = b"") -> Ended:
     """Run a program to its end, `wait_s` seconds at most, and return what came of it. Raises OSError when it cannot be started.
 
     argv: the first is its path; environment: all of it; document: for its stdin. At the deadline its whole process group is

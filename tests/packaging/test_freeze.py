@@ -332,3 +332,13 @@ def test_gate_compares(tmp_path: Path, what: str, answer: str, says: str) -> Non
         return
     with pytest.raises(build_root.BuildError, match=says):
         freeze.pass_gate(gate)
+
+
+def test_what_is_for_types_only_is_not_frozen() -> None:
+    """Every line keeps its number, and the rest of a module stays as it is."""
+    kept = (b'"""A room."""', b"import posix", b"X = posix")
+    for_types = (b"from typing import TYPE_CHECKING", b"if TYPE_CHECKING:\n    from os import PathLike")
+    source = b"\n".join((kept[0], for_types[0], kept[1], for_types[1], kept[2]))
+    assert modules.untyped(source) == b"\n".join((kept[0], b"", kept[1], b"\n", kept[2]))
+    other = b"if TYPE_CHECKING:\n    X = 1\nelse:\n    X = 2\n"
+    assert modules.untyped(other) == other

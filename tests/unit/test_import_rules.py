@@ -16,6 +16,9 @@ import orjson
 from tests.neighbours import ROOT
 from tests.node import DATA_DIR, LOG_FILE, Node, Pod
 
+sys.path.insert(0, str(ROOT / "packaging"))
+import modules
+
 PACKAGE = "cni_reaper_plugin"
 FLOORS = (
     ("__main__",),
@@ -49,6 +52,8 @@ NAMES_ONLY = {("model", "scan_model")}
 PUT_TOGETHER = ("evidence.quick_evidence", "evidence.kin", "evidence.full_evidence")
 """What puts the sources of evidence together; all other modules of evidence are sources."""
 HOT_STDLIB = {"posix", "fcntl", "orjson", "_kernel"}
+FOR_TYPES = {"__future__", "typing"}
+"""What the freeze takes out of a hot module: packaging/modules.py."""
 HOT_OF_VERSION = {"", "__main__", "cni_versions", "event_log", "plugin", "plugin.call", "plugin.errors", "plugin.version"}
 """All that VERSION imports."""
 COLD = (
@@ -119,7 +124,7 @@ class Import:
         return f"{self.module}:{self.line} imports {self.target}"
 
 
-def modules() -> dict[str, ast.Module]:
+def trees() -> dict[str, ast.Module]:
     """Return the syntax trees of the package, by module name below it."""
     found = {}
     for path in sorted((ROOT / PACKAGE).rglob("*.py")):
@@ -128,7 +133,7 @@ def modules() -> dict[str, ast.Module]:
     return found
 
 
-TREES = modules()
+TREES = trees()
 
 
 def lazy_nodes(tree: ast.AST) -> set[ast.AST]:
@@ -306,7 +311,7 @@ def of_system(node: ast.AST, names: tuple[str, ...]) -> bool:
 
 
 def test_who_can_delete_a_file() -> None:
-    """Reservations are unlinked in host_local.store, records in evidence.records, temporary files in system.files, broken files in
+    """Reservations are unlinked in host_local.store, records in evidence.records, temporary ones in system.files, broken ones in
     mend.removal; the rest is installers'."""
     users = {module for module, tree in TREES.items() for node in ast.walk(tree) if of_system(node, DELETING)}
     assert users == MAY_UNLINK | INSTALLERS
@@ -359,7 +364,9 @@ def is_hot(module: str) -> bool:
 def test_hot_modules_import_next_to_nothing() -> None:
     """A hot module imports posix, fcntl, orjson, _kernel and other hot modules; all else comes when it is needed."""
     eager = [one for one in IMPORTS if is_hot(one.module) and not one.lazy]
-    assert [str(one) for one in eager if one.foreign and one.target not in HOT_STDLIB] == []
+    assert [str(one) for one in eager if one.foreign and one.target not in HOT_STDLIB | FOR_TYPES] == []
+    typing = {ast.unparse(node) for tree in TREES.values() for node in tree.body if isinstance(node, ast.ImportFrom)}
+    assert {one for one in typing if one.startswith("from typing")} == {"from typing import TYPE_CHECKING"}
     assert [str(one) for one in eager if not one.foreign and not is_hot(one.target)] == []
 
 
@@ -423,8 +430,13 @@ class Watched:
 
 
 def watched(node: Node, command: str, container_id: str = "", pod: Pod | None = None, **options: Any) -> Watched:
-    """Run a command in a bare interpreter (-I -S) of the node, and return what it imported."""
-    script = WATCH.format(path=[str(ROOT), str(Path(orjson.__file__).parent.parent)], package=PACKAGE)
+    """Run a command in a bare interpreter (-I -S) of the node, on the sources as they are frozen; return what it imported."""
+    frozen = node.path("/run/frozen")
+    for file in modules.sources(ROOT).values():
+        to = frozen / file.relative_to(ROOT)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_bytes(modules.untyped(file.read_bytes()))
+    script = WATCH.format(path=["/run/frozen", str(Path(orjson.__file__).parent.parent)], package=PACKAGE)
     conf = {"cniVersion": "1.1.0", "name": "net", "logLevel": "debug", "logFile": LOG_FILE, **options}
     command_of = node.plugin_command(command, conf, container_id=container_id, netns=pod)
     command_of["argv"] = [sys.executable, "-I", "-S", "-c", script]
@@ -437,8 +449,8 @@ def watched(node: Node, command: str, container_id: str = "", pod: Pod | None = 
 def assert_hot(seen: Watched) -> None:
     """Nothing but the hot path's own was asked for, and nothing of ours that is cold was loaded."""
     assert seen.asked, "nothing was watched"
-    assert {name for name in seen.asked if room(name) != PACKAGE} <= HOT_STDLIB
-    assert [name for name in seen.loaded if room(name) != PACKAGE] == []
+    assert {name for name in seen.asked if room(name) != PACKAGE} <= HOT_STDLIB | {"__future__"}
+    assert [name for name in seen.loaded if room(name) not in (PACKAGE, "__future__")] == []
     ours = {name.removeprefix(PACKAGE).lstrip(".") for name in seen.loaded}
     assert [name for name in ours if not is_hot(name)] == []
 
@@ -477,7 +489,7 @@ def test_metrics_are_cold(node: Node) -> None:
     bare, counted = (watched(node, "ADD", LIVING, living, **more) for more in ({}, {"metricsFile": "/run/own.prom"}))
     assert_hot(bare)
     assert {name for name in counted.loaded - bare.loaded if room(name) == PACKAGE} == {f"{PACKAGE}.metrics"}
-    assert {name for name in counted.asked if room(name) != PACKAGE} <= HOT_STDLIB | {"time"}
+    assert {name for name in counted.asked if room(name) != PACKAGE} <= HOT_STDLIB | {"__future__", "time"}
     assert node.path("/run/own.prom").exists()
 
 

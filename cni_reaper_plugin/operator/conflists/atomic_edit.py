@@ -7,12 +7,15 @@ since every other file there would be an event for whoever watches it. Anybody w
 so who has waited long enough goes on without: temporary files have names of their own, and the content is compared all the same.
 """
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
 import re
 import time
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.system import files, flock
 
@@ -25,7 +28,6 @@ _ATTEMPTS = 20
 _OF_THE_CONTENT = ("security.ima", "security.evm")  # the kernel's sums of the file that is replaced
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -36,7 +38,7 @@ class BusyError(OSError):
     """Somebody else changes the file faster than it can be replaced."""
 
 
-def edit(path: str, change: "Edit") -> tuple[bytes, bytes]:
+def edit(path: str, change: Edit) -> tuple[bytes, bytes]:
     """Give a file the content that `change` makes of the one it has, and return (before, after).
 
     The same bytes: nothing is written. A symlink is followed, and stays. What `change` raises
@@ -111,7 +113,7 @@ def _left(directory: str) -> list[str]:
 
 
 @contextmanager
-def _locked(path: str, alone: bool = False) -> "Iterator[int]":
+def _locked(path: str, alone: bool = False) -> Iterator[int]:
     """Hold the directory's lock, and yield a descriptor of it. alone: not without it. Raises OSError."""
     directory = os.open(path, _DIRECTORY)
     try:
@@ -123,7 +125,7 @@ def _locked(path: str, alone: bool = False) -> "Iterator[int]":
 
 
 @contextmanager
-def _opened(name: str, directory: int) -> "Iterator[int]":
+def _opened(name: str, directory: int) -> Iterator[int]:
     fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=directory)
     try:
         yield fd
@@ -148,7 +150,7 @@ def _replaced(name: str, directory: int, old: int, before: bytes, after: bytes) 
     return True
 
 
-def _missed(old: int, before: bytes, change: "Edit") -> bytes | None:
+def _missed(old: int, before: bytes, change: Edit) -> bytes | None:
     """Return what somebody has written into the file that was replaced, None when nobody did.
 
     Who writes in place truncates the file first, and has it open while it is empty or half: waited for, and not for ever.

@@ -4,9 +4,11 @@ Reading only. A conflist is written by others, so any JSON value may stand anywh
 ConflistError, or counts as not there. Source: libcni/conf.go (3f51e88), containerd/go-cni opts.go.
 """
 
+from __future__ import annotations
+
 import posix
 import stat
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -24,7 +26,6 @@ _GO_DEPTH = 10_000  # encoding/json's maxNestingDepth
 _LENIENT = "it is not written as JSON is to be (%s), though runtimes read it: have it written anew, or edit it by hand."
 _NO_VERSION = "0.1.0"  # what libcni takes a list for that has none
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -50,7 +51,7 @@ class Conflist(NamedTuple):
     path: str
     name: str
     version: str
-    plugins: "list[Json]"
+    plugins: list[Json]
     single: bool = False
     inlined_only: bool = False
 
@@ -60,7 +61,7 @@ class Conflist(NamedTuple):
         return [str(plugin["type"]) for plugin in self.plugins]
 
     @property
-    def ours(self) -> "list[Json]":
+    def ours(self) -> list[Json]:
         """Our entries."""
         return [plugin for plugin in self.plugins if plugin["type"] == OURS]
 
@@ -78,7 +79,7 @@ class Ipam(NamedTuple):
     kind: str
     data_dir: str
     network: str
-    section: "Json"
+    section: Json
 
 
 def load(path: str) -> Conflist:
@@ -100,7 +101,7 @@ def read(path: str) -> bytes:
         raise ConflistError("it cannot be read (%s): run this as root, or look at the file system." % e.strerror) from None
 
 
-def found(directories: "Iterable[str]") -> "Found":
+def found(directories: Iterable[str]) -> Found:
     """Return what is in directories, in the order in which a runtime loads it: the first of each is the one it uses."""
     entries: Found = []
     for directory in directories:
@@ -202,7 +203,7 @@ def _beside(conflist: Conflist) -> str:
     return "%s/%s" % (conflist.path.rpartition("/")[0], conflist.name)
 
 
-def drop_ins(conflist: Conflist) -> "list[Json]":
+def drop_ins(conflist: Conflist) -> list[Json]:
     """Return the plugins that libcni appends to a list from that directory."""
     plugins: list[Json] = []
     for path in files_of(_beside(conflist), (".conf",)) if has_drop_ins(conflist) else ():
@@ -215,7 +216,7 @@ def drop_ins(conflist: Conflist) -> "list[Json]":
     return plugins
 
 
-def of_drop_in(path: str) -> "Json":
+def of_drop_in(path: str) -> Json:
     """Return the object that such a file holds. Raises ConflistError."""
     try:
         told = orjson.loads(read(path))
@@ -236,7 +237,7 @@ def host_local(conflist: Conflist) -> list[Ipam]:
     return [one for one in ipams(conflist) if one.kind == HOST_LOCAL]
 
 
-def _ipams_of(plugin: "Json", network: str) -> "Iterator[Ipam]":
+def _ipams_of(plugin: Json, network: str) -> Iterator[Ipam]:
     kind, delegate = str(plugin["type"]), plugin.get("delegate")
     section = plugin.get("ipam")
     if section is None and isinstance(delegate, dict):

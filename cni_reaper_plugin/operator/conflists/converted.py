@@ -4,7 +4,10 @@ X.conf moves to X.conf.before-cni-reaper, which no runtime loads, and stays ther
 counts, which sorts before the .conflist: whoever is killed in between leaves a node that works as before.
 """
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.operator.conflists import atomic_edit, conflist, entry
 from cni_reaper_plugin.operator.conflists.conflist import ConflistError
@@ -12,7 +15,6 @@ from cni_reaper_plugin.operator.conflists.conflist_text import TextError
 
 BEFORE = ".before-cni-reaper"
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_reaper_plugin.operator.conflists.conflist import Json
 
@@ -22,14 +24,14 @@ def target_of(path: str) -> str:
     return path.rpartition(".")[0] + ".conflist"
 
 
-def text_of(path: str, given: "Json | None", had: "Json | None" = None) -> bytes:
+def text_of(path: str, given: Json | None, had: Json | None = None) -> bytes:
     """Return the list that would be made of a `.conf`, with our entry (entry.put). Raises ConflistError, OptionsError."""
     raw = conflist.read(path)
     made = _list_of(path, raw)
     return entry.put(target_of(path), made, given, had)
 
 
-def convert(path: str, given: "Json | None", had: "Json | None" = None) -> bool:
+def convert(path: str, given: Json | None, had: Json | None = None) -> bool:
     """Put the list in the place of a `.conf`; False when it is there. Raises ConflistError, OptionsError, OSError."""
     text, target = text_of(path, given, had), target_of(path)
     if os.path.lexists(target) and conflist.read(target) != text and not _is_of(target, path, path + BEFORE):

@@ -4,8 +4,11 @@ No platform that rewrites its list touches it. Its place is the tail: an ADD doe
 only the DEL that follows frees something. Older runtimes ignore the directory without a word. Source: libcni/conf.go (3f51e88).
 """
 
+from __future__ import annotations
+
 import os
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.operator.conflists import atomic_edit, conflist, entry
 from cni_reaper_plugin.operator.conflists.conflist import OURS, Conflist, ConflistError
@@ -17,7 +20,6 @@ COSTS = (
     "us, and the DEL that follows frees."
 )
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_reaper_plugin.operator.conflists.conflist import Json
 
@@ -32,7 +34,7 @@ def path_of(one: Conflist) -> str:
     return "%s/%s" % (directory_of(one), NAME)
 
 
-def text_of(one: Conflist, given: "Json | None", had: "Json | None" = None) -> bytes:
+def text_of(one: Conflist, given: Json | None, had: Json | None = None) -> bytes:
     """Return what is to be in our file; one that is there stays as it is without options. Raises ConflistError, OptionsError."""
     if one.single:
         raise entry.SingleError(entry.single(one.path))

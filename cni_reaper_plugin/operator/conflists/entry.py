@@ -3,6 +3,10 @@
 What goes in comes out without a trace (conflist_text).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from cni_reaper_plugin import options
 from cni_reaper_plugin.cni_versions import SUPPORTED_VERSIONS
 from cni_reaper_plugin.host_local import go_json
@@ -26,7 +30,7 @@ def parsed(path: str, raw: bytes) -> Conflist:
     return conflist.of_bytes(path, raw)
 
 
-def put(path: str, raw: bytes, given: "Json | None", had: "Json | None" = None) -> bytes:
+def put(path: str, raw: bytes, given: Json | None, had: Json | None = None) -> bytes:
     """Return the text with our entry once and where it belongs, the same bytes if that is so already.
 
     given: options for the entry, which replace those that it has; None leaves an entry as it is, whatever is in it. had: those
@@ -59,7 +63,7 @@ def take(raw: bytes) -> bytes:
     return raw
 
 
-def rendered(one: Conflist, given: "Json | None", had: "Json | None" = None) -> str:
+def rendered(one: Conflist, given: Json | None, had: Json | None = None) -> str:
     """Return the JSON of an entry of ours for a list, with the options given, else with those it had.
 
     Those it had are not looked at: what a later version or a person has written comes back as it was. Raises OptionsError.
@@ -76,7 +80,7 @@ def rendered(one: Conflist, given: "Json | None", had: "Json | None" = None) -> 
     return spaced(made)
 
 
-def options_of(one: Conflist, plugin: "Json") -> "Json":
+def options_of(one: Conflist, plugin: Json) -> Json:
     """Return the options of an entry of ours for a list, but for a dataDir that is its sibling's."""
     own = {key: value for key, value in plugin.items() if key != "type"}
     if own.get("dataDir") == _store(one):
@@ -90,7 +94,7 @@ def _store(one: Conflist) -> str:
     return stores[0] if stores and stores[0] != Settings().data_dir else ""
 
 
-def spaced(value: "Json") -> str:
+def spaced(value: Json) -> str:
     """Return an object as JSON on one line, with a blank behind each comma and colon, as people write it."""
     import json
 
@@ -120,19 +124,18 @@ def _source(raw: bytes, at: int) -> str:
     return found.text[start:end]
 
 
-def _verify(path: str, made: bytes, others: "list[Json]") -> None:
+def _verify(path: str, made: bytes, others: list[Json]) -> None:
     """Read what has been made as a runtime would: nothing else in it may have changed, whatever was written there."""
     after = conflist.of_bytes(path, made)
     if len(after.ours) != 1 or [plugin for plugin in after.plugins if plugin["type"] != OURS] != others:
         raise ConflistError("it cannot be edited without a change elsewhere in it: put %s in by hand." % position.ENTRY)
 
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_reaper_plugin.operator.conflists.conflist import Json
 
 
-def settings_of(entries: "conflist.Found") -> "list[tuple[str, Settings]]":
+def settings_of(entries: conflist.Found) -> list[tuple[str, Settings]]:
     """Return (path, settings) of each entry of ours."""
     lists = [one for _, one in entries if isinstance(one, Conflist)]
     return [(one.path, options.read(plugin, one.name)[0]) for one in lists for plugin in one.ours]

@@ -3,16 +3,17 @@
 What a runtime's own configuration says counts, else what that runtime takes by default.
 """
 
+from __future__ import annotations
+
 import posix
 import tomllib
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni_reaper_plugin.operator.conflists import conflist
 
 ETC = "/etc/cni/net.d"
 OPT = "/opt/cni/bin"
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -100,11 +101,11 @@ def environment(conf_dirs: list[str], bin_dirs: list[str]) -> dict[bytes, bytes]
     return {**posix.environ, b"CNI_PATH": ":".join(dict.fromkeys(found)).encode("utf-8", "surrogateescape")}
 
 
-def _defaults() -> "Iterator[str]":
+def _defaults() -> Iterator[str]:
     return (runtime.conf_dir for runtime in RUNTIMES)
 
 
-def _unique(names: "Iterator[str]") -> list[str]:
+def _unique(names: Iterator[str]) -> list[str]:
     return list(dict.fromkeys(name.rstrip("/") or "/" for name in names))
 
 
@@ -144,7 +145,7 @@ def _configured() -> tuple[list[tuple[Runtime, Place]], list[str]]:
     return told, unread
 
 
-def _configs(runtime: Runtime) -> "Iterator[str]":
+def _configs(runtime: Runtime) -> Iterator[str]:
     for path in runtime.configs:
         if path.endswith(".d"):
             yield from conflist.files_of(path, ("",))
@@ -152,7 +153,7 @@ def _configs(runtime: Runtime) -> "Iterator[str]":
             yield path
 
 
-def _sections(told: dict[str, object]) -> "Iterator[dict[str, object]]":
+def _sections(told: dict[str, object]) -> Iterator[dict[str, object]]:
     """Yield the tables that name the directories: containerd's plugins.*.cni, CRI-O's crio.network."""
     crio = told.get("crio")
     plugins = told.get("plugins")

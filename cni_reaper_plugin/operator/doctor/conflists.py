@@ -1,5 +1,9 @@
 """The doctor on conflists: are we in the one that is used, once, at the right place, and with options that fit the rest of it?"""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from cni_reaper_plugin import options
 from cni_reaper_plugin.cni_versions import SUPPORTED_VERSIONS
 from cni_reaper_plugin.operator.conflists import conflist, position
@@ -18,14 +22,13 @@ REWRITTEN = (  # type of the first plugin, or beginning of the file's name; who 
     ("cilium-cni", "the Cilium agent, whenever it likes"),
 )
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni_reaper_plugin.model import Settings
 
 
-def check(entries: "conflist.Found", in_use: bool = True) -> "Iterator[Finding]":
+def check(entries: conflist.Found, in_use: bool = True) -> Iterator[Finding]:
     """Yield what is to be said of the files of one directory, in the order in which the runtime sorts them.
 
     in_use: the runtime of pods reads this directory; else it is podman's, or of the past.
@@ -58,7 +61,7 @@ def _up(error: ConflistError) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _without_us(one: Conflist, present: list[Conflist]) -> "Iterator[Finding]":
+def _without_us(one: Conflist, present: list[Conflist]) -> Iterator[Finding]:
     if not conflist.host_local(one):
         yield _no_host_local(one)
     elif any(plugin["type"] == OURS for plugin in conflist.drop_ins(one)):
@@ -85,7 +88,7 @@ def _no_host_local(one: Conflist) -> Finding:
     return Finding("not-host-local", one.path, what)
 
 
-def _ours(one: Conflist) -> "Iterator[Finding]":
+def _ours(one: Conflist) -> Iterator[Finding]:
     """Yield what is to be said of a conflist that has us."""
     yield from _place(one)
     yield from _version(one)
@@ -102,7 +105,7 @@ def _ours(one: Conflist) -> "Iterator[Finding]":
             yield _no_host_local(one)
 
 
-def _place(one: Conflist) -> "Iterator[Finding]":
+def _place(one: Conflist) -> Iterator[Finding]:
     places = [number for number, kind in enumerate(one.types) if kind == OURS]
     if len(places) > 1:
         yield Finding(
@@ -127,7 +130,7 @@ def _place(one: Conflist) -> "Iterator[Finding]":
         yield Finding("not-first", one.path, what, "Run `cni-reaper install`, which moves %s to the head of `plugins`." % ENTRY)
 
 
-def _version(one: Conflist) -> "Iterator[Finding]":
+def _version(one: Conflist) -> Iterator[Finding]:
     if one.version not in SUPPORTED_VERSIONS:
         known = ", ".join(SUPPORTED_VERSIONS)
         what = "Its `cniVersion` %s is one that we do not speak: each ADD fails with error 1." % one.version
@@ -137,7 +140,7 @@ def _version(one: Conflist) -> "Iterator[Finding]":
         yield Finding("version-old", one.path, what, "Write 0.4.0 or 1.0.0, if all its plugins speak that.")
 
 
-def _store(one: Conflist, settings: "Settings") -> "Iterator[Finding]":
+def _store(one: Conflist, settings: Settings) -> Iterator[Finding]:
     """Compare where we look with where the host-local of the same list writes."""
     wrong = False
     for data_dir in dict.fromkeys(section.data_dir for section in conflist.host_local(one)):
@@ -153,7 +156,7 @@ def _store(one: Conflist, settings: "Settings") -> "Iterator[Finding]":
         yield Finding("same-store", one.path, "host-local keeps its reservations in %s, and there we look." % settings.data_dir)
 
 
-def _multus(one: Conflist, entries: "conflist.Found") -> "Iterator[Finding]":
+def _multus(one: Conflist, entries: conflist.Found) -> Iterator[Finding]:
     number = position.master(entries)
     at = entries[number][0] if number >= 0 else "the conflist it is made of"
     path, copies = conflist.cluster_network(one), conflist.delegates(one)
@@ -176,7 +179,7 @@ def _multus(one: Conflist, entries: "conflist.Found") -> "Iterator[Finding]":
         yield from _cluster_network(one, "", entries)
 
 
-def _compare(one: Conflist, copy: Conflist, original: Conflist) -> "Iterator[Finding]":
+def _compare(one: Conflist, copy: Conflist, original: Conflist) -> Iterator[Finding]:
     if original.ours and not copy.ours:
         what = "We are in %s, and not yet in the copy here that multus runs." % original.path
         yield Finding("multus-behind", one.path, what, "Look again in a few seconds; if it stays, restart the multus pod.")
@@ -185,7 +188,7 @@ def _compare(one: Conflist, copy: Conflist, original: Conflist) -> "Iterator[Fin
         yield Finding("multus-edited", one.path, what, "Put %s at the head there: this copy will be written over." % ENTRY)
 
 
-def _cluster_network(one: Conflist, path: str, entries: "conflist.Found") -> "Iterator[Finding]":
+def _cluster_network(one: Conflist, path: str, entries: conflist.Found) -> Iterator[Finding]:
     if not path or any(path == known for known, _ in entries):
         return
     try:
@@ -196,7 +199,7 @@ def _cluster_network(one: Conflist, path: str, entries: "conflist.Found") -> "It
     yield from _ours(chain) if chain.ours else _without_us(chain, [])
 
 
-def _platform(one: Conflist) -> "Iterator[Finding]":
+def _platform(one: Conflist) -> Iterator[Finding]:
     """Yield the traps of the platform that has written the conflist in use."""
     directory, _, file = one.path.rpartition("/")
     for sign, who in REWRITTEN:

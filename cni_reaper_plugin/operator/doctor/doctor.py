@@ -1,7 +1,10 @@
 """`cni-reaper doctor`: is this node set up so that leaks are freed? Changes nothing. docs/doctor.md has every finding."""
 
+from __future__ import annotations
+
 import contextlib
 import sys
+from typing import TYPE_CHECKING
 
 import orjson
 from rich.text import Text
@@ -24,7 +27,6 @@ COLOURS = {OK: "green", NOTE: "cyan", WARNING: "yellow", ERROR: "bold red"}
 MOST_ASTRAY = 16
 MEMBERS = ("level", "key", "subject", "finding", "advice")
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -39,7 +41,7 @@ def run(directories: list[str], bin_dirs: list[str], as_json: bool) -> int:
     return max((LEVELS.index(one.level) - LEVELS.index(NOTE) for one in findings if one.level in (WARNING, ERROR)), default=0)
 
 
-def examine(directories: list[str], bin_dirs: list[str]) -> "Iterator[Finding]":
+def examine(directories: list[str], bin_dirs: list[str]) -> Iterator[Finding]:
     """Yield every finding about the node."""
     looked_at, unread = places(directories, bin_dirs)
     for text in unread:
@@ -68,7 +70,7 @@ def examine(directories: list[str], bin_dirs: list[str]) -> "Iterator[Finding]":
     yield from broken_files.check(directories)
 
 
-def _networks(directories: list[str], bin_dirs: list[str]) -> "Iterator[Finding]":
+def _networks(directories: list[str], bin_dirs: list[str]) -> Iterator[Finding]:
     """Look at the reservations, and at what leads to them; what cannot be judged is for audit to say."""
     published = published_ports.Published(directories, bin_dirs)
     try:
@@ -83,7 +85,7 @@ def _networks(directories: list[str], bin_dirs: list[str]) -> "Iterator[Finding]
     yield from _published(published, networks, len(networks) == len(targets))
 
 
-def _published(published: published_ports.Published, networks: list[Inspected], is_complete: bool) -> "Iterator[Finding]":
+def _published(published: published_ports.Published, networks: list[Inspected], is_complete: bool) -> Iterator[Finding]:
     """Say which published ports lead to an address that their container does not have."""
     if published.trouble:
         what = "Which ports are published cannot be seen: %s." % published.trouble
@@ -100,7 +102,7 @@ def _published(published: published_ports.Published, networks: list[Inspected], 
         yield Finding("published-to-another" if is_grave else "published-to-none", host.NODE, what, advice)
 
 
-def _lifeless(networks: list[Inspected]) -> "Iterator[Finding]":
+def _lifeless(networks: list[Inspected]) -> Iterator[Finding]:
     """Say of each network which addresses network namespaces without life hold."""
     for found in networks:
         if found.lifeless:

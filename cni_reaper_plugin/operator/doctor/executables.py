@@ -1,20 +1,22 @@
 """The doctor on executables: does the runtime find ours and those of the whole chain, can they be run, is ours intact?"""
 
+from __future__ import annotations
+
 import posix
 import posixpath
 import stat
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.operator.conflists import plugin_path
 from cni_reaper_plugin.operator.conflists.conflist import OURS
 from cni_reaper_plugin.operator.executable import elf, frozen
 from cni_reaper_plugin.operator.finding import Finding
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-def check(types: "Iterable[str]", bin_dirs: list[str]) -> "Iterator[Finding]":
+def check(types: Iterable[str], bin_dirs: list[str]) -> Iterator[Finding]:
     """Yield what is to be said of the executables of these plugins, ours always among them."""
     yield from _our_own(bin_dirs)
     for kind in dict.fromkeys(types):
@@ -25,7 +27,7 @@ def check(types: "Iterable[str]", bin_dirs: list[str]) -> "Iterator[Finding]":
             )
 
 
-def _our_own(bin_dirs: list[str]) -> "Iterator[Finding]":
+def _our_own(bin_dirs: list[str]) -> Iterator[Finding]:
     path = plugin_path.locate(OURS, bin_dirs)
     if not path:
         yield _missing(bin_dirs)

@@ -1,7 +1,10 @@
 """The doctor on the node itself: can we write what we must, is somebody told, and do we see what the runtime sees?"""
 
+from __future__ import annotations
+
 import posix
 import stat
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin import other_nodes
 from cni_reaper_plugin.evidence import records
@@ -20,14 +23,13 @@ _CAPABLE = "Run it on the host, as root with all capabilities (CAP_SYS_PTRACE), 
 _MOST_RECORDS = 256  # of a network, to find one of this boot
 _WHOLE = ["0", "0", "4294967295"]  # the uid_map of a user namespace that is the initial one, or as good
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni_reaper_plugin.model import Mapping, Settings
 
 
-def check(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
+def check(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:
     """Yield what is to be said of the node; entries: (conflist, settings) of each entry of ours, or the defaults."""
     if posix.geteuid() != 0:
         yield Finding(
@@ -58,7 +60,7 @@ def _writable(directory: str, what_for: str) -> Finding:
     )
 
 
-def _store(data_dir: str) -> "Iterator[Finding]":
+def _store(data_dir: str) -> Iterator[Finding]:
     try:
         store.usable(data_dir)
     except OSError as e:
@@ -75,7 +77,7 @@ def _store(data_dir: str) -> "Iterator[Finding]":
         yield Finding("store-in-memory", NODE, what)
 
 
-def _shared(data_dir: str) -> "Iterator[Finding]":
+def _shared(data_dir: str) -> Iterator[Finding]:
     """Look whether the store, or a network of it, is on a file system that other nodes can have mounted as well."""
     try:
         places = [data_dir, *("%s/%s" % (data_dir, name) for name in store.networks(data_dir))]
@@ -103,7 +105,7 @@ def file_system(path: str) -> str:
     return line.partition(" - ")[2].split(" ")[0]
 
 
-def _told(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
+def _told(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:
     """Look whether what we do is told to anybody: to syslog, or to a file."""
     if has_syslog("/dev/log"):
         yield Finding("syslog", NODE, "There is a /dev/log: events are in syslog, ident cni-reaper.")
@@ -132,7 +134,7 @@ def has_syslog(path: str) -> bool:
         return False
 
 
-def _view(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
+def _view(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:
     """Say whether an ADD of this boot has seen its own pod from where we are."""
     try:
         boot_id, view = boot.boot_id(), proven_views.own_view()
@@ -157,7 +159,7 @@ def _view(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
         yield Finding("view-unproven", NODE, what, "Start a pod, or run this on the host itself, and look again.")
 
 
-def _records_of_others(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
+def _records_of_others(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:
     """Look whether another node of this kernel records its attachments here, too."""
     try:
         boot_id, ours = boot.boot_id(), boot.node()
@@ -171,7 +173,7 @@ def _records_of_others(entries: "list[tuple[str, Settings]]") -> "Iterator[Findi
             yield Finding("records-shared", NODE, what, advice)
 
 
-def _elsewhere(entries: "list[tuple[str, Settings]]") -> "Iterator[Finding]":
+def _elsewhere(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:
     """Look for networks whose attachments are recorded, and have no reservation in the store."""
     for data_dir, state_dir in dict.fromkeys((settings.data_dir, settings.state_dir) for _, settings in entries):
         try:
@@ -204,7 +206,7 @@ def _has_reservation_of(data_dir: str, state_dir: str, network: str) -> bool:
         return any((one.container_id, one.ifname) in owners for one in directory.snapshot(directory.addresses()))
 
 
-def _recorded(state_dir: str) -> "Iterator[Mapping]":
+def _recorded(state_dir: str) -> Iterator[Mapping]:
     """Yield what records say, of each network some; none where they cannot be read."""
     try:
         for network in records.networks(state_dir):
@@ -217,13 +219,13 @@ def _recorded(state_dir: str) -> "Iterator[Mapping]":
         return
 
 
-def _has_record_of(boot_id: str, entries: "list[tuple[str, Settings]]") -> bool:
+def _has_record_of(boot_id: str, entries: list[tuple[str, Settings]]) -> bool:
     """Tell whether an attachment was recorded in this boot."""
     state_dirs = dict.fromkeys(settings.state_dir for _, settings in entries)
     return any(mapping.boot_id == boot_id for state_dir in state_dirs for mapping in _recorded(state_dir))
 
 
-def _processes() -> "Iterator[Finding]":
+def _processes() -> Iterator[Finding]:
     """Look from where the runtime sees the node, and what may hide it from us."""
     try:
         if files.read("/proc/self/uid_map").decode().split() != _WHOLE:
@@ -250,7 +252,7 @@ def _may_trace() -> bool:
     return bool(int(effective, 16) & _SYS_PTRACE)
 
 
-def _runtimes() -> "Iterator[Finding]":
+def _runtimes() -> Iterator[Finding]:
     """Compare our mount namespace with those of the runtimes that share our PID namespace."""
     ours = posix.readlink("/proc/self/ns/mnt")
     seen: set[str] = set()

@@ -5,6 +5,8 @@ A process of a bundle reads its files when it needs them. So a bundle stays whil
 the longest time of a call after the link has left it: from a container the processes of the host cannot be seen.
 """
 
+from __future__ import annotations
+
 import errno
 import json
 import os
@@ -12,6 +14,7 @@ import posix
 import shutil
 import time
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.operator import lock_file
 from cni_reaper_plugin.operator.conflists import atomic_edit, conflist
@@ -28,7 +31,6 @@ _STAYS = (
     "--watch or uninstall removes them"
 )
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -46,7 +48,7 @@ def is_there(bin_dir: str) -> bool:
     return os.path.isdir(root) and not os.path.islink(root)
 
 
-def entries(bin_dir: str) -> "dict[str, Json]":
+def entries(bin_dir: str) -> dict[str, Json]:
     """Return the options of the entries that 0.1.0 has noted, by the absolute path of the conflist."""
     try:
         raw = files.read("%s/%s" % (root_of(bin_dir), _ENTRIES), limit=_LIMIT) if is_there(bin_dir) else b"{}"
@@ -94,7 +96,7 @@ def withdraw(bin_dir: str) -> bool:
     return bool(_clear(bin_dir, _is_run)[0]) or is_linked
 
 
-def _clear(bin_dir: str, stays: "Callable[[str, list[str]], bool]") -> tuple[list[str], list[str]]:
+def _clear(bin_dir: str, stays: Callable[[str, list[str]], bool]) -> tuple[list[str], list[str]]:
     """Remove what is 0.1.0's, but for bundles that stay; return the paths of (what was removed, bundles that are left).
 
     stays: tells it of a bundle, and of the executables of the processes that can be seen. Raises OSError.
@@ -119,7 +121,7 @@ def _clear(bin_dir: str, stays: "Callable[[str, list[str]], bool]") -> tuple[lis
 
 
 @contextmanager
-def _locked(root: str) -> "Iterator[bool]":
+def _locked(root: str) -> Iterator[bool]:
     """Hold 0.1.0's own lock, so that its commands wait; yield False where a command of 0.1.0 has removed the directory.
 
     Raises OSError.

@@ -3,12 +3,15 @@
 A process that runs an older one keeps it: the kernel does, for as long as the process lives.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import shutil
 import signal
 import subprocess
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -23,7 +26,6 @@ _CHUNK = 1 << 20
 _AGAIN = "take it from the release again, and compare it with its .sha256"
 _ELSEWHERE = "install into a directory elsewhere with --bin-dir, and name that to the runtime"
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     Identity = tuple[int, int, int, int, int]
 
@@ -33,7 +35,7 @@ class ExecutableError(Exception):
 
 
 TROUBLE = (ExecutableError, OSError)
-_ran: "dict[str, Identity]" = {}
+_ran: dict[str, Identity] = {}
 """What has answered at a path, so that a watcher runs it once and not at each look."""
 
 
@@ -132,7 +134,7 @@ def told(error: Exception, where: str) -> str:
 class _Running:
     """The file of the executable that runs, whole; a context manager."""
 
-    def __enter__(self) -> "_Running":
+    def __enter__(self) -> _Running:
         try:
             self._fd = frozen.open_running()
         except frozen.NotFrozenError as e:
@@ -212,7 +214,7 @@ def _sync(directory: str) -> None:
         os.close(fd)
 
 
-def _identity(path: str) -> "Identity":
+def _identity(path: str) -> Identity:
     found = os.stat(path)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 

@@ -1,7 +1,10 @@
 """`cni-reaper explain`: all that is known of one reservation, which rule decided, and what would change the verdict."""
 
+from __future__ import annotations
+
 import re
 import time
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +20,6 @@ from cni_reaper_plugin.operator.scope import Scope
 TOLD, NOT_THERE, WRONG = 0, 1, 2
 """Exit codes."""
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_reaper_plugin.model import Mapping, Netns
 
@@ -79,7 +81,7 @@ def _leads_there(what: str, astray: published_ports.Astray, rows: list[Row]) -> 
     return astray.ports[0].address in addresses or (not packed and astray.container.startswith(what))
 
 
-def _table(lines: "Lines") -> Table:
+def _table(lines: Lines) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
@@ -90,7 +92,7 @@ def _table(lines: "Lines") -> Table:
     return table
 
 
-def _reservation(data_dir: str, row: Row) -> "Lines":
+def _reservation(data_dir: str, row: Row) -> Lines:
     reservation = row.reservation
     owner = "%s %s" % (reservation.container_id, reservation.ifname) if reservation.container_id else "none that can be read"
     try:
@@ -105,7 +107,7 @@ def _reservation(data_dir: str, row: Row) -> "Lines":
     ]
 
 
-def _mapping(row: Row) -> "Lines":
+def _mapping(row: Row) -> Lines:
     mapping = row.evidence.mapping
     if mapping is None:
         return [("netns", "none known: no record of ours, and no entry in libcni's cache")]
@@ -125,13 +127,13 @@ def _mapping(row: Row) -> "Lines":
     return lines
 
 
-def _source(mapping: "Mapping") -> str:
+def _source(mapping: Mapping) -> str:
     return {"record": "record of our own", "cache": "entry in libcni's cache", "cnitool": "ID, which is the path's hash"}.get(
         mapping.source, mapping.source
     )
 
 
-def _now(mapping: "Mapping", boot_id: str) -> str:
+def _now(mapping: Mapping, boot_id: str) -> str:
     if mapping.now is None:
         return "nothing" if mapping.state == "gone" else mapping.state
     if mapping.recorded is None:
@@ -140,11 +142,11 @@ def _now(mapping: "Mapping", boot_id: str) -> str:
     return "%s: %s" % (_identity(mapping.now), same)
 
 
-def _identity(netns: "Netns") -> str:
+def _identity(netns: Netns) -> str:
     return "netns %d:%d" % (netns.dev, netns.ino) + (", number %d" % netns.ns_id if netns.ns_id else "")
 
 
-def _others(row: Row) -> "Lines":
+def _others(row: Row) -> Lines:
     evidence = row.evidence
     surroundings = evidence.surroundings
     visible = list(surroundings.visible())
@@ -176,7 +178,7 @@ def _others(row: Row) -> "Lines":
     return lines
 
 
-def _published(published: published_ports.Published, row: Row) -> "Lines":
+def _published(published: published_ports.Published, row: Row) -> Lines:
     """Say which ports of the node lead to the address, by rules of its owner."""
     reservation = row.reservation
     theirs = [one for one in published.ports if one.is_of(reservation.network, reservation.container_id)]
@@ -185,11 +187,11 @@ def _published(published: published_ports.Published, row: Row) -> "Lines":
     return [("published", published_ports.leads(there) + then.get(row.verdict, ""))] if there else []
 
 
-def _astray(astray: published_ports.Astray) -> "Lines":
+def _astray(astray: published_ports.Astray) -> Lines:
     return [("astray", astray.what), ("what to do", astray.advice)]
 
 
-def _answer(row: Row) -> "Lines":
+def _answer(row: Row) -> Lines:
     decided = rule(row.reason)
     verdict = row.verdict + (": looks STALE, but from a view that no ADD has proven" if row.unproven else "")
     return [

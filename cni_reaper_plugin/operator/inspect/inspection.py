@@ -3,10 +3,13 @@
 Takes no lock and changes nothing. A pod that starts or ends meanwhile is no finding: what looks wrong is looked at twice.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ipaddress
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.event_log import Log
 from cni_reaper_plugin.evidence import records
@@ -33,7 +36,6 @@ UNPROVEN = (
     "container. On a full node, too: the next pod's try frees what has leaked"
 )
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -147,8 +149,8 @@ def inspect(
     pool: Pool | None,
     call: Call,
     settings: Settings,
-    judged: "Callable[[int], None]",
-    stores: "list[tuple[str, str]] | None" = None,
+    judged: Callable[[int], None],
+    stores: list[tuple[str, str]] | None = None,
 ) -> Inspected:
     """Look at one network. Raises OSError, StrandedError, and SkippedError when the evidence cannot be read.
 
@@ -171,7 +173,7 @@ def _once(
     pool: Pool | None,
     call: Call,
     settings: Settings,
-    judged: "Callable[[int], None]",
+    judged: Callable[[int], None],
     stores: list[tuple[str, str]],
 ) -> Inspected:
     found = Inspected(network, pool)

@@ -1,5 +1,7 @@
 """`cni-reaper reap`: one sweep now, in the words of the log; with --force, UNKNOWN owners too, after a question."""
 
+from __future__ import annotations
+
 import sys
 
 from rich.prompt import Confirm
@@ -21,10 +23,6 @@ SWEPT, TROUBLE, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 LIMIT_S = 120.0
 _WHY = "; `cni-reaper audit` says why they are UNKNOWN"
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
 
 
 class _Told(Log):

@@ -3,10 +3,13 @@
 In that order, and out in the other one: a conflist that names an executable which is not there stops every pod of the node.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -31,7 +34,6 @@ _OF_CONTAINER = (
 _NO_DIRECTORY = "there is no such directory: name one that is there, or wait for it with --watch."
 TROUBLE = (ConflistError, OptionsError, InstallationError, OSError)
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_reaper_plugin.operator.conflists.conflist import Json
 
@@ -41,7 +43,7 @@ class Wanted:
     """options: for our entry, None to leave an entry's own; convert, drop_in: as --help has them; conflists: False for the
     executable only."""
 
-    options: "Json | None" = None
+    options: Json | None = None
     convert: bool = False
     drop_in: bool = False
     conflists: bool = True
@@ -199,7 +201,7 @@ def _drop_in(one: conflist.Conflist, bin_dirs: list[str], wanted: Wanted) -> str
     return "%s: written; %s" % (place, drop_in.COSTS) if drop_in.put(one, text) else ""
 
 
-def had_options(place: str, bin_dirs: list[str]) -> "Json | None":
+def had_options(place: str, bin_dirs: list[str]) -> Json | None:
     """Return the options that our entry had in a conflist or drop-in, also when its runtime found us elsewhere then.
 
     Raises InstallationError.

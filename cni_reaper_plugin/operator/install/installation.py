@@ -7,11 +7,14 @@ conflist in a directory that no runtime's configuration names. The directory is 
 are directories in it, and disturb nothing. Keys that this version does not know are kept. A file that is not valid is set aside.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.model import Settings
 from cni_reaper_plugin.namespaces import netns
@@ -28,7 +31,6 @@ _LOCK_WAIT_S = 60.0
 _LIMIT = 1 << 24
 _ENTRIES, _OPTIONS, _BIN_DIRS = "entries", "options", "binDirs"
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from typing import Any
@@ -66,7 +68,7 @@ class InstallationError(Exception):
 class Noted:
     """What is known of an entry. options: those it had; bin_dirs: where its runtimes find the executable."""
 
-    options: "Json"
+    options: Json
     bin_dirs: list[str] = field(default_factory=list)
 
 
@@ -89,13 +91,13 @@ def noted(bin_dirs: list[str]) -> dict[str, Noted]:
     return found
 
 
-def options_of(path: str, bin_dirs: list[str]) -> "Json | None":
+def options_of(path: str, bin_dirs: list[str]) -> Json | None:
     """Return the options that an entry had when it was last noted, None when it never was. Raises InstallationError."""
     one = noted(bin_dirs).get(key(path))
     return one.options if one else None
 
 
-def note(path: str, options: "Json", bin_dirs: list[str]) -> None:
+def note(path: str, options: Json, bin_dirs: list[str]) -> None:
     """Note the entry in a conflist or drop-in. Nothing is written where it is noted already. `locked` is held.
 
     Raises InstallationError.
@@ -103,7 +105,7 @@ def note(path: str, options: "Json", bin_dirs: list[str]) -> None:
     _change({key(path): Noted(options, bin_dirs)}, ())
 
 
-def forget(paths: "Collection[str]") -> None:
+def forget(paths: Collection[str]) -> None:
     """Forget entries. `locked` is held. Raises InstallationError."""
     _change({}, paths)
 
@@ -135,7 +137,7 @@ def remove() -> None:
 
 
 @contextmanager
-def locked() -> "Iterator[None]":
+def locked() -> Iterator[None]:
     """Hold the installation of this node: flock(2) on a file that only root can open.
 
     Install holds it from before the executable is there until the entry is, and uninstall from before the last look for an
@@ -173,7 +175,7 @@ def _locked() -> int:
         return fd
 
 
-def _change(put: dict[str, Noted], out: "Collection[str]") -> None:
+def _change(put: dict[str, Noted], out: Collection[str]) -> None:
     """Write the file with some entries noted and some forgotten; nothing where that is so already. Raises InstallationError."""
     document, is_valid = _read()
     entries = dict(_entries(document))
@@ -196,7 +198,7 @@ def _change(put: dict[str, Noted], out: "Collection[str]") -> None:
         raise InstallationError("the entry cannot be noted in %s (%s): %s." % (PATH, why, what)) from None
 
 
-def _read() -> "tuple[Document, bool]":
+def _read() -> tuple[Document, bool]:
     """Return what is in the file, and whether it is valid, as it is where there is none. Raises InstallationError."""
     try:
         raw = files.read(PATH, limit=_LIMIT)
@@ -215,7 +217,7 @@ def _read() -> "tuple[Document, bool]":
     return told, len(_entries(told)) == len(told.get(_ENTRIES, {}))
 
 
-def _entries(document: "Document") -> "dict[str, Document]":
+def _entries(document: Document) -> dict[str, Document]:
     """Return the entries of the file that are valid."""
     return {path: one for path, one in document.get(_ENTRIES, {}).items() if _is_path(path) and _is_valid(one)}
 
@@ -231,5 +233,5 @@ def _is_path(told: object) -> bool:
     return isinstance(told, str) and told.startswith("/") and "\0" not in told
 
 
-def _understood(one: "Document") -> Noted:
+def _understood(one: Document) -> Noted:
     return Noted(one.get(_OPTIONS, {}), list(one.get(_BIN_DIRS, [])))

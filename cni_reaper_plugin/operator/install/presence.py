@@ -1,10 +1,13 @@
 """What there is of us on a node: conflists and drop-ins with our entry, what was set aside, directories with our executable."""
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin import options
 from cni_reaper_plugin.model import Settings
@@ -20,7 +23,6 @@ from cni_reaper_plugin.system import files
 RENAMED = (".conflist.cilium_bak",)  # a list that Cilium has set aside, and puts back when it goes (cni.exclusive)
 _LARGEST = 1 << 28  # bytes; nobody writes such a conflist
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_reaper_plugin.operator.install.installation import Noted
 
@@ -61,7 +63,7 @@ def all_places(given: Given) -> list[Place]:
     return found + [Place(conf_dir, paths) for conf_dir, paths in more.items()]
 
 
-def noted(given: Given) -> "dict[str, Noted]":
+def noted(given: Given) -> dict[str, Noted]:
     """Return the entries that are noted, of the directories of plugins given if there are some.
 
     Raises installation.InstallationError.

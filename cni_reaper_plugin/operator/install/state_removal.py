@@ -3,9 +3,12 @@
 Only what is ours is removed, by name and content; a reservation never.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -55,7 +58,7 @@ def remove_memory() -> None:
         _remove_directory(proven_views.RUN_DIR)
 
 
-def callers(cache_dirs: list[str]) -> "list[str] | None":
+def callers(cache_dirs: list[str]) -> list[str] | None:
     """Return the cache's files of attachments that were made by a list with us in it; None if nobody knows. Raises OSError.
 
     CRI-O and multus call for a DEL the plugins that were there at the ADD, whatever the conflist says by then. From a container
@@ -81,7 +84,7 @@ def _names_us(raw: bytes) -> bool:
         return False
 
 
-def _contents(directory: str) -> "Iterator[tuple[str, bytes]]":
+def _contents(directory: str) -> Iterator[tuple[str, bytes]]:
     try:
         names = sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):
@@ -100,6 +103,5 @@ def _remove_directory(path: str) -> None:
             raise
 
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,10 +3,13 @@
 In that order: whoever still calls an executable that is gone cannot delete its pods.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import time
 from functools import partial
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.evidence import records
 from cni_reaper_plugin.memory import proven_views
@@ -46,7 +49,6 @@ _UNKNOWN = (
 _ELSEWHERE = "%s: left there with its records: our entry is in %s, or may be"
 _ONLY = "%s: left there with its records: `uninstall` without --conflist removes them"
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -1,5 +1,9 @@
 """What `doctor` and `audit` say of broken files: how many, since when, which DELs they stop, and what happens next."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from cni_reaper_plugin.mend.places import FLANNEL, LIBCNI
 from cni_reaper_plugin.operator import terminal
 from cni_reaper_plugin.operator.finding import Finding
@@ -18,12 +22,11 @@ NEXT = (
     "within a minute. To do it now: cni-reaper mend."
 )
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 
-def check(conf_dirs: list[str]) -> "Iterator[Finding]":
+def check(conf_dirs: list[str]) -> Iterator[Finding]:
     """Yield what the doctor says of each directory. conf_dirs: see cache_places.told."""
     told = cache_places.told(conf_dirs)
     found = cache_census.broken(mend.found_places(told), told.networks)
@@ -75,7 +78,7 @@ def why_they_stay(told: Told) -> str:
     return "dryRun in %s keeps it: take that out, or remove the file by hand." % told.dry_run if told.dry_run else ""
 
 
-def census(conf_dirs: list[str], living: "Collection[str] | None") -> Census:
+def census(conf_dirs: list[str], living: Collection[str] | None) -> Census:
     """Return what an audit counts.
 
     conf_dirs: see cache_places.told; living: IDs of containers with a reservation that is not STALE, None to count nothing but
@@ -94,7 +97,7 @@ def as_json(found: Census) -> dict[str, object]:
     return {"broken": [{**one.file.fields(), "ageSeconds": one.age_s} for one in found.broken], "left": found.left}
 
 
-def lines(found: Census) -> "Iterator[str]":
+def lines(found: Census) -> Iterator[str]:
     """Yield what an audit says of it, a line each; nothing where there is nothing to say."""
     for directory, files in _by_directory(found).items():
         yield "%s: broken files: %s %s" % (directory, in_words(files), NEXT)

@@ -3,11 +3,14 @@
 A file that is being written looks broken for a moment, so what looks so is read twice, a second apart.
 """
 
+from __future__ import annotations
+
 import contextlib
 import posix
 import stat
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.evidence import libcni_cache
 from cni_reaper_plugin.mend.broken import Broken, cause_of
@@ -19,7 +22,6 @@ from cni_reaper_plugin.system import files
 AGAIN_S = 1.0
 _LIMIT = 1 << 22  # bytes: the longest entry that evidence.libcni_cache reads
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
@@ -52,7 +54,7 @@ class Census:
     trouble: list[str] = field(default_factory=list)
 
 
-def broken(places: "Iterable[Place]", networks: "Iterable[str]") -> Census:
+def broken(places: Iterable[Place], networks: Iterable[str]) -> Census:
     """Return the broken files and the trouble; `left` stays empty. networks: names that are known. Raises nothing."""
     census, known = Census(), list(networks)
     found = [one for place in places for one in _broken_in(place, known, census)]
@@ -63,7 +65,7 @@ def broken(places: "Iterable[Place]", networks: "Iterable[str]") -> Census:
     return census
 
 
-def count_left(census: Census, places: "Iterable[Place]", networks: "Iterable[str]", living: "Collection[str]") -> None:
+def count_left(census: Census, places: Iterable[Place], networks: Iterable[str], living: Collection[str]) -> None:
     """Count the valid files whose container does not live, for `census.left`. Raises nothing.
 
     A container lives where a reservation of it is not STALE, or where the netns that its entry in libcni's cache names is there.
@@ -98,7 +100,7 @@ def _is_over(place: Place, named: tuple[str, str, str]) -> bool:
         return False
 
 
-def _broken_in(place: Place, networks: list[str], census: Census) -> "Iterator[tuple[Seen, tuple[int, int, int]]]":
+def _broken_in(place: Place, networks: list[str], census: Census) -> Iterator[tuple[Seen, tuple[int, int, int]]]:
     """Yield each broken file with its inode, ctime and size."""
     for name, named in _files(place, networks, census):
         path = "%s/%s" % (place.path, name)
@@ -118,7 +120,7 @@ def _broken_in(place: Place, networks: list[str], census: Census) -> "Iterator[t
             yield Seen(Broken(path, place.kind, named, len(data), cause), since_s), state
 
 
-def _files(place: Place, networks: list[str], census: Census) -> "Iterator[tuple[str, tuple[str, str, str]]]":
+def _files(place: Place, networks: list[str], census: Census) -> Iterator[tuple[str, tuple[str, str, str]]]:
     """Yield the files of a place whose names are its writer's, sorted, with (network, container ID, ifname)."""
     try:
         fd = place.open()

@@ -4,7 +4,10 @@ libcni's caches are in the `cacheDirs` of the entries. flannel's plugin has `dat
 has a libcni cache as well. The defaults are always among them: a file of a network whose conflist is gone stops its pod, too.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin import options
 from cni_reaper_plugin.mend.places import FLANNEL, SCRATCH_DIRS
@@ -13,7 +16,6 @@ from cni_reaper_plugin.operator.conflists import conflist, runtimes
 from cni_reaper_plugin.operator.conflists.conflist import MULTUS, OURS, Conflist
 from cni_reaper_plugin.operator.install import installation
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -71,7 +73,7 @@ def told(conf_dirs: list[str]) -> Told:
     return found
 
 
-def _plugins(one: Conflist) -> "Iterator[Json]":
+def _plugins(one: Conflist) -> Iterator[Json]:
     yield from one.plugins
     yield from conflist.drop_ins(one)
 
@@ -86,7 +88,7 @@ def _add_directories(one: Conflist, found: Told) -> None:
             _add(found.cache_dirs, _directory(plugin, "cniDir"))
 
 
-def _add_entry(path: str, network: str, entry: "Json", found: Told, *, is_first: bool) -> None:
+def _add_entry(path: str, network: str, entry: Json, found: Told, *, is_first: bool) -> None:
     settings, problems = options.read(entry, network)
     found.problems += ["%s: %s" % (path, problem) for problem in problems]
     if settings.dry_run:
@@ -107,7 +109,7 @@ def _add(directories: list[str], directory: str) -> None:
         directories.append(directory)
 
 
-def _directory(plugin: "Json", key: str) -> str:
+def _directory(plugin: Json, key: str) -> str:
     """Return a directory that a plugin's object names, "" where it names none. Go reads keys in any case; the last one counts."""
     named = [value for name, value in plugin.items() if name.casefold() == key.casefold()]
     value = named[-1] if named else ""

@@ -1,11 +1,13 @@
 """Mends at once and each minute, for a watcher that stays: see `mend`. The sweep and rich are loaded with the first time."""
 
+from __future__ import annotations
+
 import time
+from typing import TYPE_CHECKING
 
 EVERY_S = 60.0
 LEAST_S = 5.0  # a process may hold a file open for long
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -16,7 +18,7 @@ class Mender:
     conf_dirs: where conflists are, [] for where the runtimes of this node look; say: takes a line.
     """
 
-    def __init__(self, conf_dirs: list[str], say: "Callable[[str], None]") -> None:
+    def __init__(self, conf_dirs: list[str], say: Callable[[str], None]) -> None:
         self._conf_dirs = conf_dirs
         self._say = say
         self._next = time.monotonic()

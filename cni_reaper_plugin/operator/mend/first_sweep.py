@@ -5,6 +5,10 @@ capabilities to look into its network namespaces: an empty reservation names no 
 all that tells.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from cni_reaper_plugin.event_log import Log
 from cni_reaper_plugin.host_local.pool import PoolError
 from cni_reaper_plugin.memory import proven_views
@@ -17,7 +21,6 @@ from cni_reaper_plugin.system.clock import Budget
 
 _SYS_PTRACE, _SYS_ADMIN = 1 << 19, 1 << 21
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     Freed = tuple[str, str, str]
     """Network, address, reason."""
@@ -30,7 +33,7 @@ class _Quiet(Log):
         super()._write("debug" if event == "kept" and level == "info" else level, event, fields)
 
 
-def free(conf_dirs: list[str], *, dry_run: bool) -> "tuple[list[Freed], list[str]]":
+def free(conf_dirs: list[str], *, dry_run: bool) -> tuple[list[Freed], list[str]]:
     """Free the reservations of containers that a reboot has ended, and empty ones, of networks with an entry of ours.
 
     conf_dirs: where conflists are, [] for where the runtimes of this node look. Returns what was freed, or would be, and what

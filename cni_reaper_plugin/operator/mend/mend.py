@@ -3,9 +3,12 @@
 A systemd unit and `install --watch` call it as well: after a power cut no pod can end, so none starts, and no ADD comes.
 """
 
+from __future__ import annotations
+
 import sys
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -25,7 +28,6 @@ LONGEST_WAIT_S = 60.0
 AGAIN_S = 0.2  # what a file that waits is given beyond its time
 _CPU_MS = 10_000
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -46,9 +48,9 @@ class Outcome:
         problems: what could not be done, a sentence each.
     """
 
-    removed: "list[Broken]" = field(default_factory=list)
-    waiting: "list[Broken]" = field(default_factory=list)
-    freed: "list[Freed]" = field(default_factory=list)
+    removed: list[Broken] = field(default_factory=list)
+    waiting: list[Broken] = field(default_factory=list)
+    freed: list[Freed] = field(default_factory=list)
     dry_run: bool = False
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -147,7 +149,7 @@ def _look(told: cache_places.Told, outcome: Outcome) -> None:
         outcome.notes.append("another process looks at the files just now, or time was up: not all were looked at")
 
 
-def done(outcome: Outcome) -> "Iterator[str]":
+def done(outcome: Outcome) -> Iterator[str]:
     """Yield what was done, a line each; nothing where there was nothing to do."""
     would = "would be " if outcome.dry_run else ""
     for one in outcome.removed:
@@ -156,19 +158,19 @@ def done(outcome: Outcome) -> "Iterator[str]":
         yield "%sfreed  network=%s  address=%s  reason=%s" % (would, network, address, reason)
 
 
-def waits(outcome: Outcome) -> "Iterator[str]":
+def waits(outcome: Outcome) -> Iterator[str]:
     """Yield which files have to wait, and for what, a line each."""
     for one in outcome.waiting:
         yield "waits  %s: %s" % (_in_words(one), one.reason)
 
 
-def _waits_and_what_to_do(outcome: Outcome) -> "Iterator[str]":
+def _waits_and_what_to_do(outcome: Outcome) -> Iterator[str]:
     yield from waits(outcome)
     if outcome.waiting:
         yield "to remove these as soon as they may be: cni-reaper mend --wait"
 
 
-def _in_words(one: "Broken") -> str:
+def _in_words(one: Broken) -> str:
     """Return a broken file, what is wrong with it, and whose it is."""
     whose = "  ".join("%s=%s" % pair for pair in (("network", one.network), ("container", one.container_id)) if pair[1])
     return "%s (%s, %d bytes)  %s" % (one.path, one.cause, one.size, whose)

@@ -4,11 +4,14 @@ Each directory of conflists, that of what a symlink in it leads to, each directo
 that is replaced or appears later is noticed.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import select
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.operator.conflists import atomic_edit, conflist, drop_in
 from cni_reaper_plugin.operator.conflists.conflist import OURS
@@ -24,7 +27,6 @@ _FILES = _NAMES | inotify.CLOSE_WRITE
 _PLUGINS = _FILES | inotify.ATTRIB  # one that is no longer executable
 _CONTENT = _FILES | inotify.MOVE_SELF | inotify.MODIFY
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -51,7 +53,7 @@ class Changes:
                 continue
             self._matter.setdefault(watch, []).append(matters)
 
-    def __enter__(self) -> "Changes":
+    def __enter__(self) -> Changes:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -84,7 +86,7 @@ class Changes:
         return False
 
 
-def _watched(given: Given) -> "Iterator[Watched]":
+def _watched(given: Given) -> Iterator[Watched]:
     """Yield (directory, events, does a name in it matter?) of what a look depends on, parents included."""
     for directory in directories(given):
         yield directory, _CONTENT, _is_configuration
@@ -103,7 +105,7 @@ def _watched(given: Given) -> "Iterator[Watched]":
         yield from _parents(directory)
 
 
-def _drop_ins(path: str) -> "Iterator[Watched]":
+def _drop_ins(path: str) -> Iterator[Watched]:
     with suppress(conflist.ConflistError):
         directory = drop_in.directory_of(conflist.load(path))
         yield directory, _NAMES, _is_configuration
@@ -119,7 +121,7 @@ def _is_not_ours(name: str) -> bool:
     return not name.endswith(atomic_edit.TEMPORARY_END)
 
 
-def _parents(directory: str) -> "Iterator[Watched]":
+def _parents(directory: str) -> Iterator[Watched]:
     while directory != "/":
         parent, name = os.path.split(directory)
         yield parent, _NAMES, name.__eq__

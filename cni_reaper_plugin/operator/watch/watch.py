@@ -4,12 +4,15 @@ Watches are set before each look (changes), so nothing comes in between. A look 
 tell.
 """
 
+from __future__ import annotations
+
 import posix
 import signal
 import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.operator.install import install, targets
 from cni_reaper_plugin.operator.install.install import Wanted
@@ -28,12 +31,11 @@ LONGEST_PAUSE_S = 60.0
 SETTLED_S = 1.0
 LONGEST_SETTLING_S = 20.0  # with somebody who writes without end
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def run(given: Given, wanted: Wanted, at_end: "Callable[[], int] | None" = None) -> int:
+def run(given: Given, wanted: Wanted, at_end: Callable[[], int] | None = None) -> int:
     """Install, and again after each change, until SIGTERM or SIGINT. Returns the exit code, that of `at_end` if there is one.
 
     1 when what is mounted on a directory was replaced: in a container nothing but a new start shows what is there now.
@@ -95,7 +97,7 @@ class _Ended:
         self.fd, self._told = posix.pipe()
         posix.set_blocking(self._told, False)
 
-    def __enter__(self) -> "_Ended":
+    def __enter__(self) -> _Ended:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
         return self
