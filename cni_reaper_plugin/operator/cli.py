@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import posix
-import posixpath
+import os
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -36,8 +35,8 @@ def run(arguments: list[str]) -> int:
         return INTERRUPTED
     except OSError as e:
         with suppress(OSError):  # nobody may be left to read it
-            where = "%s: " % e.filename if e.filename else ""
-            sys.stderr.write("cni-reaper %s: %s%s\n" % (given.command, where, e.strerror or e))
+            where = f"{e.filename}: " if e.filename else ""
+            sys.stderr.write(f"cni-reaper {given.command}: {where}{e.strerror or e}\n")
             sys.stderr.flush()
         return 1
 
@@ -93,7 +92,7 @@ def _uninstall(given: argparse.Namespace) -> int:
 def _places(given: argparse.Namespace) -> Given:
     from cni_reaper_plugin.operator.install.targets import Given
 
-    return Given(given.conf_dir, given.bin_dir, [posixpath.normpath(path) for path in given.conflist])
+    return Given(given.conf_dir, given.bin_dir, [os.path.normpath(path) for path in given.conflist])
 
 
 def _reap(given: argparse.Namespace) -> int:
@@ -121,7 +120,7 @@ def _scope(given: argparse.Namespace) -> Scope:
 
 
 def _completion(given: argparse.Namespace) -> int:
-    return _print_packed("completion", "completion.%s" % given.shell)
+    return _print_packed("completion", f"completion.{given.shell}")
 
 
 def _man(_: argparse.Namespace) -> int:
@@ -134,7 +133,7 @@ def _units(given: argparse.Namespace) -> int:
     if given.name or not names:
         return _print_packed("units", _UNITS + (given.name or ""), [name.removeprefix(_UNITS) for name in names])
     for at, name in enumerate(names):
-        sys.stdout.write("%s# %s/%s\n" % ("\n" if at else "", _UNIT_DIRECTORY, name.removeprefix(_UNITS)))
+        sys.stdout.write("{}# {}/{}\n".format("\n" if at else "", _UNIT_DIRECTORY, name.removeprefix(_UNITS)))
         sys.stdout.write(packed.FILES[name].decode())
     return 0
 
@@ -144,12 +143,10 @@ def _print_packed(command: str, name: str, known: Sequence[str] = ()) -> int:
     try:
         sys.stdout.write(frozen.packed_file(name).decode())
     except frozen.NotFrozenError as e:
-        sys.stderr.write("cni-reaper %s: %s\n" % (command, e))
+        sys.stderr.write(f"cni-reaper {command}: {e}\n")
         return 1
     except KeyError:
-        sys.stderr.write(
-            "cni-reaper %s: there is no %s: name one of %s.\n" % (command, name.rpartition("/")[2], ", ".join(known))
-        )
+        sys.stderr.write(f"cni-reaper {command}: there is no {name.rpartition('/')[2]}: name one of {', '.join(known)}.\n")
         return 1
     return 0
 
@@ -159,9 +156,9 @@ def _version(given: argparse.Namespace) -> int:
     lines = ["cni-reaper " + __version__]
     if given.verbose:
         noted = packed.BUILD or {"commit": "unknown", "kind": "from source", "python": sys.version.replace("\n", "")}
-        system = posix.uname()
+        system = os.uname()
         told = {key: value for key, value in noted.items() if key != "version"}
-        told["system"] = "%s %s %s" % (system.sysname, system.release, system.machine)
+        told["system"] = f"{system.sysname} {system.release} {system.machine}"
         width = max(map(len, told))
         lines += ["%-*s %s" % (width, key, value) for key, value in told.items()]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -68,7 +68,7 @@ def _add(commands: Commands, name: str, summary: str, more: str, epilog: str) ->
     return commands.add_parser(
         name,
         help=summary,
-        description=("%s%s. %s" % (summary[0].upper(), summary[1:], more)).replace(" \n", "\n").rstrip(),
+        description=(f"{summary[0].upper()}{summary[1:]}. {more}").replace(" \n", "\n").rstrip(),
         epilog=epilog,
         formatter_class=_Formatter,
     )
@@ -82,7 +82,7 @@ def _add_where(command: argparse.ArgumentParser, option: str, what: str) -> None
         default=[],
         type=_directory,
         metavar="DIR",
-        help="where %s are (repeatable; default: where the runtimes of this node look)" % what,
+        help=f"where {what} are (repeatable; default: where the runtimes of this node look)",
     )
 
 
@@ -91,7 +91,7 @@ def _add_scope(command: argparse.ArgumentParser) -> None:
         "--network", action="append", default=[], type=_network, metavar="NAME", help="only this one (repeatable; default: all)"
     )
     for option, what in (("--data-dir", "host-local's dataDir"), ("--state-dir", "our stateDir")):
-        command.add_argument(option, type=_directory, metavar="DIR", help="%s (default: what the conflists say)" % what)
+        command.add_argument(option, type=_directory, metavar="DIR", help=f"{what} (default: what the conflists say)")
     _add_where(command, "--conf-dir", "conflists")
 
 
@@ -169,8 +169,9 @@ def _add_explain(commands: Commands) -> None:
         "tell why a reservation is kept or freed",
         "Every piece of evidence, the rule that decided, and what would change the verdict.",
         "exit code:\n  0  told\n  1  no such reservation\n  2  it could not be judged; stderr says why\n\n"
-        "reasons (`reason=` in the log) for which an address is freed:\n%s"
-        % "\n".join("  %-16s%s" % one for one in REASONS.items()),
+        "reasons (`reason=` in the log) for which an address is freed:\n{}".format(
+            "\n".join("  %-16s%s" % one for one in REASONS.items())
+        ),
     )
     explain.add_argument("what", type=_some, metavar="ADDRESS|ID", help="an address, or the beginning of a container ID")
     _add_scope(explain)
@@ -263,14 +264,14 @@ def _some(text: str) -> str:
 
 def _network(name: str) -> str:
     if not valid_name(name):
-        msg = "%r is no name of a network" % name
+        msg = f"{name!r} is no name of a network"
         raise argparse.ArgumentTypeError(msg)
     return name
 
 
 def _directory(path: str) -> str:
     if not path.startswith("/"):
-        msg = "%r is no absolute path" % path
+        msg = f"{path!r} is no absolute path"
         raise argparse.ArgumentTypeError(msg)
     return path.rstrip("/") or "/"
 
@@ -281,7 +282,7 @@ def _options(text: str) -> dict[str, object]:
     try:
         told = orjson.loads(text)
     except orjson.JSONDecodeError as e:
-        msg = "it is not valid JSON: %s" % e
+        msg = f"it is not valid JSON: {e}"
         raise argparse.ArgumentTypeError(msg) from None
     if not isinstance(told, dict):
         msg = 'a JSON object is wanted, such as \'{"logFile": "/var/log/cni-reaper.log"}\''
@@ -295,6 +296,6 @@ def _interval(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0.1 <= seconds <= 86400:
-        msg = "%r is no number of seconds from 0.1 to 86400" % text
+        msg = f"{text!r} is no number of seconds from 0.1 to 86400"
         raise argparse.ArgumentTypeError(msg)
     return seconds

@@ -114,7 +114,7 @@ def _of(one: Conflist, ipam: conflist.Ipam) -> Target:
     if not any(_ranges_come_with_the_call(plugin) for plugin in one.plugins):
         with contextlib.suppress(PoolError):  # usePodCidr, or a range that flannel fills in: it is not on the disk
             pool = of_ipam(ipam.section)
-    told = ["%s: %s" % (one.path, problem) for problem in problems]
+    told = [f"{one.path}: {problem}" for problem in problems]
     return Target(ipam.network, settings, pool, told, {each.state_dir for each, _ in read})
 
 

@@ -32,7 +32,7 @@ def printable(text: str) -> str:
     """Return a text that others have written without anything that could move a cursor."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else "\\x%02x" % ord(c) for c in text)
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def printable_json(value: object) -> object:

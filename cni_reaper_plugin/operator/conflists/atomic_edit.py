@@ -21,7 +21,7 @@ from cni_reaper_plugin.system import files, flock
 
 TEMPORARY_END = ".cni-reaper"  # no extension that libcni, go-cni or ocicni loads; a leading dot alone hides nothing from them
 LOCK_WAIT_S = 10.0  # longer than any of us holds it
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}%s" % re.escape(TEMPORARY_END), re.DOTALL)
+_TEMPORARY = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(TEMPORARY_END)}", re.DOTALL)
 _REST_S = 2.0  # for a writer that was in the middle of it when we renamed
 _POLL_S = 0.01
 _ATTEMPTS = 20
@@ -170,7 +170,7 @@ def _missed(old: int, before: bytes, change: Edit) -> bytes | None:
 
 def temporary_name(name: str) -> str:
     """Return a fresh name for a temporary file beside a file of that name; `tidy` knows it."""
-    return ".%s.%s%s" % (name, os.urandom(4).hex(), TEMPORARY_END)
+    return f".{name}.{os.urandom(4).hex()}{TEMPORARY_END}"
 
 
 def _content(fd: int) -> bytes:
@@ -236,7 +236,7 @@ def nudge(path: str) -> None:
 
     containerd loads again on WRITE, RENAME and REMOVE, not on CREATE (cni_conf_syncer.go, 579c7f43).
     """
-    name = "%s/%s" % (os.path.dirname(os.path.abspath(path)), temporary_name(os.path.basename(path)))
+    name = f"{os.path.dirname(os.path.abspath(path))}/{temporary_name(os.path.basename(path))}"
     with suppress(OSError):
         with open(name, "wb") as event:
             event.write(b"\n")

@@ -6,7 +6,7 @@ ConflistError, or counts as not there. Source: libcni/conf.go (3f51e88), contain
 
 from __future__ import annotations
 
-import posix
+import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -90,7 +90,7 @@ def load(path: str) -> Conflist:
 def read(path: str) -> bytes:
     """Return the bytes of a configuration file, which is looked at before it is opened. Raises ConflistError."""
     try:
-        if not stat.S_ISREG(posix.stat(path).st_mode):
+        if not stat.S_ISREG(os.stat(path).st_mode):
             raise ConflistError("it is no regular file: remove it.")
         return files.read(path, limit=_LIMIT)
     except files.TooLargeError:
@@ -98,7 +98,7 @@ def read(path: str) -> bytes:
     except FileNotFoundError:
         raise ConflistError("it leads to no file: remove the link, or put back what it leads to.") from None
     except OSError as e:
-        raise ConflistError("it cannot be read (%s): run this as root, or look at the file system." % e.strerror) from None
+        raise ConflistError(f"it cannot be read ({e.strerror}): run this as root, or look at the file system.") from None
 
 
 def found(directories: Iterable[str]) -> Found:
@@ -116,11 +116,11 @@ def found(directories: Iterable[str]) -> Found:
 def files_of(directory: str, extensions: tuple[str, ...] = EXTENSIONS) -> list[str]:
     """Return the paths of a directory's configuration files, sorted by name; [] when it cannot be listed."""
     try:
-        with posix.scandir(directory) as entries:
+        with os.scandir(directory) as entries:
             names = [one.name for one in entries if one.name.endswith(extensions) and not one.is_dir(follow_symlinks=False)]
     except OSError:
         return []
-    return ["%s/%s" % (directory.rstrip("/"), name) for name in sorted(names)]
+    return [f"{directory.rstrip('/')}/{name}" for name in sorted(names)]
 
 
 def of_bytes(path: str, data: bytes) -> Conflist:
@@ -130,7 +130,7 @@ def of_bytes(path: str, data: bytes) -> Conflist:
     except orjson.JSONDecodeError as e:
         if _is_lenient(data):
             raise OddError(_LENIENT % e) from None
-        raise ConflistError("it is no JSON (%s): correct it; no pod gets a network while it comes first." % e) from None
+        raise ConflistError(f"it is no JSON ({e}): correct it; no pod gets a network while it comes first.") from None
     return of_object(path, told, path.endswith(".conflist"))
 
 
@@ -196,11 +196,11 @@ def cluster_network(conflist: Conflist) -> str:
 
 def has_drop_ins(conflist: Conflist) -> bool:
     """Tell whether there is a directory that is called as the network is, beside its file, and libcni 1.3 and later reads it."""
-    return not conflist.inlined_only and not conflist.single and posix.access(_beside(conflist) + "/.", posix.F_OK)
+    return not conflist.inlined_only and not conflist.single and os.access(_beside(conflist) + "/.", os.F_OK)
 
 
 def _beside(conflist: Conflist) -> str:
-    return "%s/%s" % (conflist.path.rpartition("/")[0], conflist.name)
+    return f"{conflist.path.rpartition('/')[0]}/{conflist.name}"
 
 
 def drop_ins(conflist: Conflist) -> list[Json]:
@@ -221,7 +221,7 @@ def of_drop_in(path: str) -> Json:
     try:
         told = orjson.loads(read(path))
     except orjson.JSONDecodeError as e:
-        raise ConflistError("it is no JSON (%s): correct it." % e) from None
+        raise ConflistError(f"it is no JSON ({e}): correct it.") from None
     if not isinstance(told, dict):
         raise ConflistError("it is no JSON object: correct it.")
     return go_json.plugin(told, OURS)

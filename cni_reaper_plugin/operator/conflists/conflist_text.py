@@ -43,7 +43,7 @@ def plugins(raw: bytes) -> Plugins:
     except (ValueError, RecursionError) as e:
         if isinstance(e, TextError):
             raise
-        msg = "it is no JSON: %s" % e
+        msg = f"it is no JSON: {e}"
         raise TextError(msg) from e
     if not all(isinstance(value, dict) for value in values):
         raise TextError("something in its list `plugins` is no object")
@@ -83,7 +83,7 @@ def _encoded(text: str) -> bytes:
 
 
 def _refuse(constant: str) -> object:
-    msg = "%s is no value of JSON" % constant
+    msg = f"{constant} is no value of JSON"
     raise ValueError(msg)
 
 

@@ -35,7 +35,7 @@ def convert(path: str, given: Json | None, had: Json | None = None) -> bool:
     """Put the list in the place of a `.conf`; False when it is there. Raises ConflistError, OptionsError, OSError."""
     text, target = text_of(path, given, had), target_of(path)
     if os.path.lexists(target) and conflist.read(target) != text and not _is_of(target, path, path + BEFORE):
-        raise ConflistError("%s is there already, with another content: remove one of them." % target)
+        raise ConflistError(f"{target} is there already, with another content: remove one of them.")
     atomic_edit.create(target, text, like=path)
     atomic_edit.move(path, path + BEFORE)
     return True

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 def directory_of(one: Conflist) -> str:
     """Return the directory whose files libcni appends to a list."""
-    return "%s/%s" % (os.path.dirname(one.path), one.name)
+    return f"{os.path.dirname(one.path)}/{one.name}"
 
 
 def path_of(one: Conflist) -> str:
     """Return the path of our file for a list."""
-    return "%s/%s" % (directory_of(one), NAME)
+    return f"{directory_of(one)}/{NAME}"
 
 
 def text_of(one: Conflist, given: Json | None, had: Json | None = None) -> bytes:
@@ -44,7 +44,7 @@ def text_of(one: Conflist, given: Json | None, had: Json | None = None) -> bytes
         raise ConflistError("our entry is in the list itself, and would be there twice: uninstall it first.")
     others = [path for path in files_of(one) if path != path_of(one)]
     if others:
-        raise ConflistError("our entry is in %s already, and would be there twice: remove that first." % ", ".join(others))
+        raise ConflistError(f"our entry is in {', '.join(others)} already, and would be there twice: remove that first.")
     if given is None and path_of(one) in files_of(one):
         return conflist.read(path_of(one))
     return entry.rendered(one, given, had).encode() + b"\n"

@@ -26,7 +26,7 @@ def parsed(path: str, raw: bytes) -> Conflist:
     try:
         plugins(raw)
     except TextError as e:
-        raise ConflistError("%s: correct it." % e) from None
+        raise ConflistError(f"{e}: correct it.") from None
     return conflist.of_bytes(path, raw)
 
 
@@ -39,7 +39,7 @@ def put(path: str, raw: bytes, given: Json | None, had: Json | None = None) -> b
     """
     one = parsed(path, raw)
     if one.version not in SUPPORTED_VERSIONS:
-        raise ConflistError("its `cniVersion` %s is one that we do not speak: install a newer cni-reaper." % one.version)
+        raise ConflistError(f"its `cniVersion` {one.version} is one that we do not speak: install a newer cni-reaper.")
     others = [plugin for plugin in one.plugins if plugin["type"] != OURS]
     if not others:
         raise ConflistError("there is no other plugin in it: put the one that makes the interface there first.")
@@ -128,7 +128,7 @@ def _verify(path: str, made: bytes, others: list[Json]) -> None:
     """Read what has been made as a runtime would: nothing else in it may have changed, whatever was written there."""
     after = conflist.of_bytes(path, made)
     if len(after.ours) != 1 or [plugin for plugin in after.plugins if plugin["type"] != OURS] != others:
-        raise ConflistError("it cannot be edited without a change elsewhere in it: put %s in by hand." % position.ENTRY)
+        raise ConflistError(f"it cannot be edited without a change elsewhere in it: put {position.ENTRY} in by hand.")
 
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.operator.conflists.conflist import OURS, ConflistError
 
-ENTRY = '{"type": "%s"}' % OURS
+ENTRY = f'{{"type": "{OURS}"}}'
 CHAINED_CILIUM = ("chaining-mode", "chaining-target")
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ What a runtime's own configuration says counts, else what that runtime takes by 
 
 from __future__ import annotations
 
-import posix
+import os
 import tomllib
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -95,10 +95,10 @@ def environment(conf_dirs: list[str], bin_dirs: list[str]) -> dict[bytes, bytes]
 
     conf_dirs, bin_dirs: as `places` takes them.
     """
-    if b"CNI_PATH" in posix.environ:
-        return posix.environ
+    if b"CNI_PATH" in os.environb:
+        return dict(os.environb)
     found = (one for place in places(conf_dirs, bin_dirs)[0] for one in place.all_bin_dirs)
-    return {**posix.environ, b"CNI_PATH": ":".join(dict.fromkeys(found)).encode("utf-8", "surrogateescape")}
+    return {**os.environb, b"CNI_PATH": ":".join(dict.fromkeys(found)).encode("utf-8", "surrogateescape")}
 
 
 def _defaults() -> Iterator[str]:
@@ -110,7 +110,7 @@ def _unique(names: Iterator[str]) -> list[str]:
 
 
 def _is_there(directory: str) -> bool:
-    return posix.access(directory + "/.", posix.F_OK)
+    return os.access(directory + "/.", os.F_OK)
 
 
 def _paths_of(conf_dir: str, told: list[Place]) -> list[list[str]]:
@@ -138,7 +138,7 @@ def _configured() -> tuple[list[tuple[Runtime, Place]], list[str]]:
                 text = conflist.read(path).decode()
                 sections = list(_sections(tomllib.loads(text)))
             except (conflist.ConflistError, ValueError, RecursionError) as e:
-                unread.append("%s: %s" % (path, e))
+                unread.append(f"{path}: {e}")
                 continue
             named = ((_path(one, "conf_dir", "network_dir") or runtime.conf_dir, _paths(one)) for one in sections)
             told += [(runtime, Place(conf_dir, [bin_dirs])) for conf_dir, bin_dirs in named]
@@ -149,7 +149,7 @@ def _configs(runtime: Runtime) -> Iterator[str]:
     for path in runtime.configs:
         if path.endswith(".d"):
             yield from conflist.files_of(path, ("",))
-        elif posix.access(path, posix.F_OK):
+        elif os.access(path, os.F_OK):
             yield path
 
 

@@ -51,7 +51,7 @@ def check(entries: conflist.Found, in_use: bool = True) -> Iterator[Finding]:
             yield from _without_us(one, present)
         elif conflist.host_local(one):
             what = "It uses host-local, has no entry of ours, and a kubelet's runtime uses another one."
-            yield Finding("not-in-unused", path, what, "If podman, nerdctl or multus does use it, put %s at its head." % ENTRY)
+            yield Finding("not-in-unused", path, what, f"If podman, nerdctl or multus does use it, put {ENTRY} at its head.")
         if isinstance(one, Conflist) and number == used:
             yield from _platform(one)
 
@@ -66,20 +66,20 @@ def _without_us(one: Conflist, present: list[Conflist]) -> Iterator[Finding]:
         yield _no_host_local(one)
     elif any(plugin["type"] == OURS for plugin in conflist.drop_ins(one)):
         what = (
-            "Our entry is in the directory %s beside it: libcni before 1.3 ignores that without a word, and later ones" % one.name
+            f"Our entry is in the directory {one.name} beside it: libcni before 1.3 ignores that without a word, and later ones"
         )
-        advice = "Put %s at the head of `plugins` instead: at the tail an ADD does not reach us while the pool is full." % ENTRY
+        advice = f"Put {ENTRY} at the head of `plugins` instead: at the tail an ADD does not reach us while the pool is full."
         yield Finding("drop-in-ours", one.path, what + " put us at the tail.", advice)
     elif one.single:
         what = "It holds one plugin and no list, so there is no chain that we could be in."
         advice = "Run `cni-reaper install --convert`: a .conflist of the same `name` and `cniVersion` is made of it."
         yield Finding("single-plugin", one.path, what, advice)
     elif present:
-        what = "The runtime uses this file, and our entry is in another one: %s." % present[0].path
-        yield Finding("only-in-unused", one.path, what, "Put %s at the head of `plugins` here." % ENTRY)
+        what = f"The runtime uses this file, and our entry is in another one: {present[0].path}."
+        yield Finding("only-in-unused", one.path, what, f"Put {ENTRY} at the head of `plugins` here.")
     else:
-        what = "%s is not in it: what leaks from its host-local is freed by nobody." % OURS
-        yield Finding("not-in-chain", one.path, what, "Run `cni-reaper install`, which puts %s at the head of `plugins`." % ENTRY)
+        what = f"{OURS} is not in it: what leaks from its host-local is freed by nobody."
+        yield Finding("not-in-chain", one.path, what, f"Run `cni-reaper install`, which puts {ENTRY} at the head of `plugins`.")
 
 
 def _no_host_local(one: Conflist) -> Finding:
@@ -96,7 +96,7 @@ def _ours(one: Conflist) -> Iterator[Finding]:
         settings, problems = options.read(plugin, one.name)
         if problems:
             advice = "Correct each; with any problem nothing is reaped (docs/options.md)."
-            yield Finding("bad-options", one.path, "Options are wrong: %s." % "; ".join(problems), advice)
+            yield Finding("bad-options", one.path, f"Options are wrong: {'; '.join(problems)}.", advice)
         if settings.dry_run:
             yield Finding("dry-run", one.path, "`dryRun` is on: it says what it would free, and frees nothing.")
         if conflist.host_local(one):
@@ -118,25 +118,23 @@ def _place(one: Conflist) -> Iterator[Finding]:
     at, second = places[0], bool(others) and position.must_come_first(others[0])
     where = "It is number %d of %d plugins" % (at + 1, len(one.plugins))
     if second and at != 1:
-        what = "%s, and belongs right behind %s, which takes what a head answers for a master, or for its own result." % (
-            where,
-            others[0]["type"],
-        )
-        yield Finding("must-be-second", one.path, what, "Run `cni-reaper install`, which moves %s there." % ENTRY)
+        first = others[0]["type"]
+        what = f"{where}, and belongs right behind {first}, which takes what a head answers for a master, or for its own result."
+        yield Finding("must-be-second", one.path, what, f"Run `cni-reaper install`, which moves {ENTRY} there.")
     elif position.fits(at, others):
         yield Finding("in-place", one.path, where + ".")
     else:
-        what = "%s: while the pool is full the chain ends before us, and only the DEL that follows frees anything." % where
-        yield Finding("not-first", one.path, what, "Run `cni-reaper install`, which moves %s to the head of `plugins`." % ENTRY)
+        what = f"{where}: while the pool is full the chain ends before us, and only the DEL that follows frees anything."
+        yield Finding("not-first", one.path, what, f"Run `cni-reaper install`, which moves {ENTRY} to the head of `plugins`.")
 
 
 def _version(one: Conflist) -> Iterator[Finding]:
     if one.version not in SUPPORTED_VERSIONS:
         known = ", ".join(SUPPORTED_VERSIONS)
-        what = "Its `cniVersion` %s is one that we do not speak: each ADD fails with error 1." % one.version
-        yield Finding("version-unknown", one.path, what, "Write one of %s, or install a newer cni-reaper." % known)
+        what = f"Its `cniVersion` {one.version} is one that we do not speak: each ADD fails with error 1."
+        yield Finding("version-unknown", one.path, what, f"Write one of {known}, or install a newer cni-reaper.")
     elif SUPPORTED_VERSIONS.index(one.version) < SUPPORTED_VERSIONS.index(FIRST_LIST_VERSION):
-        what = "Its `cniVersion` %s is older than lists of plugins are." % one.version
+        what = f"Its `cniVersion` {one.version} is older than lists of plugins are."
         yield Finding("version-old", one.path, what, "Write 0.4.0 or 1.0.0, if all its plugins speak that.")
 
 
@@ -146,14 +144,14 @@ def _store(one: Conflist, settings: Settings) -> Iterator[Finding]:
     for data_dir in dict.fromkeys(section.data_dir for section in conflist.host_local(one)):
         if data_dir != settings.data_dir:
             wrong = True
-            what = "host-local keeps its reservations in %s, and we look in %s: nothing is freed." % (data_dir, settings.data_dir)
-            yield Finding("data-dir-differs", one.path, what, 'Write "dataDir": "%s" into our entry.' % data_dir)
+            what = f"host-local keeps its reservations in {data_dir}, and we look in {settings.data_dir}: nothing is freed."
+            yield Finding("data-dir-differs", one.path, what, f'Write "dataDir": "{data_dir}" into our entry.')
     if "*" not in settings.networks and one.name not in settings.networks:
         wrong = True
-        what = "`networks` has %s and not %s, the one of this list." % (", ".join(settings.networks) or "nothing", one.name)
-        yield Finding("network-left-out", one.path, what, 'Add "%s" to `networks`, or leave the option out.' % one.name)
+        what = f"`networks` has {', '.join(settings.networks) or 'nothing'} and not {one.name}, the one of this list."
+        yield Finding("network-left-out", one.path, what, f'Add "{one.name}" to `networks`, or leave the option out.')
     if not wrong:
-        yield Finding("same-store", one.path, "host-local keeps its reservations in %s, and there we look." % settings.data_dir)
+        yield Finding("same-store", one.path, f"host-local keeps its reservations in {settings.data_dir}, and there we look.")
 
 
 def _multus(one: Conflist, entries: conflist.Found) -> Iterator[Finding]:
@@ -168,8 +166,8 @@ def _multus(one: Conflist, entries: conflist.Found) -> Iterator[Finding]:
         yield Finding("multus-thick", one.path, what, advice)
         yield from _cluster_network(one, path, entries)
     elif copies:
-        advice = "Edit %s, never this file: it is made anew whenever that changes." % at
-        yield Finding("multus-copy", one.path, "Multus (thin) made this of a copy of %s." % at, advice)
+        advice = f"Edit {at}, never this file: it is made anew whenever that changes."
+        yield Finding("multus-copy", one.path, f"Multus (thin) made this of a copy of {at}.", advice)
         original = entries[number][1] if number >= 0 else None
         if not isinstance(original, Conflist):
             yield from _ours(copies[0]) if copies[0].ours else _without_us(copies[0], [])
@@ -181,11 +179,11 @@ def _multus(one: Conflist, entries: conflist.Found) -> Iterator[Finding]:
 
 def _compare(one: Conflist, copy: Conflist, original: Conflist) -> Iterator[Finding]:
     if original.ours and not copy.ours:
-        what = "We are in %s, and not yet in the copy here that multus runs." % original.path
+        what = f"We are in {original.path}, and not yet in the copy here that multus runs."
         yield Finding("multus-behind", one.path, what, "Look again in a few seconds; if it stays, restart the multus pod.")
     elif copy.ours and not original.ours:
-        what = "We are in the copy here, and not in %s of which it is made." % original.path
-        yield Finding("multus-edited", one.path, what, "Put %s at the head there: this copy will be written over." % ENTRY)
+        what = f"We are in the copy here, and not in {original.path} of which it is made."
+        yield Finding("multus-edited", one.path, what, f"Put {ENTRY} at the head there: this copy will be written over.")
 
 
 def _cluster_network(one: Conflist, path: str, entries: conflist.Found) -> Iterator[Finding]:
@@ -194,7 +192,7 @@ def _cluster_network(one: Conflist, path: str, entries: conflist.Found) -> Itera
     try:
         chain = conflist.load(path)
     except ConflistError as e:
-        yield Finding("multus-master", one.path, "It hands on to %s, which cannot be loaded." % path, _up(e))
+        yield Finding("multus-master", one.path, f"It hands on to {path}, which cannot be loaded.", _up(e))
         return
     yield from _ours(chain) if chain.ours else _without_us(chain, [])
 
@@ -204,7 +202,7 @@ def _platform(one: Conflist) -> Iterator[Finding]:
     directory, _, file = one.path.rpartition("/")
     for sign, who in REWRITTEN:
         if conflist.host_local(one) and (sign in one.types or file.startswith(sign)):
-            what = "This file is written again by %s." % who
+            what = f"This file is written again by {who}."
             yield Finding("rewritten", one.path, what, "Have something stay that puts our entry back: docs/install.md.")
             break
     if conflist.files_of(directory, (".cilium_bak",)):
@@ -216,5 +214,5 @@ def _platform(one: Conflist) -> Iterator[Finding]:
         advice = "Set `cni.exclusive=false` if another conflist is to stay, or this one is to keep an entry of ours."
         yield Finding("cilium", one.path, "Cilium renames foreign conflists, and writes its own again, by default.", advice)
     if conflist.has_drop_ins(one):
-        what = "There is a directory %s beside it, of which libcni 1.3 and later appends every *.conf." % one.name
+        what = f"There is a directory {one.name} beside it, of which libcni 1.3 and later appends every *.conf."
         yield Finding("drop-in", one.path, what, "Leave our entry in the list itself: older runtimes ignore the directory.")

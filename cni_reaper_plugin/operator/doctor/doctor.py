@@ -45,7 +45,7 @@ def examine(directories: list[str], bin_dirs: list[str]) -> Iterator[Finding]:
     """Yield every finding about the node."""
     looked_at, unread = places(directories, bin_dirs)
     for text in unread:
-        what = "A runtime's configuration cannot be read, so its directories are not known: %s" % text
+        what = f"A runtime's configuration cannot be read, so its directories are not known: {text}"
         yield Finding(
             "config-unreadable", text.partition(": ")[0], what, "Correct it, or name the directories: --conf-dir, --bin-dir."
         )
@@ -88,7 +88,7 @@ def _networks(directories: list[str], bin_dirs: list[str]) -> Iterator[Finding]:
 def _published(published: published_ports.Published, networks: list[Inspected], is_complete: bool) -> Iterator[Finding]:
     """Say which published ports lead to an address that their container does not have."""
     if published.trouble:
-        what = "Which ports are published cannot be seen: %s." % published.trouble
+        what = f"Which ports are published cannot be seen: {published.trouble}."
         yield Finding("published-unseen", host.NODE, what)
     found = published.astray(networks, is_complete)
     for one in found[:MOST_ASTRAY]:
@@ -127,8 +127,8 @@ def _print(findings: list[Finding]) -> None:
         for one in findings:
             if one.subject == subject:
                 told.append("  %-8s" % one.level, COLOURS[one.level])
-                told.append("%s  [%s]\n" % (terminal.printable(one.finding), one.key))
-                told.append("          -> %s\n" % terminal.printable(one.advice) if one.advice else "")
+                told.append(f"{terminal.printable(one.finding)}  [{one.key}]\n")
+                told.append(f"          -> {terminal.printable(one.advice)}\n" if one.advice else "")
     counts = ["%d %s" % (sum(one.level == level for one in findings), level) for level in reversed(LEVELS)]
     told.append(", ".join(counts))
     terminal.console().print(told, soft_wrap=True)

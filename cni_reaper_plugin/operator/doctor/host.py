@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import posix
+import os
 import stat
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def check(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:
     """Yield what is to be said of the node; entries: (conflist, settings) of each entry of ours, or the defaults."""
-    if posix.geteuid() != 0:
+    if os.geteuid() != 0:
         yield Finding(
             "not-root", NODE, "This is not root: what it cannot read counts as not there.", "Run it as root, on the host."
         )
@@ -50,11 +50,11 @@ def check(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:
 def _writable(directory: str, what_for: str) -> Finding:
     """Look whether a directory can be written to, or be made."""
     there = directory
-    while there and not posix.access(there, posix.F_OK):
+    while there and not os.access(there, os.F_OK):
         there = there.rpartition("/")[0]
-    if posix.access((there or "") + "/.", posix.W_OK | posix.X_OK):
-        return Finding("writable", NODE, "%s can be written: %s." % (directory, what_for))
-    what = "%s cannot be written: %s." % (directory, what_for)
+    if os.access((there or "") + "/.", os.W_OK | os.X_OK):
+        return Finding("writable", NODE, f"{directory} can be written: {what_for}.")
+    what = f"{directory} cannot be written: {what_for}."
     return Finding(
         "not-writable", NODE, what, "Make %s writable for root, on a file system that is not read-only." % (there or "/")
     )
@@ -64,23 +64,20 @@ def _store(data_dir: str) -> Iterator[Finding]:
     try:
         store.usable(data_dir)
     except OSError as e:
-        what = "host-local's store %s cannot be listed: %s." % (data_dir, e.strerror)
+        what = f"host-local's store {data_dir} cannot be listed: {e.strerror}."
         yield Finding("store-unreadable", NODE, what, "Look at what is there; host-local makes it a directory.")
         return
     yield from _shared(data_dir)
     kind = file_system(data_dir)
     if kind in _IN_MEMORY:
-        what = "host-local's store %s is on %s: a reboot empties it, and leaks of one boot are all there is to free." % (
-            data_dir,
-            kind,
-        )
+        what = f"host-local's store {data_dir} is on {kind}: a reboot empties it, and leaks of one boot are all there is to free."
         yield Finding("store-in-memory", NODE, what)
 
 
 def _shared(data_dir: str) -> Iterator[Finding]:
     """Look whether the store, or a network of it, is on a file system that other nodes can have mounted as well."""
     try:
-        places = [data_dir, *("%s/%s" % (data_dir, name) for name in store.networks(data_dir))]
+        places = [data_dir, *(f"{data_dir}/{name}" for name in store.networks(data_dir))]
     except OSError:
         return  # it is not there yet
     for place in places:
@@ -89,7 +86,7 @@ def _shared(data_dir: str) -> Iterator[Finding]:
         except OSError:
             continue
         if kind:
-            what = "host-local's store %s is on a network file system (%s), which other nodes may have mounted." % (place, kind)
+            what = f"host-local's store {place} is on a network file system ({kind}), which other nodes may have mounted."
             what += " Nothing is freed here but what a record of this node proves dead."
             advice = "Give each node a dataDir on a disk of its own: `dataDir` in `ipam`, and in the entry of cni-reaper."
             yield Finding("store-shared", NODE, what, advice)
@@ -116,20 +113,20 @@ def _told(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:
         yield Finding("nobody-told", NODE, what, 'Write "logFile": "/var/log/cni-reaper.log" into our entry, or run a syslog.')
     for metrics_file in dict.fromkeys(settings.metrics_file for _, settings in entries if settings.metrics_file):
         directory = metrics_file.rpartition("/")[0] or "/"
-        if not posix.access(directory + "/.", posix.W_OK):
-            what = "The directory of `metricsFile` %s is not there, or cannot be written: nothing is counted." % metrics_file
-            yield Finding("metrics-file", NODE, what, "Make %s; cni-reaper does not." % directory)
+        if not os.access(directory + "/.", os.W_OK):
+            what = f"The directory of `metricsFile` {metrics_file} is not there, or cannot be written: nothing is counted."
+            yield Finding("metrics-file", NODE, what, f"Make {directory}; cni-reaper does not.")
     for log_file in dict.fromkeys(settings.log_file for _, settings in entries if settings.log_file):
         directory = log_file.rpartition("/")[0] or "/"
-        if not posix.access(log_file if posix.access(log_file, posix.F_OK) else directory, posix.W_OK):
-            what = "`logFile` %s cannot be written, and nothing says so when an event is lost." % log_file
-            yield Finding("log-file", NODE, what, "Make %s, writable for root." % directory)
+        if not os.access(log_file if os.access(log_file, os.F_OK) else directory, os.W_OK):
+            what = f"`logFile` {log_file} cannot be written, and nothing says so when an event is lost."
+            yield Finding("log-file", NODE, what, f"Make {directory}, writable for root.")
 
 
 def has_syslog(path: str) -> bool:
     """Tell whether a socket of syslog stands at a path."""
     try:
-        return stat.S_ISSOCK(posix.stat(path).st_mode)
+        return stat.S_ISSOCK(os.stat(path).st_mode)
     except OSError:
         return False
 
@@ -140,7 +137,7 @@ def _view(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:
         boot_id, view = boot.boot_id(), proven_views.own_view()
         allowed, known = proven_views.allowance(boot_id, view), proven_views.proven(boot_id)
     except (OSError, ValueError, IndexError) as e:
-        what = "Our own PID and mount namespaces cannot be told (%s): nothing is freed." % e
+        what = f"Our own PID and mount namespaces cannot be told ({e}): nothing is freed."
         yield Finding("view-unreadable", NODE, what, _CAPABLE)
         return
     if allowed is ALL:
@@ -167,7 +164,7 @@ def _records_of_others(entries: list[tuple[str, Settings]]) -> Iterator[Finding]
         return  # said by _view
     for state_dir in dict.fromkeys(settings.state_dir for _, settings in entries):
         if any(mapping.boot_id == boot_id and other_nodes.is_another(mapping.node, ours) for mapping in _recorded(state_dir)):
-            what = "Another node of this kernel, or this one under another name, writes records into %s." % state_dir
+            what = f"Another node of this kernel, or this one under another name, writes records into {state_dir}."
             what += " What it recorded in this boot is kept here, and so is what has no record."
             advice = "Give each container node a /var/lib/cni of its own; for a node that got another name the next boot ends it."
             yield Finding("records-shared", NODE, what, advice)
@@ -236,7 +233,7 @@ def _processes() -> Iterator[Finding]:
             yield Finding("hidepid", NODE, what, "Run it with all capabilities; a runtime without them frees nothing.")
         yield from _runtimes()
     except (OSError, ValueError) as e:
-        yield Finding("view-unreadable", NODE, "/proc cannot be read: %s." % e, _CAPABLE)
+        yield Finding("view-unreadable", NODE, f"/proc cannot be read: {e}.", _CAPABLE)
 
 
 def _hides_processes() -> bool:
@@ -254,38 +251,30 @@ def _may_trace() -> bool:
 
 def _runtimes() -> Iterator[Finding]:
     """Compare our mount namespace with those of the runtimes that share our PID namespace."""
-    ours = posix.readlink("/proc/self/ns/mnt")
+    ours = os.readlink("/proc/self/ns/mnt")
     seen: set[str] = set()
-    for pid in (name for name in posix.listdir("/proc") if name.isdecimal()):
+    for pid in (name for name in os.listdir("/proc") if name.isdecimal()):
         try:
-            name = files.read("/proc/%s/comm" % pid).decode("utf-8", "replace").strip()
-            if (
-                name not in RUNTIMES
-                or name in seen
-                or posix.readlink("/proc/%s/ns/pid" % pid) != posix.readlink("/proc/self/ns/pid")
-            ):
+            name = files.read(f"/proc/{pid}/comm").decode("utf-8", "replace").strip()
+            if name not in RUNTIMES or name in seen or os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
                 continue
-            theirs, confined = posix.readlink("/proc/%s/ns/mnt" % pid), _confinement(pid)
+            theirs, confined = os.readlink(f"/proc/{pid}/ns/mnt"), _confinement(pid)
         except OSError:
             continue
         seen.add(name)
         if confined.startswith("snap.") and "(enforce)" in confined:
-            what = "%s is confined by a strict snap (%s): the plugins it runs may not see the pods' network namespaces." % (
-                name,
-                confined,
+            what = (
+                f"{name} is confined by a strict snap ({confined}): the plugins it runs may not see the pods' network namespaces."
             )
             yield Finding("strict-snap", NODE, what, "Look for event=blind in the log; use the classic snap if it is there.")
         if theirs != ours:
-            what = "%s (process %s) lives in another mount namespace than this shell: it may see other files and pods." % (
-                name,
-                pid,
-            )
-            yield Finding("runtime-elsewhere", NODE, what, "Run this there: nsenter -t %s -m cni-reaper doctor" % pid)
+            what = f"{name} (process {pid}) lives in another mount namespace than this shell: it may see other files and pods."
+            yield Finding("runtime-elsewhere", NODE, what, f"Run this there: nsenter -t {pid} -m cni-reaper doctor")
 
 
 def _confinement(pid: str) -> str:
     """Return the AppArmor profile of a process, "" where there is none."""
     try:
-        return files.read("/proc/%s/attr/current" % pid).decode("utf-8", "replace").strip("\0\n")
+        return files.read(f"/proc/{pid}/attr/current").decode("utf-8", "replace").strip("\0\n")
     except OSError:
         return ""

@@ -1,6 +1,6 @@
 """Which processors an executable is for: the head of an ELF file. Source: elf(5), e_machine."""
 
-import posix
+import os
 
 _MAGIC = b"\x7fELF"
 _BIG_ENDIAN = 2  # EI_DATA
@@ -19,11 +19,11 @@ _MACHINES = {
 
 def architecture(path: str) -> str:
     """Return the architecture of an executable in the words of uname(2), "" for a file that is not ELF. Raises OSError."""
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        head = posix.read(fd, 20)
+        head = os.read(fd, 20)
     finally:
-        posix.close(fd)
+        os.close(fd)
     if len(head) < 20 or not head.startswith(_MAGIC):
         return ""
     machine = int.from_bytes(head[18:20], "big" if head[5] == _BIG_ENDIAN else "little")
@@ -36,5 +36,5 @@ def is_foreign(made_for: str) -> bool:
 
 
 def _own() -> str:
-    machine = posix.uname().machine
+    machine = os.uname().machine
     return "armv7l" if machine.startswith("arm") else machine

@@ -3,7 +3,7 @@
 A call of the runtime reads its modules from this file as well (packaging/bootstrap.py); this module is for operators' commands.
 """
 
-import posix
+import os
 import sys
 
 from cni_reaper_plugin.operator.executable import packed
@@ -28,9 +28,9 @@ def open_running() -> int:
     if not getattr(sys, "frozen", False):
         raise NotFrozenError("only the frozen executable can do this: ./build.sh makes dist/cni-reaper, or take a release.")
     try:
-        return posix.open(_SELF, posix.O_RDONLY | posix.O_CLOEXEC)
+        return os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:  # there is no /proc
-        return posix.open(sys.executable, posix.O_RDONLY | posix.O_CLOEXEC)
+        return os.open(sys.executable, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def packed_file(name: str) -> bytes:
@@ -47,8 +47,8 @@ def packed_file(name: str) -> bytes:
 
 def told_sum(fd: int) -> str | None:
     """Return the SHA-256 that an executable has at its end, in hex; None where it has none. Raises OSError."""
-    size = posix.fstat(fd).st_size - _TRAILER_BYTES
-    trailer = posix.pread(fd, _TRAILER_BYTES, size) if size > 0 else b""
+    size = os.fstat(fd).st_size - _TRAILER_BYTES
+    trailer = os.pread(fd, _TRAILER_BYTES, size) if size > 0 else b""
     is_whole = trailer.startswith(_MARK) and trailer.endswith(b"\n")
     return trailer[len(_MARK) : -1].decode("ascii", "replace") if is_whole else None
 
@@ -64,9 +64,9 @@ def sums(fd: int) -> tuple[str, str] | None:
     told = told_sum(fd)
     if told is None:
         return None
-    size = posix.fstat(fd).st_size - _TRAILER_BYTES
+    size = os.fstat(fd).st_size - _TRAILER_BYTES
     made, place = hashlib.sha256(), 0
-    while place < size and (chunk := posix.pread(fd, min(_CHUNK, size - place), place)):
+    while place < size and (chunk := os.pread(fd, min(_CHUNK, size - place), place)):
         made.update(chunk)
         place += len(chunk)
     return told, made.hexdigest()

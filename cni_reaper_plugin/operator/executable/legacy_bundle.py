@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import posix
 import shutil
 import time
 from contextlib import contextmanager, suppress
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
 def root_of(bin_dir: str) -> str:
     """Return the directory in which 0.1.0 has all but its link."""
-    return "%s/%s" % (bin_dir.rstrip("/"), NAME)
+    return f"{bin_dir.rstrip('/')}/{NAME}"
 
 
 def is_there(bin_dir: str) -> bool:
@@ -51,7 +50,7 @@ def is_there(bin_dir: str) -> bool:
 def entries(bin_dir: str) -> dict[str, Json]:
     """Return the options of the entries that 0.1.0 has noted, by the absolute path of the conflist."""
     try:
-        raw = files.read("%s/%s" % (root_of(bin_dir), _ENTRIES), limit=_LIMIT) if is_there(bin_dir) else b"{}"
+        raw = files.read(f"{root_of(bin_dir)}/{_ENTRIES}", limit=_LIMIT) if is_there(bin_dir) else b"{}"
         told = json.loads(raw.decode(), parse_constant=conflist.no_constant)
     except (OSError, ValueError, RecursionError):
         return {}
@@ -65,7 +64,7 @@ def forget_entries(bin_dir: str) -> None:
     root = root_of(bin_dir)
     if is_there(bin_dir):
         with _locked(root), suppress(FileNotFoundError):
-            os.unlink("%s/%s" % (root, _ENTRIES))
+            os.unlink(f"{root}/{_ENTRIES}")
 
 
 def note_that_the_link_goes(bin_dir: str) -> None:
@@ -92,7 +91,7 @@ def withdraw(bin_dir: str) -> bool:
     """Remove link and bundles of 0.1.0, but for one that a process runs. Returns whether something was there. Raises OSError."""
     is_linked = bool(_linked(bin_dir))
     if is_linked:
-        os.unlink("%s/%s" % (bin_dir.rstrip("/"), OURS))
+        os.unlink(f"{bin_dir.rstrip('/')}/{OURS}")
     return bool(_clear(bin_dir, _is_run)[0]) or is_linked
 
 
@@ -109,7 +108,7 @@ def _clear(bin_dir: str, stays: Callable[[str, list[str]], bool]) -> tuple[list[
     with _locked(root) as is_held:
         running = _running()
         for name in os.listdir(root) if is_held else ():
-            path = "%s/%s" % (root, name)
+            path = f"{root}/{name}"
             if _is_bundle(path) and not name.startswith(_NEW) and stays(path, running):
                 left.append(path)
             elif _is_bundle(path) or name == _ENTRIES or name.startswith(_NEW) or name.endswith(atomic_edit.TEMPORARY_END):
@@ -136,7 +135,7 @@ def _locked(root: str) -> Iterator[bool]:
 
 def _taken(root: str) -> int:
     """Take the lock; -1 where the directory is gone. Raises OSError."""
-    path = "%s/%s" % (root, _LOCK)
+    path = f"{root}/{_LOCK}"
     try:
         fd = lock_file.take(path, time.monotonic() + _LOCK_WAIT_S)
     except FileNotFoundError:
@@ -148,13 +147,13 @@ def _taken(root: str) -> int:
 
 def _linked(bin_dir: str) -> str:
     """Return the bundle that the link names, "" when the link is not 0.1.0's."""
-    link = "%s/%s" % (bin_dir.rstrip("/"), OURS)
+    link = f"{bin_dir.rstrip('/')}/{OURS}"
     target = os.readlink(link) if os.path.islink(link) else ""
     return os.path.dirname(os.path.join(bin_dir, target)) if NAME in target.split("/") else ""
 
 
 def _is_bundle(path: str) -> bool:
-    return any(os.path.lexists("%s/%s" % (path, part)) for part in (_INTERNAL, OURS))
+    return any(os.path.lexists(f"{path}/{part}") for part in (_INTERNAL, OURS))
 
 
 def _is_run(bundle: str, running: list[str]) -> bool:
@@ -165,10 +164,10 @@ def _running() -> list[str]:
     """Return the executables of the processes that can be seen."""
     found = []
     with suppress(OSError):  # without /proc none can be
-        for name in posix.listdir("/proc"):
+        for name in os.listdir("/proc"):
             if name.isdigit():
                 with suppress(OSError):
-                    found.append(os.readlink("/proc/%s/exe" % name))
+                    found.append(os.readlink(f"/proc/{name}/exe"))
     return found
 
 
@@ -177,12 +176,12 @@ def _remove(root: str, name: str) -> None:
 
     Raises OSError.
     """
-    path = aside = "%s/%s" % (root, name)
+    path = aside = f"{root}/{name}"
     if os.path.islink(path) or not os.path.isdir(path):
         os.unlink(path)
         return
     if not name.startswith(_NEW):
-        aside = "%s/%s%s" % (root, _NEW, name)
+        aside = f"{root}/{_NEW}{name}"
         shutil.rmtree(aside, ignore_errors=True)
         os.rename(path, aside)
     shutil.rmtree(aside)
@@ -191,6 +190,6 @@ def _remove(root: str, name: str) -> None:
 def _leave(root: str) -> None:
     """Remove lock and directory when nothing else is there. Raises OSError."""
     if os.listdir(root) == [_LOCK]:
-        os.unlink("%s/%s" % (root, _LOCK))
+        os.unlink(f"{root}/{_LOCK}")
         with suppress(OSError):  # a command of 0.1.0 has made a lock again
             os.rmdir(root)

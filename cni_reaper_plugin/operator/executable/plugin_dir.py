@@ -41,7 +41,7 @@ _ran: dict[str, Identity] = {}
 
 def path_of(bin_dir: str) -> str:
     """Return the path at which a runtime looks for cni-reaper."""
-    return "%s/%s" % (bin_dir.rstrip("/"), OURS)
+    return f"{bin_dir.rstrip('/')}/{OURS}"
 
 
 def place(bin_dir: str) -> bool:
@@ -56,12 +56,12 @@ def place(bin_dir: str) -> bool:
         atomic_edit.tidy(bin_dir)
         if os.path.isdir(path) and not os.path.islink(path):
             raise ExecutableError(
-                "%s is a directory, and the executable has to be there: remove it, or name another --bin-dir." % path
+                f"{path} is a directory, and the executable has to be there: remove it, or name another --bin-dir."
             )
         if running.is_at(path):
             _run(path, path)
             return False
-        temporary = "%s/%s" % (bin_dir.rstrip("/"), atomic_edit.temporary_name(OURS))
+        temporary = f"{bin_dir.rstrip('/')}/{atomic_edit.temporary_name(OURS)}"
         try:
             running.copy(temporary)
             _run(temporary, path)
@@ -128,7 +128,7 @@ def told(error: Exception, where: str) -> str:
     if not isinstance(error, OSError):
         return str(error)
     is_source = error.errno in (errno.ENOSPC, errno.EDQUOT)  # what a failed copy names is not what is full
-    return "%s: %s: %s." % ((not is_source and error.filename) or where, error.strerror or error, advice.on(error))
+    return f"{(not is_source and error.filename) or where}: {error.strerror or error}: {advice.on(error)}."
 
 
 class _Running:
@@ -142,10 +142,10 @@ class _Running:
         try:
             sums = frozen.sums(self._fd)
             if sums is None:
-                raise ExecutableError("this executable is damaged: the sum that it ends with is missing; %s." % _AGAIN)
+                raise ExecutableError(f"this executable is damaged: the sum that it ends with is missing; {_AGAIN}.")
             if sums[0] != sums[1]:
                 raise ExecutableError(
-                    "this executable is damaged: its SHA-256 is %s, and it was built with %s; %s." % (sums[1], sums[0], _AGAIN)
+                    f"this executable is damaged: its SHA-256 is {sums[1]}, and it was built with {sums[0]}; {_AGAIN}."
                 )
         except BaseException:
             os.close(self._fd)
@@ -234,14 +234,14 @@ def _run(path: str, name: str) -> None:
         raise ExecutableError("%s does not answer within %d s: try again on a quieter node." % (name, _START_WAIT_S)) from None
     except OSError as e:
         kind = _BusyError if e.errno == errno.ETXTBSY else ExecutableError
-        raise kind("%s does not run: %s." % (name, _why_refused(path, e))) from None
+        raise kind(f"{name} does not run: {_why_refused(path, e)}.") from None
     try:
         told = orjson.loads(done.stdout) if done.returncode == 0 else None
     except ValueError:
         told = None
     if not isinstance(told, dict) or "supportedVersions" not in told:
         words = (done.stderr or done.stdout).decode("utf-8", "replace").strip().replace("\n", " ")[:300]
-        raise ExecutableError("%s does not run: %s." % (name, _why_failed(done.returncode, words)))
+        raise ExecutableError(f"{name} does not run: {_why_failed(done.returncode, words)}.")
 
 
 def _why_refused(path: str, error: OSError) -> str:
@@ -249,24 +249,24 @@ def _why_refused(path: str, error: OSError) -> str:
     with suppress(OSError):
         made_for = elf.architecture(path) if error.errno == errno.ENOEXEC else ""
         if elf.is_foreign(made_for):
-            return "it is built for %s, and this kernel runs %s; take the file for that" % (made_for, os.uname().machine)
+            return f"it is built for {made_for}, and this kernel runs {os.uname().machine}; take the file for that"
         if error.errno == errno.EACCES and os.statvfs(path).f_flag & os.ST_NOEXEC:
-            return "its file system is mounted noexec; mount it without, or %s" % _ELSEWHERE
+            return f"its file system is mounted noexec; mount it without, or {_ELSEWHERE}"
     if error.errno == errno.ENOEXEC:
-        return "the kernel does not know its format; %s" % _AGAIN
+        return f"the kernel does not know its format; {_AGAIN}"
     if error.errno == errno.ETXTBSY:
         return "another program is writing it; try again when that has finished"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return "%s; look whether SELinux, AppArmor or fapolicyd forbids it" % error.strerror
-    return "%s; %s" % (error.strerror or error, advice.on(error))
+        return f"{error.strerror}; look whether SELinux, AppArmor or fapolicyd forbids it"
+    return f"{error.strerror or error}; {advice.on(error)}"
 
 
 def _why_failed(code: int, words: str) -> str:
     """Return why an executable that was started did not answer, and what to do. code: of subprocess, negative for a signal."""
     if "kernel too old" in words:
-        return "this kernel, %s, is too old for it; use a newer kernel" % os.uname().release
+        return f"this kernel, {os.uname().release}, is too old for it; use a newer kernel"
     if code < 0:
         with suppress(ValueError):
             what = signal.Signals(-code).name
-            return "%s killed it; it is damaged, or this kernel (%s) or processor is too old for it" % (what, os.uname().release)
+            return f"{what} killed it; it is damaged, or this kernel ({os.uname().release}) or processor is too old for it"
     return "exit code %d, %s; %s" % (code, words or "without a word", _AGAIN)

@@ -1,6 +1,6 @@
 """`cni-reaper audit`: every reservation of a node, whose it is, and what a sweep would make of it. Changes nothing."""
 
-import posix
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -79,7 +79,7 @@ def look(scope: Scope) -> Report:
     try:
         call, targets = own_call(), scope.targets()
     except (OSError, PoolError) as e:
-        report.problems.append(str(e) if posix.geteuid() == 0 else "run it as root on the host: %s" % e)
+        report.problems.append(str(e) if os.geteuid() == 0 else f"run it as root on the host: {e}")
         return report
     stores = sorted({(target.settings.data_dir, target.settings.state_dir) for target in targets if not target.is_missing})
     with terminal.progress() as progress:
@@ -98,9 +98,9 @@ def look(scope: Scope) -> Report:
                 found.served = bool(target.state_dirs)
                 report.networks.append(found)
             except FileNotFoundError:
-                report.problems.append("network %s has no directory in %s" % (target.network, target.settings.data_dir))
+                report.problems.append(f"network {target.network} has no directory in {target.settings.data_dir}")
             except (OSError, SkippedError, StrandedError) as e:
-                report.problems.append("network %s: %s" % (target.network, e))
+                report.problems.append(f"network {target.network}: {e}")
     rows = [row for one in report.networks for row in one.rows]
     living = {row.reservation.container_id for row in rows if row.verdict != STALE}
     report.cache = broken_files.census(scope.conf_dirs, None if scope.networks else living)
@@ -143,7 +143,7 @@ def _print(report: Report, wanted: Wanted) -> None:
         console.print(one)
     errors = terminal.console(errors=True)
     for problem in [*report.problems, *([published_ports.UNSEEN % report.unseen] if report.unseen else [])]:
-        errors.print("cni-reaper audit: %s" % terminal.printable(problem))
+        errors.print(f"cni-reaper audit: {terminal.printable(problem)}")
 
 
 def as_json(report: Report) -> dict[str, object]:
@@ -199,7 +199,7 @@ def _renderables(report: Report, wanted: Wanted, console: Console) -> list[Rende
     if not report.networks and not report.problems:
         parts.append(Text("no network has a reservation here"))
     for astray in report.astray:
-        parts += [Text(terminal.printable(astray.what)), Text("  -> %s" % terminal.printable(astray.advice))]
+        parts += [Text(terminal.printable(astray.what)), Text(f"  -> {terminal.printable(astray.advice)}")]
     return parts
 
 
@@ -239,9 +239,7 @@ def _drawn(one: Inspected, console: Console) -> list[RenderableType]:
             for start in range(0, len(letters), step):
                 label = first if not start else ""
                 parts.append(Text(label.rjust(widest) + "  ").append_text(terminal.letters(letters[start : start + step])))
-        parts.append(
-            Text("%s%s" % (LEGEND, "" if picture.each == 1 else "  (each letter: %d addresses, the worst)" % picture.each))
-        )
+        parts.append(Text(f"{LEGEND}{'' if picture.each == 1 else '  (each letter: %d addresses, the worst)' % picture.each}"))
     if one.pool is None and verdicts:
         parts.append(Text("which addresses the network can give is in no conflist here: --subnet CIDR tells"))
     return [*parts, Text()] if parts else parts
@@ -252,7 +250,7 @@ def _summary(one: Inspected) -> list[str]:
     use = ""
     if one.pool is not None:
         sets = zip(one.used, one.pool.sizes, strict=True)
-        use = "; %s addresses in use" % " and ".join("%d of %d" % pair for pair in sets)
+        use = f"; {' and '.join('%d of %d' % pair for pair in sets)} addresses in use"
     lines = ["%s: %d reservations: %s%s" % (one.name, len(one.rows), told, use)]
     if one.waits:
         lines.append(
@@ -261,17 +259,15 @@ def _summary(one: Inspected) -> list[str]:
             "cni-reaper reap --force" % (one.name, one.waits, terminal.printable(", ".join(one.inhabited[:MOST_NAMED])))
         )
     if one.lifeless:
-        lines.append("%s: %s" % (one.name, terminal.printable(lifeless_text(one))))
+        lines.append(f"{one.name}: {terminal.printable(lifeless_text(one))}")
     if one.count(STALE) and not one.served:
-        lines.append("%s: no conflist here has cni-reaper for this network, so no ADD frees them: cni-reaper doctor" % one.name)
+        lines.append(f"{one.name}: no conflist here has cni-reaper for this network, so no ADD frees them: cni-reaper doctor")
     if one.outside:
-        lines.append("%s: reserved, but outside the network's range: %s" % (one.name, ", ".join(one.outside)))
+        lines.append(f"{one.name}: reserved, but outside the network's range: {', '.join(one.outside)}")
     for address, holders in one.unreserved.items():
-        lines.append(
-            "%s: %s is in use without a reservation, host-local can give it again: %s" % (one.name, address, _told(holders))
-        )
+        lines.append(f"{one.name}: {address} is in use without a reservation, host-local can give it again: {_told(holders)}")
     for address, holders in one.doubles.items():
-        lines.append("%s: %s is in use by another than its owner: %s" % (one.name, address, _told(holders)))
+        lines.append(f"{one.name}: {address} is in use by another than its owner: {_told(holders)}")
     return lines
 
 
@@ -288,6 +284,6 @@ def lifeless_text(one: Inspected) -> str:
 
 def _told(holders: list[Holder]) -> str:
     return "; ".join(
-        terminal.printable("%s%s" % (holder.place or "a netns", " (%s)" % ", ".join(holder.names) if holder.names else ""))
+        terminal.printable("{}{}".format(holder.place or "a netns", f" ({', '.join(holder.names)})" if holder.names else ""))
         for holder in holders
     )

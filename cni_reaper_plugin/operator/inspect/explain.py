@@ -37,7 +37,7 @@ def run(what: str, scope: Scope) -> int:
             try:
                 found = inspect(target.network, target.pool, call, target.settings, lambda _: None)
             except (OSError, SkippedError, StrandedError) as e:
-                problems.append("network %s: %s" % (target.network, e))
+                problems.append(f"network {target.network}: {e}")
                 continue
             networks.append(found)
             rows += [(target.settings.data_dir, row) for row in found.rows if _is_meant(what, row)]
@@ -54,13 +54,13 @@ def run(what: str, scope: Scope) -> int:
         if _leads_there(what, one, [row for _, row in rows]):
             console.print(_table(_astray(one)))
     for problem in [*problems, *([published_ports.UNSEEN % published.trouble] if published.trouble else [])]:
-        errors.print("cni-reaper explain: %s" % terminal.printable(problem))
+        errors.print(f"cni-reaper explain: {terminal.printable(problem)}")
     if problems:
         return WRONG
     if not rows:
         errors.print(
-            "cni-reaper explain: no reservation of %s on this node; `cni-reaper audit` shows all, and broken files"
-            % terminal.printable(what)
+            f"cni-reaper explain: no reservation of {terminal.printable(what)} on this node; "
+            "`cni-reaper audit` shows all, and broken files"
         )
         return NOT_THERE
     return TOLD
@@ -94,16 +94,16 @@ def _table(lines: Lines) -> Table:
 
 def _reservation(data_dir: str, row: Row) -> Lines:
     reservation = row.reservation
-    owner = "%s %s" % (reservation.container_id, reservation.ifname) if reservation.container_id else "none that can be read"
+    owner = f"{reservation.container_id} {reservation.ifname}" if reservation.container_id else "none that can be read"
     try:
         written = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(reservation.mtime_s))
     except (OverflowError, OSError, ValueError):
-        written = "at a time that is none, %s" % reservation.mtime_s
+        written = f"at a time that is none, {reservation.mtime_s}"
     return [
-        ("reservation", "%s/%s/%s" % (data_dir, reservation.network, reservation.address)),
+        ("reservation", f"{data_dir}/{reservation.network}/{reservation.address}"),
         ("owner", owner.strip()),
         ("pod", row.pod or "not told"),
-        ("written", "%s UTC, %s ago (never evidence)" % (written, terminal.age(row.age_s))),
+        ("written", f"{written} UTC, {terminal.age(row.age_s)} ago (never evidence)"),
     ]
 
 
@@ -112,10 +112,10 @@ def _mapping(row: Row) -> Lines:
     if mapping is None:
         return [("netns", "none known: no record of ours, and no entry in libcni's cache")]
     boot_id = row.evidence.surroundings.boot_id
-    lines = [("netns", "%s, says the %s" % (mapping.path, _source(mapping)))]
+    lines = [("netns", f"{mapping.path}, says the {_source(mapping)}")]
     if mapping.recorded is not None:
-        boot = "this boot" if mapping.boot_id == boot_id else "another boot, %s" % mapping.boot_id
-        lines.append(("recorded", "%s, in %s" % (_identity(mapping.recorded), boot)))
+        boot = "this boot" if mapping.boot_id == boot_id else f"another boot, {mapping.boot_id}"
+        lines.append(("recorded", f"{_identity(mapping.recorded)}, in {boot}"))
         lines.append(("by", "ADD at the head of the chain" if mapping.head else "ADD behind other plugins"))
         if mapping.deleted:
             lines.append(("DEL", "has been here since"))
@@ -139,7 +139,7 @@ def _now(mapping: Mapping, boot_id: str) -> str:
     if mapping.recorded is None:
         return _identity(mapping.now) + (", the host's own" if mapping.of_host else "")
     same = "what was recorded" if mapping.stands(boot_id) else "another than was recorded"
-    return "%s: %s" % (_identity(mapping.now), same)
+    return f"{_identity(mapping.now)}: {same}"
 
 
 def _identity(netns: Netns) -> str:
@@ -163,7 +163,7 @@ def _others(row: Row) -> Lines:
         told = "%d of them may be this owner's: %s" % (len(nobodys), ", ".join(nobodys))
         lines.append(("of nobody", told if nobodys else "none of them may be this owner's"))
     lines += [
-        ("sibling", "%s, says the %s: %s" % (sibling.path, _source(sibling), _now(sibling, surroundings.boot_id)))
+        ("sibling", f"{sibling.path}, says the {_source(sibling)}: {_now(sibling, surroundings.boot_id)}")
         for sibling in evidence.siblings
     ]
     if evidence.suspect:
@@ -195,8 +195,8 @@ def _answer(row: Row) -> Lines:
     decided = rule(row.reason)
     verdict = row.verdict + (": looks STALE, but from a view that no ADD has proven" if row.unproven else "")
     return [
-        ("verdict", "%s, %s" % (verdict, row.reason.text)),
+        ("verdict", f"{verdict}, {row.reason.text}"),
         ("reason", row.reason.code),
-        ("rule", "docs/evidence.md, %s" % decided.where),
+        ("rule", f"docs/evidence.md, {decided.where}"),
         ("would change", decided.change),
     ]

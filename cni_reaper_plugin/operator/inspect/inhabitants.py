@@ -20,7 +20,7 @@ def told(visible: Iterable[VisibleNetns]) -> list[str]:
         if process.name.isdecimal():
             with contextlib.suppress(OSError):
                 inside.get(netns.identify_ino(f"{process}/ns/net"), []).append(int(process.name))
-    return ["%s (%s)" % (seen.place or _NO_PATH, _processes(sorted(inside[seen.netns.ino]))) for seen in wanted]
+    return [f"{seen.place or _NO_PATH} ({_processes(sorted(inside[seen.netns.ino]))})" for seen in wanted]
 
 
 def _processes(pids: list[int]) -> str:

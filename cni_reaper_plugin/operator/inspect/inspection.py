@@ -79,7 +79,7 @@ class Row:
     def pod(self) -> str:
         """The owner's pod, `namespace/name`, "" where nobody told."""
         pod = self.evidence.mapping.pod if self.evidence.mapping is not None else {}
-        return "%s/%s" % (pod["namespace"], pod["name"]) if pod.get("namespace") and pod.get("name") else ""
+        return f"{pod['namespace']}/{pod['name']}" if pod.get("namespace") and pod.get("name") else ""
 
     @property
     def age_s(self) -> int:

@@ -72,12 +72,9 @@ class Astray:
         """What is found: a sentence without its end."""
         whose = "no pod has now"
         if self.holder:
-            whose = "is another pod's now: container %s%s" % (self.holder, " (%s)" % self.pod if self.pod else "")
-        return "%s, which %s; the rules (portmap, %s) are of container %s" % (
-            leads(self.ports),
-            whose,
-            self.ports[0].backend,
-            self.container,
+            whose = "is another pod's now: container {}{}".format(self.holder, f" ({self.pod})" if self.pod else "")
+        return (
+            f"{leads(self.ports)}, which {whose}; the rules (portmap, {self.ports[0].backend}) are of container {self.container}"
         )
 
     @property
@@ -85,19 +82,15 @@ class Astray:
         """What to do about it: sentences."""
         first = self.ports[0]
         if self.lives:
-            return "Restart the pod of container %s: it has another address now, and its end removes all of its rules." % (
-                self.container
-            )
+            restart = f"Restart the pod of container {self.container}"
+            return f"{restart}: it has another address now, and its end removes all of its rules."
         network = first.network or "any"
         if not valid_name(first.container) or not valid_name(network):
             return "Look at the rules (iptables-save -t nat, nft list ruleset), and delete those of this container."
         mapping = (first.host_port, first.port, first.protocol)
         bin_dir = self.portmap.rpartition("/")[0]
         command = _DEL % (network, first.backend, *mapping, first.container, bin_dir, self.portmap)
-        return "If no runtime knows container %s (crictl inspectp, podman ps --all), remove its rules: %s" % (
-            first.container,
-            command,
-        )
+        return f"If no runtime knows container {first.container} (crictl inspectp, podman ps --all), remove its rules: {command}"
 
 
 class Published:
@@ -125,7 +118,7 @@ class Published:
 
     def _portmap(self) -> str:
         directories = deletion.directories(self._environment, b"CNI_PATH")
-        return plugin_path.locate(_PORTMAP, directories) or "%s/%s" % (runtimes.OPT, _PORTMAP)
+        return plugin_path.locate(_PORTMAP, directories) or f"{runtimes.OPT}/{_PORTMAP}"
 
 
 class _Judge:
@@ -182,9 +175,9 @@ def leads(published: tuple[Port, ...]) -> str:
     names = list(dict.fromkeys(_name(one) for one in published))
     named = ", ".join(names[:MOST_NAMED]) + (" and %d more" % (len(names) - MOST_NAMED) if len(names) > MOST_NAMED else "")
     one = len(names) == 1
-    return "port%s %s of this node lead%s to %s" % ("" if one else "s", named, "s" if one else "", unpack(published[0].address))
+    return f"port{'' if one else 's'} {named} of this node lead{'s' if one else ''} to {unpack(published[0].address)}"
 
 
 def _name(port: Port) -> str:
-    host = "[%s]:" % port.host if ":" in port.host else port.host + ":" if port.host else ""
+    host = f"[{port.host}]:" if ":" in port.host else port.host + ":" if port.host else ""
     return "%s%d/%s" % (host, port.host_port, port.protocol)

@@ -46,7 +46,7 @@ class _Told(Log):
 
     def tell_of(self, event: str, fields: dict[str, object]) -> None:
         """Print an event in the words of the log."""
-        self.tell("%s  %s" % (event, "  ".join("%s=%s" % one for one in fields.items() if one[1] not in (None, ""))))
+        self.tell("{}  {}".format(event, "  ".join("{}={}".format(*one) for one in fields.items() if one[1] not in (None, ""))))
 
     def tell(self, text: str) -> None:
         """Print a line. Raises nothing: what was freed must be in the log, whether or not somebody reads this."""
@@ -72,7 +72,7 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
     trouble = call.may_reap is not ALL
     for target in targets:
         if target.settings.dry_run and not dry_run:
-            _complain("network %s: its entry says dryRun, so nothing is freed: take that out first" % target.network)
+            _complain(f"network {target.network}: its entry says dryRun, so nothing is freed: take that out first")
         target.settings.dry_run |= dry_run
         log = _Told(target.settings.log_file)
         agreed, count = _reap(target, call, log, force=force, ask=not yes)
@@ -81,8 +81,8 @@ def run(scope: Scope, *, dry_run: bool, force: bool, yes: bool) -> int:
         trouble = trouble or log.trouble
         if not agreed:
             _complain(
-                "answered with no: nothing but what was stale was freed, and the networks behind %s were not looked at"
-                % target.network
+                f"answered with no: nothing but what was stale was freed, "
+                f"and the networks behind {target.network} were not looked at"
             )
             return REFUSED
         if log.stopped:
@@ -106,8 +106,8 @@ def _wanted(scope: Scope) -> list[Target]:
     others = [target.network for target in targets if target not in ours]
     if others:
         _complain(
-            "left out, since no conflist here has a cni-reaper entry for them and no record exists: %s; --network NAME sweeps one"
-            % ", ".join(others)
+            f"left out, since no conflist here has a cni-reaper entry for them and no record exists: "
+            f"{', '.join(others)}; --network NAME sweeps one"
         )
     return ours
 
@@ -115,7 +115,7 @@ def _wanted(scope: Scope) -> list[Target]:
 def _reap(target: Target, call: Call, log: _Told, *, force: bool, ask: bool) -> tuple[bool, int]:
     """Reap one network and say what is left. Returns whether the person has not said no, and how many are freed, or would be."""
     if target.problems:
-        _complain("network %s: nothing is freed with wrong options: %s" % (target.network, "; ".join(target.problems)))
+        _complain(f"network {target.network}: nothing is freed with wrong options: {'; '.join(target.problems)}")
         log.trouble = True
     if target.problems or call.may_reap is NOTHING:
         return True, 0
@@ -132,7 +132,7 @@ def _reap(target: Target, call: Call, log: _Told, *, force: bool, ask: bool) -> 
         left = _left(target, call, log)
     if left is not None:
         counts = ", ".join("%d %s" % (left.count(verdict), verdict) for verdict in VERDICTS)
-        log.tell("%s: left: %s%s" % (left.name, counts, _WHY if left.count(UNKNOWN) else ""))
+        log.tell(f"{left.name}: left: {counts}{_WHY if left.count(UNKNOWN) else ''}")
     return True, count
 
 
@@ -141,9 +141,9 @@ def _left(target: Target, call: Call, log: _Told) -> Inspected | None:
     try:
         return inspect(target.network, None, call, target.settings, lambda _: None)
     except FileNotFoundError:
-        _complain("network %s has no directory in %s" % (target.network, target.settings.data_dir))
+        _complain(f"network {target.network} has no directory in {target.settings.data_dir}")
     except (OSError, SkippedError, StrandedError) as e:
-        _complain("network %s: %s" % (target.network, e))
+        _complain(f"network {target.network}: {e}")
     log.trouble = True
     return None
 
@@ -174,7 +174,7 @@ def _force(found: Inspected, target: Target, call: Call, log: _Told, *, ask: boo
     if call.may_reap is not ALL:
         return 0
     if not target.knows_its_records:
-        _complain("network %s: --force wants one entry of ours in its conflist, which says where the records are" % found.name)
+        _complain(f"network {found.name}: --force wants one entry of ours in its conflist, which says where the records are")
         log.trouble = True
         return 0
     rows = [row for row in found.rows if reap_network.may_be_forced(row.judged)]
@@ -186,7 +186,7 @@ def _force(found: Inspected, target: Target, call: Call, log: _Told, *, ask: boo
         return 0
     for row in rows:
         told = (row.reservation.address, row.reason.text, row.reservation.container_id or "no owner", terminal.age(row.age_s))
-        log.tell("%s: %s" % (found.name, "  ".join(told)))
+        log.tell(f"{found.name}: {'  '.join(told)}")
     if target.settings.dry_run:
         return len(rows)
     if ask and not _agrees(len(rows)):
@@ -216,4 +216,4 @@ def _free(network: str, asked: list[Judged], target: Target, call: Call, log: _T
 
 
 def _complain(text: str) -> None:
-    terminal.console(errors=True).print("cni-reaper reap: %s" % terminal.printable(text))
+    terminal.console(errors=True).print(f"cni-reaper reap: {terminal.printable(text)}")

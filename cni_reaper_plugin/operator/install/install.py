@@ -28,8 +28,9 @@ FRESH_S = 3.0  # a file that was written so lately may be half written
 _AGAIN_S = 0.05
 _NO_CONFLIST = "there is no conflist yet: let the network plugin of the cluster write it first, or wait for it with --watch."
 _OF_CONTAINER = (
-    "this is a container, and %s in it is lost when it ends, with the options of the entry (a dry run would become a real one): "
-    "mount the node's, as packaging/kubernetes does." % installation.DIRECTORY
+    f"this is a container, and {installation.DIRECTORY} in it is lost when it ends, "
+    "with the options of the entry (a dry run would become a real one): "
+    "mount the node's, as packaging/kubernetes does."
 )
 _NO_DIRECTORY = "there is no such directory: name one that is there, or wait for it with --watch."
 TROUBLE = (ConflistError, OptionsError, InstallationError, OSError)
@@ -82,7 +83,7 @@ def _unknown(wanted: Wanted) -> list[str]:
     """Return a sentence about options that this version does not know; a later one may."""
     known = ("type", *options.KEYS.values())
     unknown = [key for key in wanted.options or {} if key not in known]
-    return ["%s: not an option of version %s, so it has no effect." % (", ".join(unknown), __version__)] if unknown else []
+    return [f"{', '.join(unknown)}: not an option of version {__version__}, so it has no effect."] if unknown else []
 
 
 def tell(outcome: Outcome) -> int:
@@ -90,9 +91,9 @@ def tell(outcome: Outcome) -> int:
     for line in outcome.done:
         sys.stdout.write(line + "\n")
     for directory in outcome.waiting:
-        outcome.problems.append("%s: %s" % (directory, _NO_CONFLIST if os.path.isdir(directory) else _NO_DIRECTORY))
+        outcome.problems.append(f"{directory}: {_NO_CONFLIST if os.path.isdir(directory) else _NO_DIRECTORY}")
     for line in [*outcome.notes, *outcome.problems]:
-        sys.stderr.write("cni-reaper install: %s\n" % line)
+        sys.stderr.write(f"cni-reaper install: {line}\n")
     if not outcome.done and not outcome.problems:
         sys.stdout.write("everything is in its place already\n")
     return 1 if outcome.problems else 0
@@ -134,7 +135,7 @@ def _place(bin_dir: str, renew: bool, wished: Targets, outcome: Outcome) -> bool
     """
     try:
         if (renew or not plugin_dir.works(bin_dir)) and plugin_dir.place(bin_dir):
-            outcome.done.append("%s: put there, version %s" % (plugin_dir.path_of(bin_dir), __version__))
+            outcome.done.append(f"{plugin_dir.path_of(bin_dir)}: put there, version {__version__}")
     except plugin_dir.TROUBLE as e:
         is_needed = not wished.found or any(bin_dir in target.bin_dirs for target in wished.found)
         (outcome.problems if is_needed else outcome.notes).append(plugin_dir.told(e, bin_dir))
@@ -175,14 +176,10 @@ def _put(path: str, bin_dirs: list[str], wanted: Wanted) -> str:
     if place != path:
         _note(place, converted.text_of(path, wanted.options, had), bin_dirs)
         converted.convert(path, wanted.options, had)
-        return "%s: made of %s, which is set aside as %s%s; `cni-reaper uninstall` puts it back" % (
-            place,
-            path,
-            os.path.basename(path),
-            converted.BEFORE,
-        )
+        aside = f"{os.path.basename(path)}{converted.BEFORE}"
+        return f"{place}: made of {path}, which is set aside as {aside}; `cni-reaper uninstall` puts it back"
     before, after = atomic_edit.edit(path, lambda raw: _note(path, entry.put(path, raw, wanted.options, had), bin_dirs))
-    return "" if before == after else "%s: our entry is in it" % path
+    return "" if before == after else f"{path}: our entry is in it"
 
 
 def _note(path: str, made: bytes, bin_dirs: list[str]) -> bytes:
@@ -198,7 +195,7 @@ def _drop_in(one: conflist.Conflist, bin_dirs: list[str], wanted: Wanted) -> str
     place = drop_in.path_of(one)
     text = drop_in.text_of(one, wanted.options, had_options(place, bin_dirs))
     installation.note(place, entry.options_of(one, orjson.loads(text)), bin_dirs)
-    return "%s: written; %s" % (place, drop_in.COSTS) if drop_in.put(one, text) else ""
+    return f"{place}: written; {drop_in.COSTS}" if drop_in.put(one, text) else ""
 
 
 def had_options(place: str, bin_dirs: list[str]) -> Json | None:
@@ -217,7 +214,7 @@ def refuse_twice(path: str) -> None:
         return  # which entry.put has words for
     others = drop_in.files_of(one) if not one.single and not one.ours and not one.inlined_only else []
     if others:
-        raise ConflistError("our entry is in %s already, and would be there twice: uninstall it first." % ", ".join(others))
+        raise ConflistError(f"our entry is in {', '.join(others)} already, and would be there twice: uninstall it first.")
 
 
 def place_of(path: str, wanted: Wanted) -> str:
@@ -228,17 +225,17 @@ def place_of(path: str, wanted: Wanted) -> str:
 def problem_of(path: str, error: Exception) -> str:
     """Return a sentence about what went wrong with a conflist, and what to do."""
     if isinstance(error, OptionsError):
-        return "%s: the options are wrong: %s; docs/options.md has them all." % (path, error)
+        return f"{path}: the options are wrong: {error}; docs/options.md has them all."
     if isinstance(error, FileNotFoundError):
         missing = error.filename
         if isinstance(missing, str) and missing.startswith("/") and os.path.realpath(missing) != os.path.realpath(path):
-            return "%s: %s is missing, or leads to nothing: make it, or remove the link." % (path, missing)
-        return "%s: there is no such file: name one that is there." % path
+            return f"{path}: {missing} is missing, or leads to nothing: make it, or remove the link."
+        return f"{path}: there is no such file: name one that is there."
     if isinstance(error, atomic_edit.BusyError):
-        return "%s: %s." % (path, error.strerror)
+        return f"{path}: {error.strerror}."
     if isinstance(error, OSError):
-        return "%s cannot be replaced (%s): %s." % (path, error.strerror or error, advice.on(error))
-    return "%s: %s" % (path, error)
+        return f"{path} cannot be replaced ({error.strerror or error}): {advice.on(error)}."
+    return f"{path}: {error}"
 
 
 def _is_fresh(path: str) -> bool:

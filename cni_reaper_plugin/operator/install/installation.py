@@ -130,7 +130,7 @@ def remove() -> None:
         return
     for name in os.listdir(DIRECTORY):
         if name.startswith(os.path.basename(PATH) + DAMAGED):
-            os.unlink("%s/%s" % (DIRECTORY, name))
+            os.unlink(f"{DIRECTORY}/{name}")
     os.unlink(LOCK)
     with suppress(OSError):  # records, or a link in its place
         os.rmdir(DIRECTORY)
@@ -146,7 +146,7 @@ def locked() -> Iterator[None]:
     try:
         fd = _locked()
     except OSError as e:
-        raise InstallationError("%s cannot be locked (%s): %s." % (e.filename or LOCK, e.strerror or e, advice.on(e))) from None
+        raise InstallationError(f"{e.filename or LOCK} cannot be locked ({e.strerror or e}): {advice.on(e)}.") from None
     try:
         atomic_edit.tidy(DIRECTORY)
         yield
@@ -171,7 +171,7 @@ def _locked() -> int:
                 raise
             continue  # its last holder has removed it with the directory
         if fd < 0:
-            raise InstallationError("another cni-reaper install or uninstall holds %s: wait for it, and try again." % LOCK)
+            raise InstallationError(f"another cni-reaper install or uninstall holds {LOCK}: wait for it, and try again.")
         return fd
 
 
@@ -195,7 +195,7 @@ def _change(put: dict[str, Noted], out: Collection[str]) -> None:
             atomic_edit.remove(PATH)
     except (OSError, ValueError, RecursionError) as e:
         why, what = (e.strerror or e, advice.on(e)) if isinstance(e, OSError) else (e, "make the options simpler")
-        raise InstallationError("the entry cannot be noted in %s (%s): %s." % (PATH, why, what)) from None
+        raise InstallationError(f"the entry cannot be noted in {PATH} ({why}): {what}.") from None
 
 
 def _read() -> tuple[Document, bool]:
@@ -207,7 +207,7 @@ def _read() -> tuple[Document, bool]:
     except files.TooLargeError:
         return {}, False
     except OSError as e:
-        raise InstallationError("%s cannot be read (%s): %s." % (PATH, e.strerror or e, advice.on(e))) from None
+        raise InstallationError(f"{PATH} cannot be read ({e.strerror or e}): {advice.on(e)}.") from None
     try:
         told = json.loads(raw.decode(), parse_constant=conflist.no_constant)
     except (ValueError, RecursionError):

@@ -17,7 +17,7 @@ def containers() -> set[str]:
         if name.isdigit() and int(name) != os.getpid():
             try:
                 variables = dict(
-                    one.partition(b"=")[::2] for one in files.read("/proc/%s/environ" % name, limit=_LIMIT).split(b"\0")
+                    one.partition(b"=")[::2] for one in files.read(f"/proc/{name}/environ", limit=_LIMIT).split(b"\0")
                 )
             except OSError:
                 continue  # it has ended

@@ -18,7 +18,7 @@ def run(given: Given, wanted: Wanted) -> int:
     for bin_dir in targets.bin_dirs(given, wished):
         try:
             if not plugin_dir.is_placed(bin_dir):
-                outcome.done.append("would put this executable at %s" % plugin_dir.path_of(bin_dir))
+                outcome.done.append(f"would put this executable at {plugin_dir.path_of(bin_dir)}")
         except plugin_dir.TROUBLE as e:
             outcome.problems.append(plugin_dir.told(e, bin_dir))
     for target in wished.found:

@@ -28,8 +28,8 @@ def remove_records(state_dir: str, network: str) -> int:
 
     A directory without a record of ours, or our empty lock alone, is somebody else's: a stateDir may be anywhere.
     """
-    path = "%s/%s" % (state_dir, network)
-    lock = "%s/%s" % (path, records.LOCK)
+    path = f"{state_dir}/{network}"
+    lock = f"{path}/{records.LOCK}"
     try:
         directory = records.Directory(state_dir, network)
     except FileNotFoundError:
@@ -91,7 +91,7 @@ def _contents(directory: str) -> Iterator[tuple[str, bytes]]:
         return
     for name in names:
         with suppress(OSError):
-            path = "%s/%s" % (directory, name)
+            path = f"{directory}/{name}"
             yield path, files.read(path, limit=1 << 22)
 
 

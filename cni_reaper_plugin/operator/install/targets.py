@@ -70,10 +70,10 @@ def find(given: Given) -> Targets:
             continue
         path, one = entries[number]
         if isinstance(one, ConflistError):
-            targets.problems.append("%s: %s" % (path, one))
+            targets.problems.append(f"{path}: {one}")
         elif not conflist.host_local(one):
             kinds = ", ".join(sorted({ipam.kind for ipam in conflist.ipams(one)})) or "no ipam section"
-            targets.problems.append("%s: %s" % (path, _NOTHING_TO_FREE % kinds))
+            targets.problems.append(f"{path}: {_NOTHING_TO_FREE % kinds}")
         else:
             _add(path, place, given, targets)
     if not looked_at and not given.files:
@@ -89,9 +89,9 @@ def _add(path: str, place: Place, given: Given, targets: Targets) -> None:
     if given.bin_dirs:
         (named,) = target.bin_dirs
         kinds = others(path)
-        there = any(os.path.lexists("%s/%s" % (named, kind)) for kind in kinds)  # links of the node's, in a container
+        there = any(os.path.lexists(f"{named}/{kind}") for kind in kinds)  # links of the node's, in a container
         if kinds and not there and not any(named in one for one in place_of(place.conf_dir).paths):
-            targets.problems.append("%s: %s" % (path, _NOT_THERE % (", ".join(kinds), named)))
+            targets.problems.append(f"{path}: {_NOT_THERE % (', '.join(kinds), named)}")
             targets.refused[named] = kinds
             return
     targets.found.append(target)

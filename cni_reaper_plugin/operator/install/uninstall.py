@@ -70,8 +70,8 @@ def _run(given: Given, purge: bool, dry_run: bool, outcome: Outcome) -> None:
     if not dry_run:
         _tidy(given)
     found, directories = presence.look(given), presence.conf_dirs(given)
-    outcome.problems += ["%s: %s" % (path, why) for path, why in found.unread.items()]
-    outcome.problems += ["%s: there is no such file: name one that is there." % one for one in given.files if not _is_there(one)]
+    outcome.problems += [f"{path}: {why}" for path, why in found.unread.items()]
+    outcome.problems += [f"{one}: there is no such file: name one that is there." for one in given.files if not _is_there(one)]
     if dry_run:
         _show(found, given, directories, purge, outcome)
         return
@@ -90,7 +90,7 @@ def _tell(outcome: Outcome) -> int:
     for line in outcome.done:
         sys.stdout.write(line + "\n")
     for line in outcome.problems:
-        sys.stderr.write("cni-reaper uninstall: %s\n" % line)
+        sys.stderr.write(f"cni-reaper uninstall: {line}\n")
     if not outcome.done and not outcome.problems:
         sys.stdout.write("nothing of it is here\n")
     return 1 if outcome.problems else 0
@@ -121,10 +121,10 @@ def _take_out(found: Found, outcome: Outcome) -> None:
 
 def _revert(path: str) -> str:
     if not os.path.lexists(_list_beside(path)) and not os.path.lexists(path.removesuffix(converted.BEFORE)):
-        return "%s: left there, since %s, which was made of it, is gone: rename it, or remove it" % (path, _list_beside(path))
+        return f"{path}: left there, since {_list_beside(path)}, which was made of it, is gone: rename it, or remove it"
     if converted.revert(path):
-        return "%s: put back as it was, in the place of %s" % (path.removesuffix(converted.BEFORE), _list_beside(path))
-    raise ConflistError("%s was changed since it was made of this file: look which of them is to stay." % _list_beside(path))
+        return f"{path.removesuffix(converted.BEFORE)}: put back as it was, in the place of {_list_beside(path)}"
+    raise ConflistError(f"{_list_beside(path)} was changed since it was made of this file: look which of them is to stay.")
 
 
 def _list_beside(path: str) -> str:
@@ -138,8 +138,8 @@ def _take(path: str) -> str:
         before = after = b""  # the list of a file that has just been put back
     if converted.is_left_over(path):
         atomic_edit.remove(path)
-        return "%s: removed, and %s counts as before" % (path, path.removesuffix("list"))
-    return "%s: our entry is out" % path if before != after else ""
+        return f"{path}: removed, and {path.removesuffix('list')} counts as before"
+    return f"{path}: our entry is out" if before != after else ""
 
 
 def _without_us(raw: bytes) -> bytes:
@@ -151,7 +151,7 @@ def _without_us(raw: bytes) -> bytes:
 
 def _drop_out(path: str, one: Conflist) -> str:
     drop_in.remove(path, one)
-    return "%s: removed" % path
+    return f"{path}: removed"
 
 
 def _settle(given: Given, outcome: Outcome) -> None:
@@ -162,7 +162,7 @@ def _settle(given: Given, outcome: Outcome) -> None:
         if not _is_out(found.paths, outcome) or (waited > SETTLE_S and not found.copies):
             return
         if waited > MULTUS_S:
-            outcome.problems.append("%s: %s" % (", ".join(found.copies), _COPIED))
+            outcome.problems.append(f"{', '.join(found.copies)}: {_COPIED}")
             return
         time.sleep(_POLL_S)
 
@@ -203,7 +203,7 @@ def _remove_the_rest(found: Found, given: Given, directories: list[str], purge: 
 def _is_out(back: list[str], outcome: Outcome) -> bool:
     """Tell whether our entry has stayed out, and note where it has not. back: files that have it again."""
     if back:
-        outcome.problems.append("%s: %s" % (", ".join(back), _BACK))
+        outcome.problems.append(f"{', '.join(back)}: {_BACK}")
     return not back
 
 
@@ -223,12 +223,12 @@ def _withdraw(bin_dirs: list[str], directories: list[str], outcome: Outcome) -> 
         path = plugin_dir.path_of(bin_dir)
         is_gone = plugin_dir.remove(bin_dir)
         if legacy_bundle.withdraw(bin_dir) or is_gone:
-            outcome.done.append("%s: removed" % path)
+            outcome.done.append(f"{path}: removed")
         if os.path.isfile(path) and not os.path.islink(path):
-            outcome.done.append("%s: left there, since no sum of cni-reaper is at its end: remove it by hand" % path)
+            outcome.done.append(f"{path}: left there, since no sum of cni-reaper is at its end: remove it by hand")
         if legacy_bundle.is_there(bin_dir):
             outcome.done.append(
-                "%s: left there, since a process runs it, or other files are in it" % legacy_bundle.root_of(bin_dir)
+                f"{legacy_bundle.root_of(bin_dir)}: left there, since a process runs it, or other files are in it"
             )
 
 
@@ -263,17 +263,17 @@ def _why_left(found: Found, given: Given, purge: bool, bin_dirs: list[str], else
 def _show(found: Found, given: Given, directories: list[str], purge: bool, outcome: Outcome) -> None:
     """Note what would be done. Raises InstallationError."""
     for path in found.aside:
-        outcome.done.append("would put %s back in the place of %s" % (path.removesuffix(converted.BEFORE), _list_beside(path)))
+        outcome.done.append(f"would put {path.removesuffix(converted.BEFORE)} back in the place of {_list_beside(path)}")
     for path in found.lists:
         try:
             raw = conflist.read(path)
             outcome.done += preview.difference(path, raw, _without_us(raw))
         except TROUBLE as e:
             outcome.problems.append(install.problem_of(path, e))
-    outcome.done += ["would remove %s" % path for path, _ in found.drop_ins]
+    outcome.done += [f"would remove {path}" for path, _ in found.drop_ins]
     bin_dirs = presence.with_us(given)
     if bin_dirs and not outcome.problems:
         still = [one for one in presence.anywhere(directories) if one not in found.paths]
         links = ", ".join(map(plugin_dir.path_of, bin_dirs))
         why = _why_left(found, given, purge, bin_dirs, still)
-        outcome.done.append(why or "would remove %s, and the records" % links)
+        outcome.done.append(why or f"would remove {links}, and the records")

@@ -31,7 +31,7 @@ def check(conf_dirs: list[str]) -> Iterator[Finding]:
     told = cache_places.told(conf_dirs)
     found = cache_census.broken(mend.found_places(told), told.networks)
     for directory, files in _by_directory(found).items():
-        what = "Broken files keep pods from ending: %s" % in_words(files)
+        what = f"Broken files keep pods from ending: {in_words(files)}"
         stays = why_they_stay(told)
         if stays:
             yield Finding("cache-broken-stays", directory, what, stays)
@@ -39,7 +39,7 @@ def check(conf_dirs: list[str]) -> Iterator[Finding]:
             yield Finding("cache-broken", directory, what, NEXT)
     for trouble in found.trouble:
         advice = "Run it as root on the host, and look at the file system."
-        yield Finding("cache-unreadable", "node", "Whether files are broken that keep pods from ending: %s." % trouble, advice)
+        yield Finding("cache-unreadable", "node", f"Whether files are broken that keep pods from ending: {trouble}.", advice)
     if not found.broken and not found.trouble:
         yield Finding("cache-whole", "node", "No file of libcni's cache, of flannel or of multus is broken.")
 
@@ -72,10 +72,10 @@ def in_words(files: list[Seen]) -> str:
 def why_they_stay(told: Told) -> str:
     """Return why nothing is removed on this node, and what to do; "" where it is."""
     if told.problems:
-        return "Wrong options keep it (%s): correct them." % "; ".join(told.problems)
+        return f"Wrong options keep it ({'; '.join(told.problems)}): correct them."
     if told.switched_off:
-        return '"cache": false in %s keeps it: take that out, or remove the file by hand.' % told.switched_off
-    return "dryRun in %s keeps it: take that out, or remove the file by hand." % told.dry_run if told.dry_run else ""
+        return f'"cache": false in {told.switched_off} keeps it: take that out, or remove the file by hand.'
+    return f"dryRun in {told.dry_run} keeps it: take that out, or remove the file by hand." if told.dry_run else ""
 
 
 def census(conf_dirs: list[str], living: Collection[str] | None) -> Census:
@@ -100,6 +100,6 @@ def as_json(found: Census) -> dict[str, object]:
 def lines(found: Census) -> Iterator[str]:
     """Yield what an audit says of it, a line each; nothing where there is nothing to say."""
     for directory, files in _by_directory(found).items():
-        yield "%s: broken files: %s %s" % (directory, in_words(files), NEXT)
+        yield f"{directory}: broken files: {in_words(files)} {NEXT}"
     for directory, count in found.left.items():
         yield "%s: %d valid files belong to no living container; they stay, since a late DEL uses them" % (directory, count)

@@ -6,7 +6,7 @@ A file that is being written looks broken for a moment, so what looks so is read
 from __future__ import annotations
 
 import contextlib
-import posix
+import os
 import stat
 import time
 from dataclasses import dataclass, field
@@ -81,7 +81,7 @@ def count_left(census: Census, places: Iterable[Place], networks: Iterable[str],
     ids: dict[str, list[str]] = {}  # of the valid files of a place
     for place in places:
         for name, named in _files(place, known, Census()):
-            path = "%s/%s" % (place.path, name)
+            path = f"{place.path}/{name}"
             if path in wrong:
                 alive.add(named[1])
                 continue
@@ -103,17 +103,17 @@ def _is_over(place: Place, named: tuple[str, str, str]) -> bool:
 def _broken_in(place: Place, networks: list[str], census: Census) -> Iterator[tuple[Seen, tuple[int, int, int]]]:
     """Yield each broken file with its inode, ctime and size."""
     for name, named in _files(place, networks, census):
-        path = "%s/%s" % (place.path, name)
+        path = f"{place.path}/{name}"
         state = _state(path)
         if state is None or state[2] > _LIMIT:
             continue
         try:
-            data = files.read(path, limit=_LIMIT, flags=posix.O_NOFOLLOW)
-            since_s = posix.lstat(path).st_mtime
+            data = files.read(path, limit=_LIMIT, flags=os.O_NOFOLLOW)
+            since_s = os.lstat(path).st_mtime
         except FileNotFoundError:
             continue
         except OSError as e:
-            census.trouble.append("%s cannot be read: %s" % (path, e.strerror or e))
+            census.trouble.append(f"{path} cannot be read: {e.strerror or e}")
             continue
         cause = cause_of(data)
         if cause:
@@ -125,13 +125,13 @@ def _files(place: Place, networks: list[str], census: Census) -> Iterator[tuple[
     try:
         fd = place.open()
         try:
-            names = posix.listdir(fd)
+            names = os.listdir(fd)
         finally:
-            posix.close(fd)
+            os.close(fd)
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as e:
-        census.trouble.append("%s cannot be listed: %s" % (place.path, e.strerror or e))
+        census.trouble.append(f"{place.path} cannot be listed: {e.strerror or e}")
         return
     for name in sorted(names):
         named = place.named(name, networks)
@@ -142,7 +142,7 @@ def _files(place: Place, networks: list[str], census: Census) -> Iterator[tuple[
 def _state(path: str) -> tuple[int, int, int] | None:
     """Return the inode, ctime and size of a regular file, None of anything else."""
     with contextlib.suppress(OSError):
-        found = posix.lstat(path)
+        found = os.lstat(path)
         if stat.S_ISREG(found.st_mode):
             return found.st_ino, found.st_ctime_ns, found.st_size
     return None

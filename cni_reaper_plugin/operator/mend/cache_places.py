@@ -90,7 +90,7 @@ def _add_directories(one: Conflist, found: Told) -> None:
 
 def _add_entry(path: str, network: str, entry: Json, found: Told, *, is_first: bool) -> None:
     settings, problems = options.read(entry, network)
-    found.problems += ["%s: %s" % (path, problem) for problem in problems]
+    found.problems += [f"{path}: {problem}" for problem in problems]
     if settings.dry_run:
         found.dry_run = found.dry_run or path
     if entry.get("cache") is False:

@@ -55,8 +55,8 @@ def free(conf_dirs: list[str], *, dry_run: bool) -> tuple[list[Freed], list[str]
         for result in _sweep(target, view):
             done = (*result.freed, *result.would_free.values())
             freed += [(result.network, one.reservation.address, one.reason.code) for one in done]
-            problems += ["network %s: %s" % (result.network, why) for why in (result.skipped, result.failed) if why]
-            problems += ["%s of network %s: %s" % (one.address, result.network, error) for one, error in result.refused]
+            problems += [f"network {result.network}: {why}" for why in (result.skipped, result.failed) if why]
+            problems += [f"{one.address} of network {result.network}: {error}" for one, error in result.refused]
     return freed, problems
 
 

@@ -100,13 +100,13 @@ def once(conf_dirs: list[str], *, dry_run: bool = False) -> Outcome:
 def _files(told: cache_places.Told, outcome: Outcome, *, is_asked: bool) -> None:
     """Remove broken files, or note why that is not to be. is_asked: the person has asked for a dry run."""
     if told.problems:
-        outcome.problems += ["no file is removed with wrong options: %s" % problem for problem in told.problems]
+        outcome.problems += [f"no file is removed with wrong options: {problem}" for problem in told.problems]
         return
     if told.switched_off:
-        outcome.notes.append('%s: its entry says "cache": false, so no file is removed' % told.switched_off)
+        outcome.notes.append(f'{told.switched_off}: its entry says "cache": false, so no file is removed')
         return
     if told.dry_run and not is_asked:
-        outcome.notes.append("%s: its entry says dryRun, so no file is removed" % told.dry_run)
+        outcome.notes.append(f"{told.dry_run}: its entry says dryRun, so no file is removed")
     _look(told, outcome)
 
 
@@ -119,7 +119,7 @@ def beside_a_sweep(conf_dirs: list[str], *, dry_run: bool) -> bool:
     for line in (*done(outcome), *_waits_and_what_to_do(outcome)):
         console.print(terminal.printable(line), soft_wrap=True)
     for problem in outcome.problems:
-        errors.print("cni-reaper reap: %s" % terminal.printable(problem), soft_wrap=True)
+        errors.print(f"cni-reaper reap: {terminal.printable(problem)}", soft_wrap=True)
     return bool(outcome.problems)
 
 
@@ -143,7 +143,7 @@ def _look(told: cache_places.Told, outcome: Outcome) -> None:
     if told.settings.metrics_file and result.removed and not outcome.dry_run:
         metrics.save_removed(told.settings.metrics_file, [one.kind for one in result.removed], log)
     outcome.removed, outcome.waiting = result.removed, result.waiting
-    outcome.problems += ["%s cannot be removed: %s" % (one.path, one.reason) for one in result.kept]
+    outcome.problems += [f"{one.path} cannot be removed: {one.reason}" for one in result.kept]
     outcome.problems += result.trouble
     if not result.is_whole:
         outcome.notes.append("another process looks at the files just now, or time was up: not all were looked at")
@@ -153,15 +153,15 @@ def done(outcome: Outcome) -> Iterator[str]:
     """Yield what was done, a line each; nothing where there was nothing to do."""
     would = "would be " if outcome.dry_run else ""
     for one in outcome.removed:
-        yield "%sremoved  %s" % (would, _in_words(one))
+        yield f"{would}removed  {_in_words(one)}"
     for network, address, reason in outcome.freed:
-        yield "%sfreed  network=%s  address=%s  reason=%s" % (would, network, address, reason)
+        yield f"{would}freed  network={network}  address={address}  reason={reason}"
 
 
 def waits(outcome: Outcome) -> Iterator[str]:
     """Yield which files have to wait, and for what, a line each."""
     for one in outcome.waiting:
-        yield "waits  %s: %s" % (_in_words(one), one.reason)
+        yield f"waits  {_in_words(one)}: {one.reason}"
 
 
 def _waits_and_what_to_do(outcome: Outcome) -> Iterator[str]:
@@ -172,7 +172,7 @@ def _waits_and_what_to_do(outcome: Outcome) -> Iterator[str]:
 
 def _in_words(one: Broken) -> str:
     """Return a broken file, what is wrong with it, and whose it is."""
-    whose = "  ".join("%s=%s" % pair for pair in (("network", one.network), ("container", one.container_id)) if pair[1])
+    whose = "  ".join("{}={}".format(*pair) for pair in (("network", one.network), ("container", one.container_id)) if pair[1])
     return "%s (%s, %d bytes)  %s" % (one.path, one.cause, one.size, whose)
 
 
@@ -189,7 +189,7 @@ def _print(outcome: Outcome) -> None:
     for line in (*outcome.notes, *done(outcome), *_waits_and_what_to_do(outcome), counts):
         console.print(terminal.printable(line), soft_wrap=True)
     for problem in outcome.problems:
-        errors.print("cni-reaper mend: %s" % terminal.printable(problem), soft_wrap=True)
+        errors.print(f"cni-reaper mend: {terminal.printable(problem)}", soft_wrap=True)
 
 
 def _print_json(outcome: Outcome) -> None:

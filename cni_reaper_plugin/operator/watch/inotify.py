@@ -1,6 +1,6 @@
 """The kernel's events of directories and files, by inotify. Source: inotify(7)."""
 
-import posix
+import os
 import sys
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ class Inotify:
     """A queue of events. Raises OSError where the kernel gives none."""
 
     def __init__(self) -> None:
-        self.fd: int = _kernel.inotify_init(posix.O_NONBLOCK | posix.O_CLOEXEC)
+        self.fd: int = _kernel.inotify_init(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def add(self, path: str, mask: int) -> int:
         """Have events of a path told, and return the number of the watch. Raises OSError."""
@@ -43,14 +43,14 @@ class Inotify:
     def read(self) -> list[Event]:
         """Return the events that have come, [] when none has. Raises OSError."""
         try:
-            data = posix.read(self.fd, _MOST)
+            data = os.read(self.fd, _MOST)
         except BlockingIOError:
             return []
         return parsed(data)
 
     def close(self) -> None:
         """End it."""
-        posix.close(self.fd)
+        os.close(self.fd)
 
 
 def parsed(data: bytes) -> list[Event]:

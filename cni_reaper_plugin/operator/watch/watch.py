@@ -6,7 +6,7 @@ tell.
 
 from __future__ import annotations
 
-import posix
+import os
 import signal
 import sys
 import time
@@ -41,7 +41,7 @@ def run(given: Given, wanted: Wanted, at_end: Callable[[], int] | None = None) -
     1 when what is mounted on a directory was replaced: in a container nothing but a new start shows what is there now.
     """
     with _Ended() as ended:
-        say("watching %s" % ", ".join(directories(given)))
+        say(f"watching {', '.join(directories(given))}")
         look, mender, mounted = _Look(given, wanted), Mender(given.conf_dirs, say), _mounted()
         while not ended.now:
             with Changes(given) as events:
@@ -49,8 +49,8 @@ def run(given: Given, wanted: Wanted, at_end: Callable[[], int] | None = None) -
                 for directory in (*directories(given), *given.bin_dirs):
                     if now.get(directory) != mounted.get(directory):
                         say(
-                            "%s: what was mounted here has been moved or removed: ending, to be started anew with what is"
-                            % directory
+                            f"{directory}: what was mounted here has been moved or removed: ending, "
+                            "to be started anew with what is"
                         )
                         return 1
                 wait_s = look.once(events.are_told)
@@ -85,7 +85,7 @@ def _is_set_up(given: Given) -> bool:
 def say(text: str) -> None:
     """Write a line to stderr, which is the journal or the container's log."""
     with suppress(OSError):
-        sys.stderr.write("cni-reaper install: %s\n" % text)
+        sys.stderr.write(f"cni-reaper install: {text}\n")
         sys.stderr.flush()
 
 
@@ -94,8 +94,8 @@ class _Ended:
 
     def __init__(self) -> None:
         self.now = False
-        self.fd, self._told = posix.pipe()
-        posix.set_blocking(self._told, False)
+        self.fd, self._told = os.pipe()
+        os.set_blocking(self._told, False)
 
     def __enter__(self) -> _Ended:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -105,13 +105,13 @@ class _Ended:
     def _note(self, *_: object) -> None:
         self.now = True
         with suppress(OSError):
-            posix.write(self._told, b".")
+            os.write(self._told, b".")
 
     def __exit__(self, *_: object) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        posix.close(self.fd)
-        posix.close(self._told)
+        os.close(self.fd)
+        os.close(self._told)
 
 
 class _Look:
@@ -131,7 +131,7 @@ class _Look:
         pause_s = self._fight.pause_s()
         wanted = replace(self._wanted, conflists=False) if pause_s > 0 else self._wanted
         outcome = install.apply(self._given, wanted, renew=self._renew)
-        for line in [*outcome.done, *("%s: our entry is in it already" % one for one in outcome.there if self._is_first)]:
+        for line in [*outcome.done, *(f"{one}: our entry is in it already" for one in outcome.there if self._is_first)]:
             say(line)
         self._is_first = False
         self._renew &= not outcome.is_placed
@@ -141,7 +141,7 @@ class _Look:
             [
                 *outcome.problems,
                 *outcome.notes,
-                *("%s: there is no conflist yet: waiting for one" % one for one in outcome.waiting),
+                *(f"{one}: there is no conflist yet: waiting for one" for one in outcome.waiting),
             ]
         )
         if not are_told:
