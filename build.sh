@@ -39,7 +39,7 @@ usage: ./build.sh [VERB [ARGUMENTS]]
   rewriting  pods start while a platform rewrites its conflist, for ten minutes or so many seconds (root): docs/rewriting.md
   release  release/ of the commit for amd64 and arm64: tarball, container image, Debian package; and its tests (root)
   image    the container image of dist/cni-reaper, for the DaemonSet: an OCI archive in .build/image/
-  lint     ruff, mypy, shellcheck
+  lint     ruff, mypy, shellcheck, codespell
   --help   this text
 
 Each verb asks for all Debian packages that it lacks at once, or installs them as root. Python packages, Go modules and tools lie
@@ -452,6 +452,7 @@ lint() {
     "$venv/bin/python" -m mypy || wrong=1
     [[ -x $venv/bin/shellcheck ]] || need shellcheck=shellcheck # PyPI has it for x86_64 only
     PATH=$venv/bin:$PATH shellcheck build.sh .ci/run packaging/install.sh packaging/deb/p* packaging/root/*.sh packaging/bootloader/*.sh tests/machines/*.sh || wrong=1
+    "$venv/bin/codespell" || wrong=1
     return "$wrong"
 }
 
