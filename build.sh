@@ -251,7 +251,7 @@ run_tests() {
     exec "$venv/bin/python" -m pytest "${workers[@]}" "$@"
 }
 
-unit() { # other files or a `-k` among the arguments take the place of tests/unit, and never of the marker
+unit() { # a path among the arguments takes the place of tests/unit
     need
     python_env requirements/dev.txt
     local workers=()
