@@ -28,6 +28,8 @@ usage: ./build.sh [VERB [ARGUMENTS]]
   --arch ARCH  the same for amd64 or arm64: dist/<arch>/cni-reaper where this machine is of the other kind
   demo     show a full node heal, in a private network namespace of its own (root, or unprivileged user namespaces)
   demo-kubelet  show a kubelet's retries fill a pool, the pod that stays stuck, and how it becomes Ready (root; a minute)
+  unit     the tests that need nothing but Python, with few examples per property: no root, no Go, no executable; below half a minute.
+           Arguments go to pytest
   test     all tests on the frozen executable (root); arguments go to pytest
   e2e      the plugin under containerd, the kubelet and Podman, on the frozen executable (root); arguments go to pytest
   machines the arm64 executable on a real arm64 kernel, in qemu, with power cuts (tests/machines/README.md); arguments go to pytest
@@ -37,7 +39,7 @@ usage: ./build.sh [VERB [ARGUMENTS]]
   rewriting  pods start while a platform rewrites its conflist, for ten minutes or so many seconds (root): docs/rewriting.md
   release  release/ of the commit for amd64 and arm64: tarball, container image, Debian package; and its tests (root)
   image    the container image of dist/cni-reaper, for the DaemonSet: an OCI archive in .build/image/
-  lint     ruff, mypy, shellcheck
+  lint     ruff, mypy, shellcheck, codespell
   --help   this text
 
 Each verb asks for all Debian packages that it lacks at once, or installs them as root. Python packages, Go modules and tools lie
@@ -249,6 +251,14 @@ run_tests() {
     exec "$venv/bin/python" -m pytest "${workers[@]}" "$@"
 }
 
+unit() { # a path among the arguments takes the place of tests/unit
+    need
+    python_env requirements/dev.txt
+    local workers=()
+    (($(nproc) > 1)) && workers=(-n "$(nproc)")
+    exec "$venv/bin/python" -m pytest "${workers[@]}" -o testpaths=tests/unit -m pure --hypothesis-profile=quick "$@"
+}
+
 # The bundle of version 0.1.0, which an installation of this one has to take over. It freezes the machine's own Python, and its
 # commands do not run with 3.13 or newer.
 version_0_1_0() {
@@ -311,7 +321,7 @@ runtimes() {
     fi
     export CNI_REAPER_SYSTEMD=$build/systemd
     if [[ ! -x $CNI_REAPER_SYSTEMD/usr/lib/systemd/systemd ]]; then
-        say "making a root with systemd in it (a minute)" 
+        say "making a root with systemd in it (a minute)"
         rm -rf "$CNI_REAPER_SYSTEMD.new"
         (
             # shellcheck source=/dev/null
@@ -442,6 +452,7 @@ lint() {
     "$venv/bin/python" -m mypy || wrong=1
     [[ -x $venv/bin/shellcheck ]] || need shellcheck=shellcheck # PyPI has it for x86_64 only
     PATH=$venv/bin:$PATH shellcheck build.sh .ci/run packaging/install.sh packaging/deb/p* packaging/root/*.sh packaging/bootloader/*.sh tests/machines/*.sh || wrong=1
+    "$venv/bin/codespell" || wrong=1
     return "$wrong"
 }
 
@@ -457,6 +468,10 @@ case ${1-} in
     demo)
         shift
         demo "$@"
+        ;;
+    unit)
+        shift
+        unit "$@"
         ;;
     test)
         shift

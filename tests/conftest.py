@@ -1,17 +1,17 @@
-"""Fixtures: private nodes, see tests.node.
+"""Fixtures: private nodes, see tests.node; and the marker of each test, which says what it needs.
 
 `node` is a fresh node with the reference plugins 1.9.1; `make_node` makes more, or others. Both end with the test.
 What tests have counted by `record_property` (faults injected, …) is summed up at the end.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import neighbours
-from tests.neighbours import Neighbours
+from tests.neighbours import ROOT, Neighbours
 from tests.node import Node
 
 MakeNode = Callable[..., Node]
@@ -21,6 +21,21 @@ settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("any machine")
+settings.register_profile("quick", settings.get_profile("any machine"), max_examples=20)
+
+NEEDS = {"machines": "machine", "release": "release", "runtimes": "runtime", "unit": "pure"}
+"""Markers by the directory of the tests; elsewhere, and where tests/unit has a test of a private node, it is `node`."""
+
+
+def marker(directory: str, fixtures: Collection[str]) -> str:
+    """Return the marker of a test, by its directory below tests/ and the names of all its fixtures."""
+    needs = NEEDS.get(directory, "node")
+    return "node" if needs == "pure" and "programs" in fixtures else needs
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark each test with what it needs; pyproject.toml explains the markers."""
+    item.add_marker(marker(item.path.relative_to(ROOT / "tests").parts[0], getattr(item, "fixturenames", ())))
 
 
 @pytest.fixture(scope="session")

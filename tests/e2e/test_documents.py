@@ -63,7 +63,7 @@ def test_the_verbs_of_build_sh() -> None:
     """What the documents tell to run with build.sh is a verb of it."""
     usage = (ROOT / "build.sh").read_text()
     documents = [
-        ROOT / "README.md",
+        *ROOT.glob("*.md"),
         *(ROOT / "docs").glob("*.md"),
         *ROOT.glob("*/README.md"),
         *(ROOT / "tests").glob("*/README.md"),

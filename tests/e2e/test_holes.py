@@ -679,8 +679,8 @@ def test_h18_a_cached_process_path_whose_number_is_anothers(pair: Pair, reused_b
     address, leak = pair.take(live, container_id("live")), dead_without_record(pair, "dead")
     node.add_address("lo", f"{address}/32", live.path)
     cached(pair, container_id("live"), f"/proc/{own}/ns/net")
-    anothers = 1 if reused_by == "the host's" else process
-    cached(pair, container_id("dead"), f"/proc/{anothers}/ns/net")
+    holder = 1 if reused_by == "the host's" else process
+    cached(pair, container_id("dead"), f"/proc/{holder}/ns/net")
     add = command(pair, "ADD")
     number = (0xEFFFFFFC).to_bytes(8, "little").hex()
     poke = ["-e", "trace=newfstatat", "-P", "/proc/self/ns/pid", "-e", f"inject=newfstatat:poke_exit=@arg3={'00' * 8}{number}"]
