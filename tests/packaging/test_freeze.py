@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -344,3 +345,31 @@ def test_what_is_for_types_only_is_not_frozen() -> None:
     assert modules.untyped(source) == b"\n".join((kept[0], b"", kept[1], b"\n", kept[2]))
     other = b"if TYPE_CHECKING:\n    X = 1\nelse:\n    X = 2\n"
     assert modules.untyped(other) == other
+
+
+def test_a_cold_module_has_no_annotations_but_its_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would cost a sweep that frees something, and one of `__future__` the whole interpreter; dataclasses need theirs."""
+    source = """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from nowhere import Nothing
+X: Nothing = 1
+@dataclass(frozen=True)
+class Fields:
+    one: Nothing
+    two: int = 2
+    def three(self, four: Nothing = 4) -> Nothing:
+        five: Nothing = four
+        return five
+"""
+    (tmp_path / "cold.py").write_text(source)
+    code = modules.cold(tmp_path / "cold.py", tmp_path)
+    assert "__future__" not in code.co_names
+    module = types.ModuleType("cold")
+    monkeypatch.setitem(sys.modules, "cold", module)
+    exec(code, module.__dict__)
+    made = module.Fields(1)
+    assert (made.two, made.three(), module.X) == (2, 4, 1)
+    assert made.three.__annotations__ == {}
