@@ -91,7 +91,7 @@ def _is_package(file: Path) -> bool:
 def untyped(source: bytes) -> bytes:
     """Return a module's source without what only a type checker reads: typing's TYPE_CHECKING, and what stands below it.
 
-    Every line keeps its number. A module that is frozen like this imports neither typing nor what it names for types only.
+    Every line keeps its number. PyInstaller's analysis is given this, so that nothing is packed for types only.
     """
     lines = source.split(b"\n")
     for node in ast.parse(source).body:
@@ -100,6 +100,11 @@ def untyped(source: bytes) -> bytes:
         ):
             lines[node.lineno - 1 : node.end_lineno] = [b""] * ((node.end_lineno or node.lineno) - node.lineno + 1)
     return b"\n".join(lines)
+
+
+def cold(file: Path, root: Path) -> CodeType:
+    """Compile a module that is imported when it is needed: as a hot one, but with what a traceback and dataclasses read."""
+    return _unannotated(file, root, _KeepsFields())
 
 
 class _Unannotated(ast.NodeTransformer):
@@ -126,9 +131,41 @@ class _Unannotated(ast.NodeTransformer):
         return ast.copy_location(made, node)
 
 
+class _KeepsFields(_Unannotated):
+    """Leaves the annotations in classes as texts, which is how dataclasses and typing.NamedTuple find their fields."""
+
+    def __init__(self) -> None:
+        self._in_class = False
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        """Go through a class's own statements."""
+        before, self._in_class = self._in_class, True
+        self.generic_visit(node)
+        self._in_class = before
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        """Leave names and defaults."""
+        before, self._in_class = self._in_class, False
+        super().visit_FunctionDef(node)
+        self._in_class = before
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
+        """Leave a field with its annotation as a text, of anything else the assignment."""
+        if not self._in_class:
+            return super().visit_AnnAssign(node)
+        node.annotation = ast.copy_location(ast.Constant(ast.unparse(node.annotation)), node.annotation)
+        return node
+
+
 def _compiled(file: Path, root: Path) -> CodeType:
-    tree = ast.fix_missing_locations(_Unannotated().visit(ast.parse(untyped(file.read_bytes()))))
-    return _bare(compile(tree, str(file.relative_to(root)), "exec", dont_inherit=True, optimize=2))
+    return _bare(_unannotated(file, root, _Unannotated()))
+
+
+def _unannotated(file: Path, root: Path, without: _Unannotated) -> CodeType:
+    tree = ast.fix_missing_locations(without.visit(ast.parse(untyped(file.read_bytes()))))
+    return compile(tree, str(file.relative_to(root)), "exec", dont_inherit=True, optimize=2)
 
 
 def _bare(code: CodeType) -> CodeType:

@@ -148,7 +148,7 @@ def test_doctor_tells_a_module_that_no_call_has_met(node: Node) -> None:
     installed = node.path("/opt/cni/bin/cni-reaper")
     installed.unlink()
     shutil.copy(node.neighbours.reaper, installed)
-    place, length = archive.modules(installed.read_bytes())["cni_reaper_plugin.operator.uninstall"]
+    place, length = archive.modules(installed.read_bytes())["cni_reaper_plugin.operator.install.uninstall"]
     with installed.open("r+b") as file:
         file.seek(place + length // 2)
         byte = file.read(1)[0]

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,7 +109,9 @@ def test_version_and_the_other_verbs_have_their_own_hot_modules() -> None:
     sources = modules.sources(ROOT)
     version, verbs = (set(modules.hot(sources, way)) for way in (modules.VERSION, modules.VERBS))
     assert version - verbs == {modules.VERSION}
-    assert {f"{modules.PACKAGE}.{name}" for name in ("sweep", "store", "judge", "evidence.records")} <= verbs - version
+    assert {
+        f"{modules.PACKAGE}.{name}" for name in ("reaper.sweep", "host_local.store", "reaper.decision", "evidence.records")
+    } <= verbs - version
     assert len(version) < 10
 
 
@@ -144,7 +147,7 @@ def test_hot_modules_may_import_each_other_in_any_way(tmp_path: Path) -> None:
     def hot(way: str) -> list[str]:
         return [name.removeprefix(modules.PACKAGE).removeprefix(".") for name in modules.hot(modules.sources(root), way)]
 
-    each = ["", "values", "room", "room.second", "room.first", "last", "__main__", "chain"]
+    each = ["", "values", "room", "room.second", "room.first", "last", "__main__", "plugin"]
     assert hot(modules.VERSION) == [*each, "plugin.version"]
     assert hot(modules.VERBS) == [*each, "more", "plugin.verbs"]
 
@@ -342,3 +345,31 @@ def test_what_is_for_types_only_is_not_frozen() -> None:
     assert modules.untyped(source) == b"\n".join((kept[0], b"", kept[1], b"\n", kept[2]))
     other = b"if TYPE_CHECKING:\n    X = 1\nelse:\n    X = 2\n"
     assert modules.untyped(other) == other
+
+
+def test_a_cold_module_has_no_annotations_but_its_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would cost a sweep that frees something, and one of `__future__` the whole interpreter; dataclasses need theirs."""
+    source = """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from nowhere import Nothing
+X: Nothing = 1
+@dataclass(frozen=True)
+class Fields:
+    one: Nothing
+    two: int = 2
+    def three(self, four: Nothing = 4) -> Nothing:
+        five: Nothing = four
+        return five
+"""
+    (tmp_path / "cold.py").write_text(source)
+    code = modules.cold(tmp_path / "cold.py", tmp_path)
+    assert "__future__" not in code.co_names
+    module = types.ModuleType("cold")
+    monkeypatch.setitem(sys.modules, "cold", module)
+    exec(code, module.__dict__)
+    made = module.Fields(1)
+    assert (made.two, made.three(), module.X) == (2, 4, 1)
+    assert made.three.__annotations__ == {}

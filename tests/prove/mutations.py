@@ -241,7 +241,7 @@ MUTATIONS = (
         "        reservations += network.snapshot(addresses[taken : taken + SLICE])\n"
         "        taken += SLICE\n"
         "    judged = Judging(sweep, reservations, addresses[taken:], memory).all(others_wait)\n",
-        "    from cni_reaper_plugin.evidence import visible\n"
+        "    from cni_reaper_plugin.namespaces import visible\n"
         "    early, late = visible.everywhere(8.0), visible.everywhere\n"
         "    addresses = _beginning_with(candidate, network.addresses())\n"
         "    reservations: list[Reservation] = []\n"
@@ -508,7 +508,7 @@ MUTATIONS = (
     Mutation(
         "whoever changes its mount namespace all the time is passed over",
         "namespaces/visible.py",
-        "    if owners.can_mount_nothing(process):\n",
+        "    if user_namespaces.can_mount_nothing(process):\n",
         "    if process:\n",
     ),
     Mutation(
@@ -538,8 +538,8 @@ MUTATIONS = (
     Mutation(
         "mounts of the runtime's user are passed over as another's",
         "namespaces/visible.py",
-        "        if (number, root) not in roots and not owners.are_mounts_foreign(task):\n",
-        "        if (number, root) not in roots and owners.are_mounts_foreign(task):\n",
+        "        if (number, root) not in roots and not user_namespaces.are_mounts_foreign(task):\n",
+        "        if (number, root) not in roots and user_namespaces.are_mounts_foreign(task):\n",
     ),
     Mutation(
         "a number of 64 bits may be a netns's",
@@ -595,7 +595,7 @@ MUTATIONS = (
     Mutation(
         "descriptors of root's processes are passed over",
         "namespaces/visible.py",
-        "            if number > _FEW and owners.is_process_powerless(task):\n",
+        "            if number > _FEW and user_namespaces.is_process_powerless(task):\n",
         "            if number > _FEW:\n",
     ),
     Mutation(

@@ -168,7 +168,7 @@ def test_every_finding_is_found_somewhere() -> None:
     """Each key is used in the code, and there is no other; and a test waits for each."""
     used = {
         argument.value
-        for file in OPERATOR.glob("*.py")
+        for file in OPERATOR.rglob("*.py")
         for call in ast.walk(ast.parse(file.read_text()))
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Finding"
         for argument in ast.walk(call.args[0])

@@ -365,8 +365,8 @@ def test_hot_modules_import_next_to_nothing() -> None:
     """A hot module imports posix, fcntl, orjson, _kernel and other hot modules; all else comes when it is needed."""
     eager = [one for one in IMPORTS if is_hot(one.module) and not one.lazy]
     assert [str(one) for one in eager if one.foreign and one.target not in HOT_STDLIB | FOR_TYPES] == []
-    typing = {ast.unparse(node) for tree in TREES.values() for node in tree.body if isinstance(node, ast.ImportFrom)}
-    assert {one for one in typing if one.startswith("from typing")} == {"from typing import TYPE_CHECKING"}
+    hot = [node for module, tree in TREES.items() if is_hot(module) for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert {ast.unparse(node) for node in hot if node.module == "typing"} == {"from typing import TYPE_CHECKING"}
     assert [str(one) for one in eager if not one.foreign and not is_hot(one.target)] == []
 
 
@@ -468,7 +468,7 @@ def test_add_and_del_of_a_healthy_node_are_hot(node: Node) -> None:
     living, own = node.pod(), node.pod()
     node.path(f"{DATA_DIR}/net").mkdir(parents=True)
     first = watched(node, "ADD", LIVING, living)  # of a boot: it proves this process's view of the node
-    assert f"{PACKAGE}.evidence.visible" in first.loaded
+    assert f"{PACKAGE}.namespaces.visible" in first.loaded
     for pod, container_id, address in ((living, LIVING, "10.9.0.2"), (own, OWN, "10.9.0.3")):
         node.reserve("other", "10.8.0.1", DEAD)  # of a network that is none of this call's business
         seen = watched(node, "ADD", container_id, pod)

@@ -485,7 +485,7 @@ class TestPrograms:
 
     def test_where_children_are_ignored(self) -> None:
         """A runtime may ignore SIGCHLD, which is inherited."""
-        script = "from cni_reaper_plugin import programs; print(programs.run(['/bin/sh', '-c', 'exit 3'], {}, 600).code)"
+        script = "from cni_reaper_plugin.system import programs; print(programs.run(['/bin/sh', '-c', 'exit 3'], {}, 600).code)"
         argv = ["sh", "-c", 'trap "" CHLD; exec "$@"', "sh", sys.executable, "-c", script]
         assert subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "3\n"
 
