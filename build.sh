@@ -405,7 +405,7 @@ machines() {
 
 demo_kubelet() {
     runtimes
-    exec "$venv/bin/python" -m tests.runtimes.story
+    exec "$venv/bin/python" -m tests.runtimes.kubelet_demo
 }
 
 prove() { # the model, the small world, the kernel and the mutations; without arguments the soak and the faults as well

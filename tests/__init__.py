@@ -1,1 +1,1 @@
-"""Tests of cni-reaper; everything that needs root happens in private nodes (tests.node)."""
+"""Tests of cni-reaper; everything that needs root happens in private nodes (tests.support.node)."""

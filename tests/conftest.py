@@ -1,4 +1,4 @@
-"""Fixtures: private nodes, see tests.node; and the marker of each test, which says what it needs.
+"""Fixtures: private nodes, see tests.support.node; and the marker of each test, which says what it needs.
 
 `node` is a fresh node with the reference plugins 1.9.1; `make_node` makes more, or others. Both end with the test.
 What tests have counted by `record_property` (faults injected, …) is summed up at the end.
@@ -10,9 +10,11 @@ from collections.abc import Callable, Collection, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import neighbours
-from tests.neighbours import ROOT, Neighbours
-from tests.node import Node
+from tests.support.cni_calls import bridge, host_local
+from tests.support.install import LINK, write
+from tests.support.node import Node
+from tests.support.node_files import DATA_DIR
+from tests.support.programs import ROOT, Programs, find_programs
 
 MakeNode = Callable[..., Node]
 
@@ -39,13 +41,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-def programs() -> Neighbours:
+def programs() -> Programs:
     """The real programs the tests run; fails, and never skips, when one is missing."""
-    return neighbours.find()
+    return find_programs()
 
 
 @pytest.fixture
-def make_node(programs: Neighbours) -> Iterator[MakeNode]:
+def make_node(programs: Programs) -> Iterator[MakeNode]:
     """A function that makes nodes; its arguments are the version of the plugins, and rootless=True."""
     with contextlib.ExitStack() as nodes:
 
@@ -59,6 +61,15 @@ def make_node(programs: Neighbours) -> Iterator[MakeNode]:
 def node(make_node: MakeNode) -> Node:
     """A fresh private node."""
     return make_node()
+
+
+@pytest.fixture
+def bare(node: Node) -> Node:
+    """A node with the reference plugins and a conflist, which has started pods before, and nothing of cni-reaper."""
+    node.path(LINK).unlink()
+    node.path(DATA_DIR).mkdir()
+    write(node, [bridge(host_local("10.66.0.0/29")), {"type": "tuning"}])
+    return node
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

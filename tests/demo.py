@@ -1,6 +1,6 @@
 """The main job, shown: `./build.sh demo`.
 
-In a private node (tests.node: nothing of the machine is touched, nothing is left) with the real bridge, host-local
+In a private node (tests.support.node: nothing of the machine is touched, nothing is left) with the real bridge, host-local
 and portmap plugins, driven by cnitool with conflist-examples/bridge.conflist: the pool is filled with leaks, the next
 ADD fails without cni-reaper and succeeds with it, and the pod that is alive keeps its address. Ends with an exit code
 other than 0 as soon as anything is not so.
@@ -16,9 +16,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tests import neighbours
-from tests.neighbours import ROOT, MissingNeighbourError
-from tests.node import LOG_FILE, NET_D, Node, NodeError, Pod, parse_line
+from tests.support.cni_calls import NET_D, Pod
+from tests.support.node import Node, NodeError
+from tests.support.node_files import LOG_FILE, parse_line
+from tests.support.programs import ROOT, MissingProgramError, find_programs
 
 EXAMPLE = ROOT / "conflist-examples" / "bridge.conflist"
 EXHAUSTED = "no IP addresses available"
@@ -203,9 +204,9 @@ def main() -> int:
             "cni-reaper: a full node heals",
             f"in a private node, from conflist-examples/{EXAMPLE.name}; nothing of this machine is touched",
         )
-        with Node(neighbours.find(old=False)) as node:
+        with Node(find_programs(old=False)) as node:
             Story(node, page, conf).tell()
-    except MissingNeighbourError as missing:
+    except MissingProgramError as missing:
         print(f"demo: {str(missing).replace('build.sh test', 'build.sh demo')}", file=sys.stderr)
         return 1
     except NodeError as error:

@@ -19,9 +19,11 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from tests import neighbours
-from tests.e2e.pair import until
-from tests.node import BIN, HANG_S, NET_D, Node, bridge, host_local
+from tests.support.cni_calls import BIN, NET_D, bridge, host_local
+from tests.support.commands import HANG_S
+from tests.support.node import Node
+from tests.support.programs import ROOT, find_programs
+from tests.support.waiting import until
 
 NETWORK = "net"
 FILE = f"{NET_D}/10-net.conflist"
@@ -33,7 +35,7 @@ _LOOK_S = 0.002
 _OURS = b'"cni-reaper"'
 _PATH_UNIT = f"""
 import select, subprocess, sys
-sys.path.insert(0, {str(neighbours.ROOT)!r})
+sys.path.insert(0, {str(ROOT)!r})
 from tests import kernel_calls
 kernel_calls.stand_in()
 from cni_reaper_plugin.operator import inotify
@@ -80,7 +82,7 @@ class Way:
         self._file = node.path(FILE)
         self._file.parent.mkdir(parents=True, exist_ok=True)
         self._file.write_bytes(self._next())
-        reaper = str(node.neighbours.reaper)
+        reaper = str(node.programs.reaper)
         node.run([reaper, "install", *(["--drop-in"] if way == "drop-in" else [])]).check()
         if way == "watch":
             self._stays = node.start([f"{BIN}/cni-reaper", "install", "--watch"])
@@ -188,7 +190,7 @@ def _row(way: str, seen: Seen) -> str:
 def main() -> int:
     """Run it for so many seconds (600), and print the table of docs/rewriting.md."""
     length_s = float(sys.argv[1]) if len(sys.argv) > 1 else 600.0
-    programs = neighbours.find()
+    programs = find_programs()
     with Node(programs) as a, Node(programs) as b, Node(programs) as c, Node(programs) as d:
         seen = run(dict(zip(WAYS, (a, b, c, d), strict=True)), length_s)
     heads = (

@@ -14,11 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests import neighbours
 from tests.bench.programs import BESIDE, OURS, Programs, bare_python, size_bytes
 from tests.bench.rows import HEALTHY, REFERENCE, reference_of
 from tests.bench.targets import MEGA, TARGETS, paired
-from tests.node import Node
+from tests.support.node import Node
+from tests.support.programs import ROOT, find_programs
 
 ROUNDS = {"starts": 100, "reaps": 15, "huge": 3, "chain": 40, "parallel": 5, "stays": 20, "at-once": 20, "once": 1}
 QUICK = {"starts": 10, "reaps": 3, "huge": 1, "chain": 3, "parallel": 1, "stays": 2, "at-once": 1, "once": 1}
@@ -34,12 +34,12 @@ def machine() -> str:
 
 def measure(group: str, programs: Programs, rounds: int, seed: int) -> dict[str, Any]:
     """Run one group in a private node of its own."""
-    build = neighbours.ROOT / ".build"
+    build = ROOT / ".build"
     build.mkdir(exist_ok=True)
-    with Node(neighbours.find(old=False)) as node, tempfile.TemporaryDirectory(prefix="bench-", dir=build) as disk:
+    with Node(find_programs(old=False)) as node, tempfile.TemporaryDirectory(prefix="bench-", dir=build) as disk:
         order = {"group": group, "installed": asdict(programs), "rounds": rounds, "seed": seed, "disk": disk}
         argv = [sys.executable, "-m", "tests.bench.rows", json.dumps(order)]
-        ran = node.run(argv, cwd=str(neighbours.ROOT), timeout=LIMIT_S).check()
+        ran = node.run(argv, cwd=str(ROOT), timeout=LIMIT_S).check()
         found: dict[str, Any] = ran.json()
         return found
 
@@ -115,7 +115,7 @@ def main() -> int:
 
 def everything(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure all groups, one after the other."""
-    found = neighbours.find(old=False)
+    found = find_programs(old=False)
     beside = ""
     if arguments.beside:
         beside = str((arguments.beside / "cni-reaper" if arguments.beside.is_dir() else arguments.beside).resolve())

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.node import BIN
+from tests.support.cni_calls import BIN
 
 OURS = "cni-reaper"
 BESIDE = "cni-reaper-beside"

@@ -15,7 +15,8 @@ from typing import Any
 
 from tests.bench.programs import BESIDE, OURS, Programs, copy_anew
 from tests.bench.stopwatch import WARM, Command, Row, claim_cpu, in_turn
-from tests.node import BIN, DATA_DIR, NET_D, STATE_DIR, bridge, host_local, reaper
+from tests.support.cni_calls import BIN, NET_D, bridge, host_local, reaper
+from tests.support.node_files import DATA_DIR, STATE_DIR
 
 Conf = dict[str, Any]
 

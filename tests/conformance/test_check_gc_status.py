@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from tests.conformance.answers import text_of, the_error
-from tests.node import DATA_DIR, STATE_DIR, Conf, Node, Pod, Ran, bridge, host_local, reaper
+from tests.support.cni_calls import Pod, bridge, host_local, reaper
+from tests.support.commands import Ran
+from tests.support.node import Node
+from tests.support.node_files import DATA_DIR, STATE_DIR, Conf
 
 NETWORK = "net"
 POOL = "10.77.0.0/29"
@@ -160,7 +163,7 @@ def test_check_knows_other_forms_of_the_result(node: Node) -> None:
 
 @pytest.mark.parametrize("is_alive", [False, True])
 @pytest.mark.parametrize("recorded", [True, False])
-def test_check_after_a_change_of_ipam(node: Node, is_alive: bool, recorded: bool) -> None:
+def test_check_after_change_of_ipam_fails_only_for_live_old_owner(node: Node, is_alive: bool, recorded: bool) -> None:
     """Host-local's files stand from before, and another IPAM gives the address: an error only if the old owner still lives."""
     old = node.pod()
     address = addresses(add(node, old))[0]
@@ -180,7 +183,7 @@ def test_check_after_a_change_of_ipam(node: Node, is_alive: bool, recorded: bool
     assert tree(store) == before
 
 
-def test_check_of_a_netns_without_the_address(node: Node) -> None:
+def test_check_of_netns_without_the_address_is_an_error(node: Node) -> None:
     """The old owner has no netns any more, but this one's has not the address either: that is an error."""
     old = node.pod()
     address = addresses(add(node, old))[0]
@@ -352,14 +355,14 @@ def status(node: Node, *prefix: str, **options: Any) -> Ran:
     return node.together([command])[0]
 
 
-def test_status_of_a_new_node(node: Node) -> None:
+def test_status_of_new_node_is_ok(node: Node) -> None:
     """A store that is not there yet is fine: host-local makes it."""
     assert_silent(status(node))
     assert not node.path(DATA_DIR).exists()
     assert not node.path(STATE_DIR).exists()
 
 
-def test_status_of_a_full_pool(node: Node) -> None:
+def test_status_of_full_pool_is_ok(node: Node) -> None:
     """A full pool is no reason to call a node not ready: STATUS would keep away the ADD that heals it."""
     pods = [node.pod() for _ in range(5)]
     for pod in pods:
@@ -389,7 +392,7 @@ def link_to_itself(node: Node) -> None:
 
 
 @pytest.mark.parametrize("broken", [file_in_place, closed, link_to_itself])
-def test_status_of_a_broken_store(node: Node, broken: Callable[[Node], None]) -> None:
+def test_status_of_broken_store_is_error_50(node: Node, broken: Callable[[Node], None]) -> None:
     """A store that cannot be listed is error 50, which names dataDir and the system's reason."""
     broken(node)
     assert_error(status(node, *NO_OVERRIDE), UNAVAILABLE, DATA_DIR, "Errno")
@@ -423,7 +426,7 @@ def chain(node: Node, cni_version: str) -> None:
 
 
 @pytest.mark.parametrize("cni_version", ["1.0.0", "1.1.0"])
-def test_cnitool_by_hand(node: Node, cni_version: str) -> None:
+def test_cnitool_add_check_del_leave_nothing(node: Node, cni_version: str) -> None:
     """`cnitool add`, check, status and del, as the README shows them: the pod has its address, then nothing is left of it."""
     chain(node, cni_version)
     pod = node.pod("try")
@@ -440,7 +443,7 @@ def test_cnitool_by_hand(node: Node, cni_version: str) -> None:
 
 
 @pytest.mark.parametrize("cni_version", ["1.0.0", "1.1.0"])
-def test_cnitool_gc(node: Node, cni_version: str) -> None:
+def test_cnitool_gc_releases_all_by_del(node: Node, cni_version: str) -> None:
     """`cnitool gc` gives no list, so libcni deletes each cached attachment and tells us nothing: all is released, none by us."""
     chain(node, cni_version)
     pods = [node.pod(), node.pod()]

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeNode
-from tests.neighbours import MissingNeighbourError, Neighbours
-from tests.node import BIN, NET_D, Conf, Node, bridge, host_local, ptp, reaper
+from tests.support.cni_calls import BIN, NET_D, bridge, host_local, ptp, reaper
+from tests.support.node import Node
+from tests.support.node_files import Conf
+from tests.support.programs import MissingProgramError, Programs
 
 SUBNETS = {"blue": "10.61.0.0/29", "green": "10.62.0.0/29", "red": "10.63.0.0/29"}
 CHAINS: dict[str, list[Conf]] = {
@@ -28,11 +30,11 @@ SHOP = "/run/scripts"
 
 
 @pytest.fixture
-def scripts(programs: Neighbours) -> Path:
+def scripts(programs: Programs) -> Path:
     """The directory of the scripts."""
     if programs.scripts is None or not (programs.scripts / "exec-plugins.sh").exists():
         message = f"no exec-plugins.sh in CNI_REAPER_CNI_SCRIPTS ({programs.scripts}): `./build.sh test` sets it"
-        raise MissingNeighbourError(message)
+        raise MissingProgramError(message)
     return programs.scripts
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests import demo
-from tests.neighbours import ROOT, Neighbours
-from tests.node import Node
+from tests.support.node import Node
+from tests.support.programs import ROOT, Programs
 
 DEMO = [sys.executable, "-m", "tests.demo"]
 
@@ -36,7 +36,7 @@ def test_demo_shows_a_full_node_heal() -> None:
     assert of_the_machine() == before
 
 
-def test_demo_works_in_a_user_namespace(programs: Neighbours) -> None:
+def test_demo_works_in_a_user_namespace(programs: Programs) -> None:
     """The story is the same in a user namespace, which is what one gets who is not root."""
     with Node(programs, rootless=True) as node:
         demo.Story(node, demo.Page(colour=False), json.loads(demo.EXAMPLE.read_text())).tell()

@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.pair import container_id
-from tests.node import BIN, Conf, Node, Pod, bridge, host_local, reaper
+from tests.support.cni_calls import BIN, Pod, bridge, host_local, reaper
+from tests.support.network import container_id
+from tests.support.node import Node
+from tests.support.node_files import Conf
 
 NETWORK = "net"
 LIMIT = {"bandwidth": {"ingressRate": 8000000, "ingressBurst": 8000000, "egressRate": 8000000, "egressBurst": 8000000}}
@@ -51,7 +53,7 @@ def reap(node: Node) -> None:
 
 
 @pytest.mark.parametrize("sweep", [collect, reap])
-def test_where_nobody_waits(chain: Node, sweep: Callable[[Node], None]) -> None:
+def test_gc_and_reap_remove_devices_of_the_dead_only(chain: Node, sweep: Callable[[Node], None]) -> None:
     """GC and `reap` take the devices of the dead, and no other; without a limit the plugin is not run."""
     leak(chain, LIMIT, LIMIT, None)
     assert devices(chain) == 3
@@ -66,7 +68,7 @@ def test_where_nobody_waits(chain: Node, sweep: Callable[[Node], None]) -> None:
     assert chain.read("/run/called").split() == ["DEL", "DEL"]
 
 
-def test_an_add_does_not_wait_for_it(chain: Node) -> None:
+def test_add_frees_address_and_leaves_device(chain: Node) -> None:
     """The control: the start of a pod frees the address, and runs nothing for the device."""
     add(chain, LIMIT).delete()
     chain.plugin("ADD", HEAD, netns=chain.pod(), container_id=container_id("own")).check()
@@ -75,7 +77,7 @@ def test_an_add_does_not_wait_for_it(chain: Node) -> None:
 
 
 @pytest.mark.parametrize("script", ["exit 1", "sleep 600", None], ids=["fails", "hangs", "missing"])
-def test_that_it_cannot_be_done_keeps_nothing(chain: Node, script: str | None) -> None:
+def test_failed_device_removal_keeps_no_address(chain: Node, script: str | None) -> None:
     """The addresses are freed; the first failure is the last try, and it is said in the log."""
     leak(chain, LIMIT, LIMIT, LIMIT)
     place = chain.path(f"{BIN}/bandwidth")
@@ -90,7 +92,7 @@ def test_that_it_cannot_be_done_keeps_nothing(chain: Node, script: str | None) -
         assert chain.read("/run/called").split() == ["x"]
 
 
-def test_another_attachment_of_the_container(chain: Node) -> None:
+def test_device_stays_while_another_attachment_is_recorded(chain: Node) -> None:
     """The device is the container's in this network: while a record says that it has another attachment there, it stays."""
     pod = add(chain, LIMIT)
     pod.delete()

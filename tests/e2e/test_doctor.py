@@ -8,43 +8,20 @@ from typing import Any
 
 import pytest
 
-from tests import inside
 from tests.conftest import MakeNode
-from tests.e2e.pair import container_id, until
-from tests.e2e.test_past_lives import OWN_VIEW, RUN, SAME_BOOT
-from tests.e2e.test_views import HIDE, MS_REMOUNT
-from tests.node import BIN, NET_D, Conf, Node, Ran, bridge, host_local, ptp, reaper
+from tests.support import agent
+from tests.support.cni_calls import BIN, NET_D, bridge, host_local, ptp, reaper
+from tests.support.network import container_id
+from tests.support.node import Node
+from tests.support.node_files import Conf
+from tests.support.operator_reports import EXECUTABLE, doctor, findings_of
+from tests.support.views import HIDE_RUN, MS_REMOUNT, OWN_VIEW, RUN_CNI_REAPER, SAME_BOOT
+from tests.support.waiting import until
 
-EXECUTABLE = f"{BIN}/cni-reaper"
 NETWORK = "net"
 FILE = f"{NET_D}/{NETWORK}.conflist"
 POOL = host_local("10.55.0.0/29")
 MS_RDONLY = 1
-LEVELS = ("ok", "note", "warning", "error")
-
-
-def doctor(node: Node, *arguments: str, within: tuple[str, ...] = ()) -> Ran:
-    """Run the command; what follows `--conf-dir` and `--bin-dir` is the node's own unless given."""
-    given = [*arguments]
-    for option, directory in (("--conf-dir", NET_D), ("--bin-dir", BIN)):
-        given += [] if option in given else [option, directory]
-    return node.run([*within, EXECUTABLE, "doctor", *given])
-
-
-def found(node: Node, *arguments: str, within: tuple[str, ...] = ()) -> dict[str, list[dict[str, str]]]:
-    """Run it with --json, see that the exit code is that of the gravest finding, and return the findings by key."""
-    ran = doctor(node, "--json", *arguments, within=within)
-    told = json.loads(ran.out)
-    assert set(told) == {"findings"}
-    by_key: dict[str, list[dict[str, str]]] = {}
-    for one in told["findings"]:
-        assert set(one) == {"level", "key", "subject", "finding", "advice"}
-        assert one["level"] in ("ok", "note") or one["advice"], one
-        by_key.setdefault(one["key"], []).append(one)
-    gravest = max(LEVELS.index(one["level"]) for one in told["findings"])
-    assert ran.rc == max(0, gravest - 1), str(ran)
-    assert ran.err == b""
-    return by_key
 
 
 def wrong(findings: dict[str, list[dict[str, str]]]) -> set[str]:
@@ -65,9 +42,9 @@ def healthy(node: Node) -> Node:
     return node
 
 
-def test_a_healthy_node(healthy: Node) -> None:
+def test_healthy_node_exits_0(healthy: Node) -> None:
     """Nothing to do, exit code 0, and what is right is said."""
-    findings = found(healthy)
+    findings = findings_of(healthy)
     assert wrong(findings) == set()
     assert {"in-place", "same-store", "executable", "executable-intact", "writable", "view-proven"} <= set(findings)
     assert {"store-in-memory", "link-leaves"} <= set(findings), "of this node: a tmpfs, and a link to dist/"
@@ -87,7 +64,7 @@ def test_changes_nothing(healthy: Node) -> None:
     assert state() == before
 
 
-def test_what_a_person_reads(healthy: Node) -> None:
+def test_text_output_has_subjects_findings_and_advice(healthy: Node) -> None:
     """Subjects, below them a line each, and below that what to do; no colour in a pipe, and no control character of others."""
     chain(healthy, bridge(POOL), reaper())
     healthy.path(f"{NET_D}/\x1b[31mx.conflist").write_text("{")
@@ -135,12 +112,12 @@ CHAINS: dict[str, tuple[list[Conf], str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize(("plugins", "key", "says"), CHAINS.values(), ids=CHAINS.keys())
-def test_a_chain(node: Node, plugins: list[Conf], key: str, says: tuple[str, ...]) -> None:
+def test_each_fault_of_a_chain_is_found(node: Node, plugins: list[Conf], key: str, says: tuple[str, ...]) -> None:
     """What is wrong with a list is said of its file, or of the directory where a plugin is missing; and not of a right one."""
     chain(node, reaper(), bridge(POOL))
-    assert key not in found(node)
+    assert key not in findings_of(node)
     chain(node, *plugins)
-    findings = found(node)
+    findings = findings_of(node)
     (one,) = findings[key]
     assert one["subject"] in (FILE, BIN)
     texts = [one["finding"] + one["advice"]]
@@ -150,7 +127,7 @@ def test_a_chain(node: Node, plugins: list[Conf], key: str, says: tuple[str, ...
 def test_all_wrong_options_are_listed(node: Node) -> None:
     """All at once, each with what it must be."""
     chain(node, reaper(budgetMs=0, dryrun=True, reapOn="ADD", stateDir="x"), bridge(POOL))
-    (one,) = found(node)["bad-options"]
+    (one,) = findings_of(node)["bad-options"]
     for text in ("stateDir must be an absolute path", "reapOn must be", "budgetMs must be", "dryrun is spelled dryRun"):
         assert text in one["finding"]
 
@@ -158,41 +135,41 @@ def test_all_wrong_options_are_listed(node: Node) -> None:
 @pytest.mark.parametrize(
     ("version", "key"), [("7.0.0", "version-unknown"), ("0.2.0", "version-old"), ("0.3.1", ""), ("1.1.0", "")]
 )
-def test_versions(node: Node, version: str, key: str) -> None:
+def test_unsupported_and_old_versions_are_found(node: Node, version: str, key: str) -> None:
     """One that we do not speak stops every pod; one before lists were is old."""
     chain(node, reaper(), bridge(POOL), cni_version=version)
-    assert {one for one in found(node) if one.startswith("version")} == ({key} if key else set())
+    assert {one for one in findings_of(node) if one.startswith("version")} == ({key} if key else set())
 
 
-def test_no_conflist_at_all(node: Node) -> None:
+def test_missing_conflist_is_an_error(node: Node) -> None:
     """No pod gets a network; and what else there is, is looked at all the same."""
-    findings = found(node)
+    findings = findings_of(node)
     assert findings["no-conflist"][0]["subject"] == NET_D
     assert "executable" in findings
 
 
-def test_conflists_that_cannot_be_loaded(healthy: Node) -> None:
+def test_unreadable_conflist_is_an_error_only_when_first(healthy: Node) -> None:
     """Sorted first it stops the node; behind another one it waits to."""
     healthy.write(f"{NET_D}/zz.conflist", "{")
-    findings = found(healthy)
+    findings = findings_of(healthy)
     assert findings["unreadable-unused"][0]["subject"] == f"{NET_D}/zz.conflist"
     assert "unreadable" not in findings
     healthy.write(f"{NET_D}/00.conflist", "[]")
-    assert found(healthy)["unreadable"][0]["subject"] == f"{NET_D}/00.conflist"
+    assert findings_of(healthy)["unreadable"][0]["subject"] == f"{NET_D}/00.conflist"
     healthy.write(f"{NET_D}/00.conflist", "")
     healthy.path(f"{NET_D}/00.conflist").unlink()
     healthy.run(["mkfifo", f"{NET_D}/00.conflist"]).check()
-    assert "no regular file" in found(healthy)["unreadable"][0]["advice"]
+    assert "no regular file" in findings_of(healthy)["unreadable"][0]["advice"]
 
 
-def test_two_conflists(healthy: Node) -> None:
+def test_only_the_first_conflist_counts(healthy: Node) -> None:
     """The first by name is used: ours in another one is of no use; another one without us is no more than a note."""
     healthy.conflist("other", [bridge(POOL)])
-    findings = found(healthy)
+    findings = findings_of(healthy)
     assert findings["not-in-unused"][0]["subject"] == f"{NET_D}/other.conflist"
     assert wrong(findings) == set()
     healthy.conflist("aa", [bridge(POOL)])
-    findings = found(healthy)
+    findings = findings_of(healthy)
     assert findings["only-in-unused"][0]["subject"] == f"{NET_D}/aa.conflist"
     assert FILE in findings["only-in-unused"][0]["finding"]
 
@@ -200,20 +177,20 @@ def test_two_conflists(healthy: Node) -> None:
 def test_a_conf_is_no_chain(node: Node) -> None:
     """One plugin in a .conf: there is no chain to be in."""
     node.write(f"{NET_D}/10-net.conf", json.dumps({"cniVersion": "1.0.0", "name": NETWORK, **bridge(POOL)}))
-    findings = found(node)
+    findings = findings_of(node)
     assert findings["single-plugin"][0]["subject"] == f"{NET_D}/10-net.conf"
     assert "not-in-chain" not in findings
 
 
-def test_a_directory_of_plugins(node: Node) -> None:
+def test_appended_plugins_are_named(node: Node) -> None:
     """What libcni 1.3 would append is named; an entry of ours that is only there is no good place."""
     chain(node, bridge(POOL))
     node.write(f"{NET_D}/{NETWORK}/10-reaper.conf", json.dumps({"type": "cni-reaper"}))
-    findings = found(node)
+    findings = findings_of(node)
     assert {"drop-in", "drop-in-ours"} <= set(findings)
     assert "not-in-chain" not in findings
     chain(node, bridge(POOL), loadOnlyInlinedPlugins=True)
-    findings = found(node)
+    findings = findings_of(node)
     assert not {"drop-in", "drop-in-ours"} & set(findings)
     assert "not-in-chain" in findings
 
@@ -235,10 +212,10 @@ def multus(node: Node, master: list[Conf], copy: list[Conf], **more: Any) -> Non
         ([bridge(POOL)], [bridge(POOL)], {"multus-copy", "not-in-chain"}),
     ],
 )
-def test_multus_thin(node: Node, master: list[Conf], copy: list[Conf], keys: set[str]) -> None:
+def test_multus_thin_copy_is_compared_with_its_master(node: Node, master: list[Conf], copy: list[Conf], keys: set[str]) -> None:
     """Its file is a copy: the master is to be edited, and whether the copy has followed is said."""
     multus(node, master, copy)
-    findings = found(node)
+    findings = findings_of(node)
     told = {"multus-copy", "multus-behind", "multus-edited", "in-place", "not-in-chain"} & set(findings)
     assert told == keys
     assert f"Edit {FILE}" in findings["multus-copy"][0]["advice"]
@@ -246,32 +223,32 @@ def test_multus_thin(node: Node, master: list[Conf], copy: list[Conf], keys: set
     assert ["multus" in one["finding"] for one in findings["plugin-missing"]] == [True]
 
 
-def test_multus_thin_without_its_master(node: Node) -> None:
+def test_multus_thin_copy_without_master_is_checked(node: Node) -> None:
     """Where the copy alone is there, that is what is looked at."""
     multus(node, [], [reaper(dataDir="/run/y"), bridge(POOL)])
     node.path(FILE).unlink()
-    assert "data-dir-differs" in found(node)
+    assert "data-dir-differs" in findings_of(node)
 
 
-def test_multus_thick(node: Node) -> None:
+def test_multus_thick_is_checked_by_what_its_daemon_sees(node: Node) -> None:
     """What its daemon sees is what counts; the conflist it names by path is looked at wherever it is."""
     shim = {"cniVersion": "0.3.1", "name": "m", "type": "multus-shim", "clusterNetwork": "/run/x/10.conflist"}
     node.write(f"{NET_D}/00-multus.conf", json.dumps(shim))
-    findings = found(node)
+    findings = findings_of(node)
     assert {"multus-thick", "multus-master"} <= set(findings)
     node.write("/run/x/10.conflist", json.dumps({"cniVersion": "1.0.0", "name": "x", "plugins": [bridge(POOL)]}))
-    findings = found(node)
+    findings = findings_of(node)
     assert findings["not-in-chain"][0]["subject"] == "/run/x/10.conflist"
     assert "multus-master" not in findings
 
 
-def test_cilium_renames(healthy: Node) -> None:
+def test_conflist_renamed_by_cilium_is_found(healthy: Node) -> None:
     """What it has renamed is still there."""
     healthy.write(f"{NET_D}/10-old.conflist.cilium_bak", "{}")
-    assert "cilium-renames" in found(healthy)
+    assert "cilium-renames" in findings_of(healthy)
 
 
-def test_k3s_is_looked_for(node: Node) -> None:
+def test_k3s_directories_are_found(node: Node) -> None:
     """Without options the directories of the runtimes that are there count, and what their configuration says of them."""
     home = "/var/lib/rancher/k3s"
     node.path(f"{home}/agent/etc/cni/net.d").mkdir(parents=True)
@@ -308,95 +285,95 @@ class TestExecutable:
         """A copy of the executable in that directory; return its path from outside."""
         healthy.path(self.PLACE).mkdir()
         path = healthy.path(f"{self.PLACE}/cni-reaper")
-        shutil.copy(healthy.neighbours.reaper, path)
+        shutil.copy(healthy.programs.reaper, path)
         return path
 
     def keys(self, node: Node) -> set[str]:
         """Return what is found of the executable."""
         ours = {"not-executable", "noexec", "link-leaves", "other-architecture"}
-        return {key for key in found(node, "--bin-dir", self.PLACE) if key in ours or key.startswith("executable")}
+        return {key for key in findings_of(node, "--bin-dir", self.PLACE) if key in ours or key.startswith("executable")}
 
-    def test_installed(self, healthy: Node, installed: Path) -> None:
+    def test_intact_executable_is_ok(self, healthy: Node, installed: Path) -> None:
         """A file of its own, for this architecture, with the sum that it was built with."""
         assert installed.exists()
         assert self.keys(healthy) == {"executable", "executable-intact"}
-        told = found(healthy, "--bin-dir", self.PLACE)["executable"][0]["finding"]
+        told = findings_of(healthy, "--bin-dir", self.PLACE)["executable"][0]["finding"]
         assert told == f"The runtime finds it, for {os.uname().machine}."
 
-    def test_missing(self, healthy: Node) -> None:
+    def test_missing_executable_is_an_error(self, healthy: Node) -> None:
         """Nothing there, or a link to nothing, or a directory of that name."""
         assert self.keys(healthy) == {"executable-missing"}
         healthy.path(self.PLACE).mkdir()
         healthy.path(f"{self.PLACE}/cni-reaper").symlink_to(".cni-reaper/0/cni-reaper")
-        assert "a link to .cni-reaper/0" in found(healthy, "--bin-dir", self.PLACE)["executable-missing"][0]["finding"]
+        assert "a link to .cni-reaper/0" in findings_of(healthy, "--bin-dir", self.PLACE)["executable-missing"][0]["finding"]
         healthy.path(f"{self.PLACE}/cni-reaper").unlink()
         healthy.path(f"{self.PLACE}/cni-reaper").mkdir()
         assert self.keys(healthy) == {"executable-missing"}
 
-    def test_not_executable(self, healthy: Node, installed: Path) -> None:
+    def test_mode_without_x_is_an_error(self, healthy: Node, installed: Path) -> None:
         """Its mode has no x."""
         installed.chmod(0o644)
         assert self.keys(healthy) == {"not-executable", "executable-intact"}
 
-    def test_noexec(self, healthy: Node, installed: Path) -> None:
+    def test_noexec_file_system_is_an_error(self, healthy: Node, installed: Path) -> None:
         """Its file system is mounted noexec."""
         assert installed.exists()
-        healthy.mount(self.PLACE, self.PLACE, flags=inside.MS_BIND)
-        healthy.mount("none", self.PLACE, flags=inside.MS_BIND | MS_REMOUNT | inside.MS_NOEXEC)
+        healthy.mount(self.PLACE, self.PLACE, flags=agent.MS_BIND)
+        healthy.mount("none", self.PLACE, flags=agent.MS_BIND | MS_REMOUNT | agent.MS_NOEXEC)
         assert self.keys(healthy) == {"noexec", "executable-intact"}
 
-    def test_another_architecture(self, healthy: Node, installed: Path) -> None:
+    def test_another_architecture_is_an_error(self, healthy: Node, installed: Path) -> None:
         """Both are named, and no runtime is said to run it."""
         raw = installed.read_bytes()
         installed.write_bytes(raw[:18] + b"\x16\0" + raw[20:])
         assert self.keys(healthy) == {"other-architecture", "executable-damaged"}
-        told = found(healthy, "--bin-dir", self.PLACE)["other-architecture"][0]["finding"]
+        told = findings_of(healthy, "--bin-dir", self.PLACE)["other-architecture"][0]["finding"]
         assert told == f"It is built for s390x, and this kernel runs {os.uname().machine}."
 
     @pytest.mark.parametrize("place", [0.5, 0.9, 0.999])
-    def test_damaged(self, healthy: Node, installed: Path, place: float) -> None:
+    def test_damaged_executable_is_an_error(self, healthy: Node, installed: Path, place: float) -> None:
         """One byte is another, wherever it is, and whenever it would be read."""
         raw = bytearray(installed.read_bytes())
         raw[int(len(raw) * place)] ^= 1
         installed.write_bytes(raw)
         assert self.keys(healthy) == {"executable", "executable-damaged"}
 
-    def test_no_sum(self, healthy: Node, installed: Path) -> None:
+    def test_executable_without_sum_is_found(self, healthy: Node, installed: Path) -> None:
         """Cut off, or an executable of 0.1.0, or another program: nothing can be said of its content."""
         for content in (installed.read_bytes()[:-1], b"#!/bin/sh\n", b""):
             installed.write_bytes(content)
             assert self.keys(healthy) == {"executable", "executable-no-sum"}
 
 
-def test_directories_that_cannot_be_written(healthy: Node) -> None:
+def test_unwritable_directories_are_found(healthy: Node) -> None:
     """Our own two; of one that is not there yet the nearest that is."""
     healthy.mount("tmpfs", "/run/cni-reaper", "tmpfs", MS_RDONLY)
-    assert ["/run/cni-reaper" in one["finding"] for one in found(healthy)["not-writable"]] == [True]
+    assert ["/run/cni-reaper" in one["finding"] for one in findings_of(healthy)["not-writable"]] == [True]
     healthy.path("/run/ro").mkdir()
     healthy.mount("tmpfs", "/run/ro", "tmpfs", MS_RDONLY)
     chain(healthy, reaper(stateDir="/run/ro/a/b"), bridge(POOL))
-    assert len(found(healthy)["not-writable"]) == 2
+    assert len(findings_of(healthy)["not-writable"]) == 2
 
 
-def test_a_store_that_is_none(healthy: Node) -> None:
+def test_file_in_place_of_store_is_found(healthy: Node) -> None:
     """A file at dataDir."""
     healthy.write("/run/store", "")
     chain(healthy, reaper(dataDir="/run/store"), bridge({**POOL, "dataDir": "/run/store"}))
-    assert wrong(found(healthy)) == {"store-unreadable"}
+    assert wrong(findings_of(healthy)) == {"store-unreadable"}
 
 
-def test_nobody_is_told(healthy: Node) -> None:
+def test_missing_log_is_found(healthy: Node) -> None:
     """Without syslog and without logFile; with either it is fine; a logFile that cannot be written is named."""
     if healthy.path("/dev/log").exists():  # of the machine; what stands there in a node is no socket
         assert not healthy.path("/dev/log").is_socket()
-    assert {"no-syslog"} == {"no-syslog", "nobody-told", "syslog"} & set(found(healthy))
+    assert {"no-syslog"} == {"no-syslog", "nobody-told", "syslog"} & set(findings_of(healthy))
     chain(healthy, {"type": "cni-reaper"}, bridge(POOL))
-    assert wrong(found(healthy)) == {"nobody-told"}
+    assert wrong(findings_of(healthy)) == {"nobody-told"}
     chain(healthy, reaper(logFile="/var/log/none/x.log"), bridge(POOL))
-    assert wrong(found(healthy)) == {"log-file"}
+    assert wrong(findings_of(healthy)) == {"log-file"}
 
 
-def test_syslog_is_there(healthy: Node) -> None:
+def test_syslog_is_enough(healthy: Node) -> None:
     """With a socket at /dev/log no logFile is asked for; the node is given a /dev of its own for it."""
     listen = "import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind('/dev/log')"
     chain(healthy, {"type": "cni-reaper"}, bridge(POOL))
@@ -414,7 +391,7 @@ class TestView:
     def keys(self, node: Node, *within: str) -> set[str]:
         """Return what is found of the view."""
         ours = {"blind", "runtime-elsewhere", "rootless", "hidepid", "not-root", "strict-snap"}
-        return {key for key in found(node, within=within) if key in ours or key.startswith("view")}
+        return {key for key in findings_of(node, within=within) if key in ours or key.startswith("view")}
 
     def test_proven_by_an_add_only(self, node: Node) -> None:
         """Before the first ADD it is not proven; after it, it is, but not in another mount namespace, nor after a reboot."""
@@ -426,18 +403,18 @@ class TestView:
         node.reboot()
         assert self.keys(node) == {"view-unproven"}
 
-    def test_blind(self, node: Node) -> None:
+    def test_view_without_pods_is_found(self, node: Node) -> None:
         """The ADDs of this boot run where no pod's netns is seen."""
         chain(node, reaper(), bridge(POOL))
         pod = node.pod()
         conf = {"cniVersion": "1.0.0", "name": NETWORK, **reaper()}
         one = node.plugin_command("ADD", conf, netns=pod, container_id=container_id(pod.name))
-        one["argv"] = [*OWN_VIEW, f"{SAME_BOOT} && {HIDE} && {RUN}"]
+        one["argv"] = [*OWN_VIEW, f"{SAME_BOOT} && {HIDE_RUN} && {RUN_CNI_REAPER}"]
         node.together([one])[0].check()
         assert node.records(NETWORK)
         assert self.keys(node) == {"blind"}
 
-    def test_a_runtime_in_another_mount_namespace(self, healthy: Node) -> None:
+    def test_runtime_in_another_mount_namespace_is_found(self, healthy: Node) -> None:
         """It may see other files and other pods."""
         shutil.copy("/bin/sleep", healthy.path("/run/containerd"))
         for within, keys in (([], {"view-proven"}), (["unshare", "--mount"], {"view-proven", "runtime-elsewhere"})):
@@ -446,43 +423,43 @@ class TestView:
             assert self.keys(healthy) == keys
             healthy.stop(pid)
 
-    def test_hidepid(self, healthy: Node) -> None:
+    def test_hidepid_is_found_only_without_trace(self, healthy: Node) -> None:
         """With all capabilities it hides nothing; without CAP_SYS_PTRACE it does."""
         healthy.mount("proc", "/proc", "proc", MS_REMOUNT, "hidepid=2")
         assert self.keys(healthy) == {"view-proven"}
         assert "hidepid" in self.keys(healthy, "setpriv", "--bounding-set", "-sys_ptrace")
         healthy.mount("proc", "/proc", "proc", MS_REMOUNT, "hidepid=0")
 
-    def test_rootless(self, make_node: MakeNode) -> None:
+    def test_rootless_node_is_no_fault(self, make_node: MakeNode) -> None:
         """A user namespace sees its own alone; that is no fault."""
         node = make_node(rootless=True)
         chain(node, reaper(), ptp(POOL))
         assert "rootless" in self.keys(node)
 
-    def test_not_root(self, healthy: Node) -> None:
+    def test_unreadable_is_not_called_right(self, healthy: Node) -> None:
         """What cannot be read must not pass for right."""
-        findings = found(healthy, within=("setpriv", "--reuid", "1000", "--clear-groups"))
+        findings = findings_of(healthy, within=("setpriv", "--reuid", "1000", "--clear-groups"))
         assert {"not-root", "view-unreadable"} <= set(findings)
 
 
-def test_a_metrics_file_that_cannot_be_written(healthy: Node) -> None:
+def test_unwritable_metrics_file_is_found(healthy: Node) -> None:
     """Nothing else says that nothing is counted; once the directory is there, nothing is wrong."""
     chain(healthy, reaper(metricsFile="/var/lib/textfiles/x.prom"), bridge(POOL))
-    assert wrong(found(healthy)) == {"metrics-file"}
+    assert wrong(findings_of(healthy)) == {"metrics-file"}
     healthy.path("/var/lib/textfiles").mkdir()
-    assert wrong(found(healthy)) == set()
+    assert wrong(findings_of(healthy)) == set()
 
 
-def test_network_namespaces_without_life(healthy: Node) -> None:
+def test_lifeless_netns_are_counted_and_named(healthy: Node) -> None:
     """How many addresses they hold, the first of them, and what to do; not of a pod with a process."""
-    (before,) = found(healthy)["lifeless"]  # the pod that is there has no process either
+    (before,) = findings_of(healthy)["lifeless"]  # the pod that is there has no process either
     assert "hold addresses: 1, the first is 10.55.0.2" in before["finding"]
     pods = [healthy.pod("lifeless"), healthy.pod("lived-in")]
     process = pods[1].live()
     until(lambda: healthy.path(f"/proc/{process}/exe").readlink().name == "sleep", "the process lives in the netns")
     for pod in pods:
         healthy.cnitool("add", NETWORK, pod).check()
-    (finding,) = found(healthy)["lifeless"]
+    (finding,) = findings_of(healthy)["lifeless"]
     assert finding["subject"] == f"network {NETWORK}"
     assert "hold addresses: 2, the first is 10.55.0.2" in finding["finding"]
     assert "ip netns" in finding["advice"]

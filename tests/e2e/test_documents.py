@@ -7,11 +7,11 @@ import json
 import re
 import textwrap
 
-from tests.neighbours import ROOT
-from tests.node import Node
+from tests.support.node import Node
+from tests.support.programs import ROOT
 
 NOT_RUN = {
-    "./build.sh demo     #": "CI runs these verbs themselves; whether they are there: test_the_verbs_of_build_sh",
+    "./build.sh demo     #": "CI runs these verbs themselves; whether they are there: test_build_sh_has_the_documents_verbs",
 }
 DEAD = "d" * 64
 DELETE = """veths() { ip -o link | grep -c veth || true; }
@@ -41,7 +41,7 @@ def run(node: Node, block: str) -> str:
     )
     script = DELETE + re.sub(r"^ip netns del (\w+)", r"delete \1", script, flags=re.MULTILINE)
     environment = {"NETCONFPATH": "/etc/cni/net.d", "CNI_PATH": "/opt/cni/bin"}
-    path = f"{node.neighbours.cnitool.parent}:/opt/cni/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    path = f"{node.programs.cnitool.parent}:/opt/cni/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     ran = node.run(["bash", "-euo", "pipefail", "-c", f"cd {ROOT}\n{script}"], env={"PATH": path, **environment})
     assert ran.rc == 0, f"{block}\n{ran}"
     return ran.text
@@ -59,7 +59,7 @@ def test_every_block_is_run() -> None:
     }
 
 
-def test_the_verbs_of_build_sh() -> None:
+def test_build_sh_has_the_documents_verbs() -> None:
     """What the documents tell to run with build.sh is a verb of it."""
     usage = (ROOT / "build.sh").read_text()
     documents = [
@@ -74,7 +74,7 @@ def test_the_verbs_of_build_sh() -> None:
         assert re.search(rf"^  {verb} ", usage, re.MULTILINE), verb
 
 
-def test_from_the_installation_to_the_uninstallation(node: Node) -> None:
+def test_every_block_does_what_its_document_says(node: Node) -> None:
     """README, commands and operations on one node: leaks that the text speaks of are there, and go when it says so."""
     node.path("/opt/cni/bin/cni-reaper").unlink()
     two_commands, install, by_hand = blocks("README.md")

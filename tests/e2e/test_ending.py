@@ -12,9 +12,11 @@ import pytest
 
 from cni_reaper_plugin.reasons import NETNS_GONE
 from tests.conftest import MakeNode
-from tests.e2e import holders
-from tests.e2e.pair import NETWORK, Pair, container_id, until
-from tests.node import Node, Pod
+from tests.support import netns_holders
+from tests.support.cni_calls import Pod
+from tests.support.network import NETWORK, Network, container_id
+from tests.support.node import Node
+from tests.support.waiting import until
 
 ROUNDS = 200
 FAR_END = "the far end of a link"
@@ -79,64 +81,64 @@ print(json.dumps(left))
 """Pods that start, and lose their netns without a DEL, just before the ADD of another pod reads its configuration."""
 
 
-def endings(pair: Pair, rounds: int) -> list[str]:
+def endings(network: Network, rounds: int) -> list[str]:
     """Return the command line of so many endings, 0: without end; it prints which were not healed at once."""
-    return [sys.executable, "-I", "-c", ENDINGS, *(json.dumps(one) for one in (rounds, pair.head, pair.ipam))]
+    return [sys.executable, "-I", "-c", ENDINGS, *(json.dumps(one) for one in (rounds, network.head, network.ipam))]
 
 
-def test_a_netns_that_ends_just_now(make_node: MakeNode) -> None:
+def test_netns_that_ends_during_a_scan_keeps_no_leak(make_node: MakeNode) -> None:
     """200 ADDs, each a few milliseconds after a netns' end, while four other nodes do the same: none keeps its leak."""
     nodes = [make_node() for _ in range(5)]
     for other in nodes[1:]:
-        other.start(endings(Pair(other), 0))
+        other.start(endings(Network(other), 0))
         until(other.path("/run/began").exists, "the other node does the same")
     node = nodes[0]
-    left = node.run(endings(Pair(node, logLevel="debug"), ROUNDS)).check().json()
+    left = node.run(endings(Network(node, logLevel="debug"), ROUNDS)).check().json()
     assert left == [], [line for line in node.log() if line["level"] == "debug"]
     assert len(node.log("reaped")) == ROUNDS
 
 
 @pytest.fixture
-def pair(node: Node) -> Pair:
+def network(node: Node) -> Network:
     """A network whose log has everything."""
-    return Pair(node, logLevel="debug")
+    return Network(node, logLevel="debug")
 
 
-def told(pair: Pair, address: str) -> dict[str, str]:
+def told(network: Network, address: str) -> dict[str, str]:
     """Run an ADD, which must keep an address; return its line on it."""
-    before = len(pair.node.log("kept-live"))
-    pair.reap()
-    assert address in pair.held()
-    (line,) = pair.node.log("kept-live")[before:]
+    before = len(network.node.log("kept-live"))
+    network.reap()
+    assert address in network.held()
+    (line,) = network.node.log("kept-live")[before:]
     assert (line["level"], line["network"], line["address"]) == ("debug", NETWORK, address)
     return line
 
 
-def by_descriptor(_: Pair, pod: Pod) -> str:
+def by_descriptor(_: Network, pod: Pod) -> str:
     """Hold the netns; return the place that is to be told."""
-    process = holders.by_descriptor(pod)
-    holders.unpin(pod)
+    process = netns_holders.by_descriptor(pod)
+    netns_holders.unpin(pod)
     return f"/proc/{process}/fd/9"
 
 
-def by_address(pair: Pair, pod: Pod) -> str:
+def by_address(network: Network, pod: Pod) -> str:
     """Have the address in somebody else's netns."""
-    nested = pair.node.pod("nested")
-    (address,) = pair.held()
-    pair.node.add_address("lo", f"{address}/24", nested.path)
+    nested = network.node.pod("nested")
+    (address,) = network.held()
+    network.node.add_address("lo", f"{address}/24", nested.path)
     pod.delete()
     return nested.path
 
 
-def by_socket(pair: Pair, pod: Pod) -> str:
+def by_socket(network: Network, pod: Pod) -> str:
     """Hold the netns by a socket alone: nothing but the far end of a link tells of it."""
-    node = pair.node
-    (address,) = pair.held()
+    node = network.node
+    (address,) = network.held()
     node.add_link("far", "veth", peer="near")
     node.run(["ip", "link", "set", "near", "netns", pod.name, "up"]).check()
     node.add_address("near", f"{address}/24", pod.path)
-    holders.by_socket(pod)
-    holders.unpin(pod)
+    netns_holders.by_socket(pod)
+    netns_holders.unpin(pod)
     return FAR_END
 
 
@@ -148,51 +150,51 @@ def by_socket(pair: Pair, pod: Pod) -> str:
         (by_socket, "address-in-use"),
     ],
 )
-def test_why_a_candidate_is_kept(pair: Pair, hold: Callable[[Pair, Pod], str], reason: str) -> None:
+def test_full_scan_logs_why_a_candidate_stays(network: Network, hold: Callable[[Network, Pod], str], reason: str) -> None:
     """A full scan says the reason and the place."""
-    pod = pair.node.pod("held")
-    address = pair.add(pod)
-    place = hold(pair, pod)
-    line = told(pair, address)
+    pod = network.node.pod("held")
+    address = network.add(pod)
+    place = hold(network, pod)
+    line = told(network, address)
     assert (line["reason"], line["place"], line["container"]) == (reason, place, container_id("held"))
 
 
-def test_why_a_candidate_is_kept_without_a_full_scan(pair: Pair) -> None:
+def test_add_without_full_scan_logs_why_a_candidate_stays(network: Network) -> None:
     """An ADD that goes by what the last full scan has found says so, and the place, or that dryRun keeps it."""
-    pod = pair.node.pod("held")
-    address = pair.add(pod)
-    place = by_address(pair, pod)
-    told(pair, address)
-    line = told(pair, address)
+    pod = network.node.pod("held")
+    address = network.add(pod)
+    place = by_address(network, pod)
+    told(network, address)
+    line = told(network, address)
     assert (line["reason"], line["place"]) == ("proven-before", place)
 
 
-def test_why_a_leak_is_kept_under_dry_run(node: Node) -> None:
+def test_dry_run_logs_each_leak_it_would_free(node: Node) -> None:
     """Each ADD says that it would free it, also the next one, which does not look again."""
-    pair = Pair(node, logLevel="debug", dryRun=True)
-    address = pair.leak()
-    pair.reap()
-    pair.reap()
+    network = Network(node, logLevel="debug", dryRun=True)
+    address = network.leak()
+    network.reap()
+    network.reap()
     assert [(line["address"], line["reason"]) for line in node.log("would-reap")] == [(address, NETNS_GONE.code)] * 2
     assert node.log("kept-live") == []
 
 
-def test_at_info_nothing_is_told(node: Node) -> None:
+def test_kept_candidates_are_not_logged_at_info(node: Node) -> None:
     """It is for whoever looks for the reason, and says nothing of pods whose netns is where it was."""
-    pair = Pair(node)
+    network = Network(node)
     pod = node.pod("held")
-    pair.add(pod)
-    by_descriptor(pair, pod)
-    pair.reap()
+    network.add(pod)
+    by_descriptor(network, pod)
+    network.reap()
     assert node.log("kept-live") == []
 
 
-def test_pods_that_live_are_not_told_of(pair: Pair) -> None:
+def test_pods_at_their_recorded_netns_are_not_logged(network: Network) -> None:
     """A full scan on a node with pods that live where they are recorded frees the leak, and tells of that alone."""
     for _ in range(3):
-        pair.add(pair.node.pod())
-    address = pair.leak()
-    pair.reap()
-    assert [line["address"] for line in pair.node.log("reaped")] == [address]
-    assert pair.node.log("kept-live") == []
-    assert pair.node.log("not-freed") == []
+        network.add(network.node.pod())
+    address = network.leak()
+    network.reap()
+    assert [line["address"] for line in network.node.log("reaped")] == [address]
+    assert network.node.log("kept-live") == []
+    assert network.node.log("not-freed") == []

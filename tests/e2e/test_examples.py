@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_heals import add_to_fresh_pod, addresses_of, assert_untouched, fill
-from tests.neighbours import ROOT
-from tests.node import BIN, LOG_FILE, NET_D, Conf, Node
+from tests.support.cni_calls import BIN, NET_D
+from tests.support.full_pool import add_to_fresh_pod, addresses_of, assert_untouched, fill
+from tests.support.node import Node
+from tests.support.node_files import LOG_FILE, Conf
+from tests.support.programs import ROOT
 
 EXAMPLES = ROOT / "conflist-examples"
 FILES = sorted(path.name for path in EXAMPLES.glob("*.conflist"))
@@ -129,7 +131,7 @@ def test_all_networks_frees_those_of_another_network(node: Node) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_our_entry(file: str) -> None:
+def test_entry_stands_where_the_readme_says(file: str) -> None:
     """We are first, but second behind ipvlan; and where host-local's dataDir is another one, it is ours, too."""
     conf = example(file)
     place = types(conf).index("cni-reaper")

@@ -4,8 +4,9 @@ import pytest
 
 from cni_reaper_plugin import reasons
 from cni_reaper_plugin.operator.inspect import rule_texts
-from tests.e2e.pair import Pair, container_id
-from tests.node import BIN, Node
+from tests.support.cni_calls import BIN
+from tests.support.network import Network, container_id
+from tests.support.node import Node
 
 EXECUTABLE = f"{BIN}/cni-reaper"
 DEAD = "d" * 64
@@ -20,16 +21,16 @@ def explained(node: Node, what: str, rc: int = 0) -> dict[str, str]:
 
 
 @pytest.fixture
-def pair(node: Node) -> Pair:
+def network(node: Node) -> Network:
     """A network with a live pod on 10.66.0.2."""
-    pair = Pair(node)
-    pair.add(node.pod("living"))
-    return pair
+    network = Network(node)
+    network.add(node.pod("living"))
+    return network
 
 
-def test_a_live_pod(pair: Pair) -> None:
+def test_live_pod_is_row_3_with_its_record(network: Network) -> None:
     """Its record, where its netns stands, row 3."""
-    told = explained(pair.node, "10.66.0.2")
+    told = explained(network.node, "10.66.0.2")
     assert told["reservation"] == "/var/lib/cni/networks/net/10.66.0.2"
     assert told["owner"] == f"{container_id('living')} eth0"
     assert told["netns"] == "/run/netns/living, says the record of our own"
@@ -38,41 +39,41 @@ def test_a_live_pod(pair: Pair) -> None:
     assert told["rule"] == "docs/evidence.md, row 3"
 
 
-def test_a_netns_that_is_gone(pair: Pair) -> None:
+def test_gone_netns_is_row_4(network: Network) -> None:
     """Nothing at the path any more: row 4."""
-    gone = pair.node.pod("gone")
-    address = pair.add(gone)
+    gone = network.node.pod("gone")
+    address = network.add(gone)
     gone.delete()
-    told = explained(pair.node, address)
+    told = explained(network.node, address)
     assert told["there now"] == "nothing"
     assert (told["verdict"], told["reason"]) == ("STALE, netns gone", "netns-gone")
     assert "cni-reaper reap" in told["would change"]
 
 
-def test_by_the_beginning_of_an_id(pair: Pair) -> None:
+def test_prefix_of_an_id_finds_all_its_reservations(network: Network) -> None:
     """As `crictl` shows IDs; all reservations of a container are explained."""
-    assert explained(pair.node, container_id("living")[:13])["owner"].startswith(container_id("living"))
-    assert explained(pair.node, "10.66.0.3", rc=1) == {}
-    assert explained(pair.node, "e" * 13, rc=1) == {}
+    assert explained(network.node, container_id("living")[:13])["owner"].startswith(container_id("living"))
+    assert explained(network.node, "10.66.0.3", rc=1) == {}
+    assert explained(network.node, "e" * 13, rc=1) == {}
 
 
-def test_who_is_waited_for(pair: Pair) -> None:
+def test_waited_netns_and_time_are_told(network: Network) -> None:
     """A netns of nobody keeps an unmapped owner; how long it is waited for is told."""
-    pair.node.pod("stranger")
-    pair.node.reserve("net", "10.66.0.7", DEAD)
-    pair.reap()
-    told = explained(pair.node, "10.66.0.7")
+    network.node.pod("stranger")
+    network.node.reserve("net", "10.66.0.7", DEAD)
+    network.reap()
+    told = explained(network.node, "10.66.0.7")
     assert told["verdict"].startswith("UNKNOWN, ")
     assert "are left of graceSeconds, 1500" in told["waited for"]
     assert told["rule"] == "docs/evidence.md, row 9: it is waited for"
 
 
-def test_without_an_owner(pair: Pair) -> None:
+def test_reservation_without_owner_is_explained(network: Network) -> None:
     """An empty file, and one with a content that nobody understands."""
-    pair.node.write("/var/lib/cni/networks/net/10.66.0.8", "")
-    assert explained(pair.node, "10.66.0.8")["verdict"] == "STALE, empty"
-    pair.node.write("/var/lib/cni/networks/net/10.66.0.8", "two words")
-    told = explained(pair.node, "10.66.0.8")
+    network.node.write("/var/lib/cni/networks/net/10.66.0.8", "")
+    assert explained(network.node, "10.66.0.8")["verdict"] == "STALE, empty"
+    network.node.write("/var/lib/cni/networks/net/10.66.0.8", "two words")
+    told = explained(network.node, "10.66.0.8")
     assert told["verdict"] == "UNKNOWN, content is no owner"
     assert told["owner"] == "none that can be read"
 

@@ -13,10 +13,14 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e import strace
-from tests.e2e.pair import NETWORK, Pair, container_id, until
-from tests.e2e.strace import FAULTS, SystemCall
-from tests.node import DATA_DIR, LOG_FILE, STATE_DIR, Node, Pod, Ran
+from tests.support import strace
+from tests.support.cni_calls import Pod
+from tests.support.commands import Ran
+from tests.support.network import NETWORK, Network, container_id
+from tests.support.node import Node
+from tests.support.node_files import DATA_DIR, LOG_FILE, STATE_DIR
+from tests.support.strace import FAULTS, SystemCall
+from tests.support.waiting import until
 
 ALL = os.environ.get("CNI_REAPER_FAULTS") == "all"
 TRACE = "/run/trace"
@@ -35,19 +39,19 @@ class Scene:
     """
 
     def __init__(self, node: Node) -> None:
-        self.pair = Pair(node)
+        self.network = Network(node)
         self.node = node
         self.verb = "ADD"
         self.pod = node.pod("new")
         self.live = node.pod("live")
-        self.kept = {self.pair.add(self.live)}  # reserved and not yet configured: its netns is all that saves it
+        self.kept = {self.network.add(self.live)}  # reserved and not yet configured: its netns is all that saves it
         self.mends: set[str] = set()
         self._files: dict[str, bytes] = {}
         self._directories: set[str] = set()
 
     def leak(self, name: str) -> None:
         """Add a leak with a record."""
-        self.mends.add(self.pair.leak(name))
+        self.mends.add(self.network.leak(name))
 
     def settle(self, *, first_of_boot: bool = False) -> None:
         """Take the node as it is for the state to come back to; first_of_boot: without what earlier ADDs left in /run."""
@@ -82,7 +86,7 @@ class Scene:
 
     def call(self, prefix: list[str] | None = None, verb: str = "") -> Ran:
         """Run the call, behind a command prefix."""
-        command = self.node.plugin_command(verb or self.verb, self.pair.head, netns=self.pod, container_id=container_id("new"))
+        command = self.node.plugin_command(verb or self.verb, self.network.head, netns=self.pod, container_id=container_id("new"))
         command["argv"] = [*(prefix or []), *command["argv"]]
         return self.node.together([command])[0]
 
@@ -111,7 +115,7 @@ class Scene:
             assert_answered(self.call(), "DEL")
         assert_answered(self.call(verb="ADD"), "ADD")
         self.assert_kept()
-        assert not self.pair.held() & self.mends, self.node.log()
+        assert not self.network.held() & self.mends, self.node.log()
         assert f"{container_id('new')}:eth0" in os.listdir(self.node.path(RECORDS))
         if after_kill:
             assert_answered(self.call(verb="DEL"), "DEL")
@@ -138,7 +142,7 @@ def a_leak(scene: Scene) -> None:
 def an_unmapped_leak(scene: Scene) -> None:
     """A leak from before cni-reaper was there: whose netns it had is for the full scan."""
     dead = scene.node.pod("dead")
-    scene.mends.add(scene.pair.take(dead, container_id("dead")))
+    scene.mends.add(scene.network.take(dead, container_id("dead")))
     dead.delete()
     scene.settle()
 
@@ -151,7 +155,7 @@ def a_stranger(holder: str) -> Callable[[Scene], None]:
 
     def prepare(scene: Scene) -> None:
         pod = scene.node.pod("stranger")
-        scene.kept.add(scene.pair.take(pod, container_id("stranger")))
+        scene.kept.add(scene.network.take(pod, container_id("stranger")))
         hold(scene.node, pod, holder)
         scene.leak("dead")
         scene.settle()
@@ -178,7 +182,7 @@ def left_by_del(scene: Scene) -> None:
     """DEL at the head, of a reservation that the chain has left behind; and a leak."""
     scene.verb = "DEL"
     scene.leak("dead")
-    scene.mends.add(scene.pair.add(scene.pod, reapOn=[]))
+    scene.mends.add(scene.network.add(scene.pod, reapOn=[]))
     scene.settle()
 
 
@@ -251,7 +255,9 @@ def assert_answered_or_refused(ran: Ran, verb: str, call: SystemCall, fault: str
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", SCENES)
-def test_a_fault_at_every_call(node: Node, name: str, fault: str, record_property: Callable[[str, object], None]) -> None:
+def test_fault_at_any_system_call_keeps_live_pods(
+    node: Node, name: str, fault: str, record_property: Callable[[str, object], None]
+) -> None:
     """The answer is right or an error that a runtime can read; who lives is kept; a clean ADD mends the rest."""
     scene = Scene(node)
     SCENES[name](scene)

@@ -9,10 +9,11 @@ import shutil
 
 import pytest
 
-from tests.e2e.pair import NETWORK, Pair, container_id
-from tests.e2e.test_past_lives import OWN_VIEW, SAME_BOOT
-from tests.e2e.test_views import HIDE
-from tests.node import NET_D, Conf, Node, Pod, host_local, ptp, reaper
+from tests.support.cni_calls import NET_D, Pod, host_local, ptp, reaper
+from tests.support.network import NETWORK, Network, container_id
+from tests.support.node import Node
+from tests.support.node_files import Conf
+from tests.support.views import HIDE_RUN, OWN_VIEW, SAME_BOOT
 
 POOL = 5
 RUN = "/run/cni-reaper"
@@ -63,29 +64,29 @@ def test_a_full_node_heals_at_the_second_try(node: Node, place: str, leaks: str)
 
 
 @pytest.fixture
-def pair(node: Node) -> Pair:
+def network(node: Node) -> Network:
     """A network without any note of an earlier ADD; one pod in the middle of its ADD, and a leak."""
-    pair = Pair(node)
-    pair.head["prevResult"] = {"cniVersion": "1.0.0"}
-    return pair
+    network = Network(node)
+    network.head["prevResult"] = {"cniVersion": "1.0.0"}
+    return network
 
 
-def started(pair: Pair) -> str:
+def started(network: Network) -> str:
     """Reserve for a pod that has a netns and nothing in it yet; leave a leak beside it. Return the pod's address."""
-    dead = pair.node.pod("dead")
-    pair.take(dead, container_id("dead"))
+    dead = network.node.pod("dead")
+    network.take(dead, container_id("dead"))
     dead.delete()
-    return pair.take(pair.node.pod(), container_id("live"))
+    return network.take(network.node.pod(), container_id("live"))
 
 
-def delete(pair: Pair, path: str, script: str = "") -> None:
+def delete(network: Network, path: str, script: str = "") -> None:
     """Run DEL for a container of which nothing is known; script: how its view is made, see OWN_VIEW."""
-    one = pair.node.plugin_command("DEL", pair.head, netns=path, container_id=container_id("failed"))
+    one = network.node.plugin_command("DEL", network.head, netns=path, container_id=container_id("failed"))
     if script:
         one["argv"] = ["sh", "-c", f'{script} && exec "$@"', "sh", *one["argv"]]
         if "own view" in script:
             one["argv"] = [*OWN_VIEW, *one["argv"][2:]]
-    pair.node.together([one])[0].check()
+    network.node.together([one])[0].check()
 
 
 OWN_NETNS = "ip netns add own"
@@ -94,57 +95,57 @@ OWN_NETNS = "ip netns add own"
 @pytest.mark.parametrize(
     "script",
     [
-        f": own view; {SAME_BOOT} && {HIDE} && {OWN_NETNS}",
-        f": own view; {SAME_BOOT} && {HIDE} && mount --make-shared /run/netns 2>/dev/null; {OWN_NETNS}",
+        f": own view; {SAME_BOOT} && {HIDE_RUN} && {OWN_NETNS}",
+        f": own view; {SAME_BOOT} && {HIDE_RUN} && mount --make-shared /run/netns 2>/dev/null; {OWN_NETNS}",
         f": own view; {SAME_BOOT} && umount -l /run/netns 2>/dev/null; mount -t tmpfs t /run/netns && {OWN_NETNS}",
     ],
 )
-def test_a_netns_that_only_a_container_sees_proves_nothing(pair: Pair, script: str) -> None:
+def test_a_netns_that_only_a_container_sees_proves_nothing(network: Network, script: str) -> None:
     """In a container with its own processes and mounts a DEL comes for a netns that was made in there: all is kept."""
-    started(pair)
-    before = pair.held()
-    delete(pair, "/run/netns/own", script)
-    assert pair.held() == before, pair.node.log()
-    assert pair.node.log("sweep-skipped")[-1]["reason"].startswith("this process cannot be sure to see")
+    started(network)
+    before = network.held()
+    delete(network, "/run/netns/own", script)
+    assert network.held() == before, network.node.log()
+    assert network.node.log("sweep-skipped")[-1]["reason"].startswith("this process cannot be sure to see")
 
 
 @pytest.mark.parametrize("path", ["/proc/1/ns/net", "/proc/self/ns/net", "/run/netns/gone", ""])
-def test_what_is_no_pods_netns_proves_nothing(pair: Pair, path: str) -> None:
+def test_what_is_no_pods_netns_proves_nothing(network: Network, path: str) -> None:
     """The host's netns, one that is gone, none at all."""
-    started(pair)
-    before = pair.held()
-    delete(pair, path)
-    assert pair.held() == before, pair.node.log()
+    started(network)
+    before = network.held()
+    delete(network, path)
+    assert network.held() == before, network.node.log()
 
 
-def test_a_pod_in_the_middle_of_its_add_is_kept(pair: Pair) -> None:
+def test_a_pod_in_the_middle_of_its_add_is_kept(network: Network) -> None:
     """The DEL of another pod proves the view; what has no netns of its own is kept while a netns of nobody stands."""
-    address = started(pair)
-    failed = pair.node.pod()
-    delete(pair, failed.path)
-    assert address in pair.held(), pair.node.log()
+    address = started(network)
+    failed = network.node.pod()
+    delete(network, failed.path)
+    assert address in network.held(), network.node.log()
 
 
 @pytest.mark.parametrize("name", ["blue", "slot-000000000001"])
-def test_a_path_that_may_be_used_again_accounts_for_nothing(pair: Pair, name: str) -> None:
+def test_a_path_that_may_be_used_again_accounts_for_nothing(network: Network, name: str) -> None:
     """What stands at the path of a late DEL is another pod's by now, which is in the middle of its ADD: kept."""
-    second = pair.node.pod(name)
-    address = pair.take(second, container_id("live"))
-    delete(pair, second.path)
-    assert address in pair.held(), pair.node.log()
+    second = network.node.pod(name)
+    address = network.take(second, container_id("live"))
+    delete(network, second.path)
+    assert address in network.held(), network.node.log()
 
 
-def test_the_first_add_takes_over(pair: Pair) -> None:
+def test_the_first_add_takes_over(network: Network) -> None:
     """Once an ADD has proven a view, the DEL of another PID namespace proves none."""
-    node = pair.node
-    started(pair)
+    node = network.node
+    started(network)
     own = node.pod()
-    delete(pair, own.path)
+    delete(network, own.path)
     assert json.loads(node.read(f"{RUN}/views"))["shown"]
-    node.plugin("ADD", pair.head, netns=own, container_id=container_id("first")).check()
+    node.plugin("ADD", network.head, netns=own, container_id=container_id("first")).check()
     assert json.loads(node.read(f"{RUN}/views"))["views"]
-    before = pair.held()
+    before = network.held()
     node.write(f"{RUN}/views", json.dumps({**json.loads(node.read(f"{RUN}/views")), "views": [[1, 2, 3]]}))
     Pod(node, "live", own.path).delete()
-    delete(pair, node.pod().path)
-    assert pair.held() == before
+    delete(network, node.pod().path)
+    assert network.held() == before

@@ -6,6 +6,7 @@ A full scan is what costs; the gate's file tells how many were begun.
 import json
 import os
 import platform
+import struct
 import sys
 import time
 from collections import Counter
@@ -14,9 +15,11 @@ from collections.abc import Callable
 import pytest
 
 from cni_reaper_plugin.memory.waiting_owners import LOOK_AGAIN_S
-from tests.e2e import holders
-from tests.e2e.pair import NETWORK, Pair, container_id, until
-from tests.node import BIN, Node, Pod, bridge, host_local, reaper
+from tests.support import netns_holders
+from tests.support.cni_calls import BIN, Pod, bridge, host_local, reaper
+from tests.support.network import NETWORK, Network, container_id
+from tests.support.node import Node
+from tests.support.waiting import until
 
 RUN_DIR = "/run/cni-reaper"
 GATE = f"{RUN_DIR}/{NETWORK}.sweep"
@@ -38,23 +41,17 @@ threading.Event().wait()
 """
 
 
-@pytest.fixture
-def pair(node: Node) -> Pair:
-    """A network of cni-reaper and host-local."""
-    return Pair(node)
-
-
 def scans(node: Node, gate: str = GATE) -> int:
     """Return how many full scans of a network have begun."""
     path = node.path(gate)
     return int.from_bytes(path.read_bytes()[:8], "little") if path.exists() else 0
 
 
-def leak_all(pair: Pair, count: int, *, recorded: bool) -> None:
+def leak_all(network: Network, count: int, *, recorded: bool) -> None:
     """Leave so many leaks, with records of ours or from before we came."""
-    node = pair.node
+    node = network.node
     pods = [node.pod() for _ in range(count)]
-    plugins = (("cni-reaper", {**pair.head, "reapOn": []}), ("host-local", pair.ipam))[0 if recorded else 1 :]
+    plugins = (("cni-reaper", {**network.head, "reapOn": []}), ("host-local", network.ipam))[0 if recorded else 1 :]
     for some in (pods[start : start + 23] for start in range(0, count, 23)):
         for plugin, conf in plugins:
             commands = [
@@ -64,7 +61,7 @@ def leak_all(pair: Pair, count: int, *, recorded: bool) -> None:
                 ran.check()
     for pod in pods:
         pod.delete()
-    assert len(pair.held()) == count
+    assert len(network.held()) == count
 
 
 def busy(node: Node, count: int) -> None:
@@ -73,7 +70,7 @@ def busy(node: Node, count: int) -> None:
         node.start(["sh", "-c", "while :; do :; done"])
 
 
-def storm(node: Node, pair: Pair, count: int) -> None:
+def storm(node: Node, network: Network, count: int) -> None:
     """So many pods start at once by cnitool, and each gets an address that nobody has."""
     node.conflist(NETWORK, [reaper(), bridge(host_local("10.66.0.0/24"))])
     pods = [node.pod(f"new-{number}") for number in range(count)]
@@ -85,36 +82,36 @@ def storm(node: Node, pair: Pair, count: int) -> None:
     assert set(given.values()) == {1}
     assert scans(node) - before <= 3, node.log()
     node.cnitool("add", NETWORK, node.pod("last")).check()
-    assert set(given) <= pair.held()
-    assert len(pair.held()) == count + 1
+    assert set(given) <= network.held()
+    assert len(network.held()) == count + 1
 
 
 @pytest.mark.parametrize(("recorded", "loops"), [(True, 2), (False, 8), (True, 30)])
-def test_a_storm_on_a_busy_node(node: Node, recorded: bool, loops: int) -> None:
+def test_storm_on_a_busy_node_takes_three_full_scans(node: Node, recorded: bool, loops: int) -> None:
     """A /24 full of leaks after a reboot, busy processes, and 110 pods at once: all start, and three full scans are enough."""
-    pair = Pair(node)
-    leak_all(pair, POOL, recorded=recorded)
+    network = Network(node)
+    leak_all(network, POOL, recorded=recorded)
     node.reboot()
     busy(node, loops)
-    storm(node, pair, 110)
+    storm(node, network, 110)
 
 
-def test_a_storm_on_a_laden_node(node: Node) -> None:
+def test_storm_on_a_laden_node_starts_all_pods(node: Node) -> None:
     """60 pods at once beside eight busy processes, 8,000 threads and 60,000 open descriptors, on a pool full of leaks."""
-    pair = Pair(node)
-    leak_all(pair, POOL, recorded=True)
+    network = Network(node)
+    leak_all(network, POOL, recorded=True)
     for number in range(16):  # a process may open no more than a few thousand files where nobody has raised the limit
         node.start([sys.executable, "-I", "-c", LADEN, f"/run/laden-{number}", "500", "3750"])
         until(node.path(f"/run/laden-{number}").exists, "the threads and descriptors are there")
     busy(node, 8)
-    storm(node, pair, 60)
+    storm(node, network, 60)
 
 
-def wait_at_gate(pair: Pair) -> int:
+def wait_at_gate(network: Network) -> int:
     """Start an ADD and return its PID once it waits at the gate, which somebody holds."""
-    node = pair.node
+    node = network.node
     own = node.pod()
-    node.write("/run/waits.json", json.dumps(pair.head))
+    node.write("/run/waits.json", json.dumps(network.head))
     env = {
         "CNI_COMMAND": "ADD",
         "CNI_CONTAINERID": container_id(own.name),
@@ -141,100 +138,100 @@ def let_go(node: Node, holder: int) -> None:
     node.stop(holder)
 
 
-def test_who_waits_at_the_gate_costs_nothing(pair: Pair) -> None:
+def test_who_waits_at_the_gate_costs_nothing(network: Network) -> None:
     """An ADD that waits sleeps in the kernel until the gate is open, and then reaps; its holder is killed."""
-    node = pair.node
-    pair.leak()
+    node = network.node
+    network.leak()
     holder = hold_gate(node)
-    waits = wait_at_gate(pair)
+    waits = wait_at_gate(network)
     switches = [line for line in node.read(f"/proc/{waits}/status").splitlines() if "ctxt_switches" in line]
     for _ in range(20):
         node.run(["true"]).check()
     assert [line for line in node.read(f"/proc/{waits}/status").splitlines() if "ctxt_switches" in line] == switches
     let_go(node, holder)
     assert node.wait(waits) == 0
-    assert pair.held() == set()
+    assert network.held() == set()
 
 
-@pytest.mark.parametrize("hold", [holders.by_descriptor, holders.by_process, holders.by_thread])
-def test_what_keeps_a_leak_is_found_once(pair: Pair, hold: Callable[[Pod], int]) -> None:
+@pytest.mark.parametrize("hold", [netns_holders.by_descriptor, netns_holders.by_process, netns_holders.by_thread])
+def test_what_keeps_a_leak_is_found_once(network: Network, hold: Callable[[Pod], int]) -> None:
     """A container has gone without a DEL, and somebody holds its netns: kept, by one scan for a dozen ADDs, and freed after."""
-    node = pair.node
+    node = network.node
     pod = node.pod("held")
-    address = pair.add(pod)
+    address = network.add(pod)
     holder = hold(pod)
-    holders.unpin(pod)
-    pair.reap()
+    netns_holders.unpin(pod)
+    network.reap()
     began, before = time.monotonic(), scans(node)
     assert before >= 1
     for _ in range(CALLS):
-        pair.reap()
-        assert address in pair.held()
+        network.reap()
+        assert address in network.held()
     assert scans(node) - before <= 1 + (time.monotonic() - began) // LOOK_AGAIN_S
     node.stop(holder)
-    pair.reap()
-    assert pair.held() == set(), node.log()
+    network.reap()
+    assert network.held() == set(), node.log()
 
 
-def test_an_address_elsewhere_is_found_once(pair: Pair) -> None:
+def test_an_address_elsewhere_is_found_once(network: Network) -> None:
     """A leak's address is configured in somebody else's netns, a nested cluster's: kept, found once, freed when that ends."""
-    node = pair.node
-    address = pair.leak("gone")
+    node = network.node
+    address = network.leak("gone")
     nested = node.pod("nested")
     node.add_address("lo", f"{address}/24", nested.path)
-    pair.reap()
+    network.reap()
     began, before = time.monotonic(), scans(node)
     for _ in range(CALLS):
-        pair.reap()
-        assert address in pair.held()
+        network.reap()
+        assert address in network.held()
     assert scans(node) - before <= 1 + (time.monotonic() - began) // LOOK_AGAIN_S
     nested.delete()
-    pair.reap()
-    assert pair.held() == set(), node.log()
+    network.reap()
+    assert network.held() == set(), node.log()
 
 
-def test_a_leak_under_dry_run_is_found_once(pair: Pair) -> None:
+def test_a_leak_under_dry_run_is_found_once(network: Network) -> None:
     """With dryRun a leak is told, and not scanned for by each ADD; without it the next ADD frees it at once."""
-    node = pair.node
-    address = pair.leak()
-    pair.reap(dryRun=True)
+    node = network.node
+    address = network.leak()
+    network.reap(dryRun=True)
     began, before = time.monotonic(), scans(node)
     for _ in range(CALLS):
-        pair.reap(dryRun=True)
-    assert pair.held() == {address}
+        network.reap(dryRun=True)
+    assert network.held() == {address}
     assert scans(node) - before <= 1 + (time.monotonic() - began) // LOOK_AGAIN_S
     assert node.log("would-reap")
-    pair.reap()
-    assert pair.held() == set()
+    network.reap()
+    assert network.held() == set()
 
 
-def test_another_leak_beside_one_that_stays(pair: Pair) -> None:
+def test_another_leak_is_freed_beside_one_that_stays(network: Network) -> None:
     """While one leak is known to stay, another that comes is freed by the next ADD."""
-    node = pair.node
+    node = network.node
     pod = node.pod("held")
-    kept = pair.add(pod)
-    holders.by_descriptor(pod)
-    holders.unpin(pod)
-    pair.reap()
+    kept = network.add(pod)
+    netns_holders.by_descriptor(pod)
+    netns_holders.unpin(pod)
+    network.reap()
     for _ in range(3):
-        pair.leak()
-        pair.reap()
-        assert pair.held() == {kept}, node.log()
+        network.leak()
+        network.reap()
+        assert network.held() == {kept}, node.log()
 
 
-def test_the_same_owner_again_beside_the_memory(pair: Pair) -> None:
+def test_memory_of_a_reservation_says_nothing_of_the_next(network: Network) -> None:
     """What is remembered of a reservation says nothing of the next one of the same address."""
-    node = pair.node
+    node = network.node
     pod = node.pod("held")
-    kept = pair.add(pod)
-    holder = holders.by_descriptor(pod)
-    holders.unpin(pod)
-    pair.reap()
-    pair.give_back(pod)
-    other = Pair(node, first=kept, last=kept)
+    kept = network.add(pod)
+    holder = netns_holders.by_descriptor(pod)
+    netns_holders.unpin(pod)
+    network.reap()
+    network.give_back(pod)
+    other = Network(node, first=kept, last=kept)
     assert other.leak("second") == kept
-    pair.reap()
-    assert pair.held() == set(), node.log()
+    network.reap()
+    assert network.held() == set(), node.log()
     node.stop(holder)
 
 
@@ -255,25 +252,104 @@ def without_space(node: Node) -> None:
 
 
 @pytest.mark.parametrize("spoil", [read_only, without_inodes, without_space])
-def test_a_run_directory_that_cannot_be_written(pair: Pair, spoil: Callable[[Node], None]) -> None:
+def test_unwritable_run_directory_stops_no_reaping(network: Network, spoil: Callable[[Node], None]) -> None:
     """Without a gate, and without a memory, an ADD frees what is leaked and keeps what lives, and it is said once in the log."""
-    node = pair.node
-    live = pair.add(node.pod("live"))
+    node = network.node
+    live = network.add(node.pod("live"))
     node.path(RUN_DIR).mkdir(mode=0o700, exist_ok=True)
     spoil(node)
-    pair.leak()
-    pair.leak()
-    pair.reap()
-    assert pair.held() == {live}, node.log()
+    network.leak()
+    network.leak()
+    network.reap()
+    assert network.held() == {live}, node.log()
     assert not [line for line in node.log() if line["level"] in ("error", "warning")], node.log()
 
 
-def test_not_root_in_the_gate(pair: Pair) -> None:
+def test_gate_file_of_other_content_is_a_gate(network: Network) -> None:
     """The gate's file of an older version is empty, or somebody wrote into it: a gate all the same."""
-    node = pair.node
+    node = network.node
     for content in (b"", b"x", os.urandom(40)):
         node.path(RUN_DIR).mkdir(mode=0o700, exist_ok=True)
         node.path(GATE).write_bytes(content)
-        pair.leak()
-        pair.reap()
-        assert pair.held() == set(), node.log()
+        network.leak()
+        network.reap()
+        assert network.held() == set(), node.log()
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (1, 2**63), (2**64 - 1, 0), (2**64 - 1, 2**64 - 1)])
+def test_senseless_gate_numbers_stop_no_reaping(network: Network, numbers: tuple[int, int]) -> None:
+    """/run was full when a scan began, and no longer when it ended: (0, 1). ADD reaps all the same, for ever."""
+    node = network.node
+    node.path(RUN_DIR).mkdir(mode=0o700, exist_ok=True)
+    node.path(GATE).write_bytes(struct.pack("<QQ", *numbers))
+    for _ in range(3):
+        network.leak()
+        network.reap()
+        assert network.held() == set(), node.log()
+
+
+def test_dry_run_scan_does_not_serve_waiting_add(network: Network) -> None:
+    """A call with dryRun judges all while an ADD without waits: the ADD frees the leak itself."""
+    node = network.node
+    network.leak()
+    holder = hold_gate(node)
+    waits = wait_at_gate(network)
+    node.run(["kill", "-STOP", str(waits)]).check()
+    let_go(node, holder)
+    network.reap(dryRun=True)
+    node.run(["kill", "-CONT", str(waits)]).check()
+    assert node.wait(waits) == 0
+    assert network.held() == set(), node.log()
+
+
+def test_scan_with_other_state_dir_does_not_serve_waiting_add(network: Network) -> None:
+    """A call with another stateDir, which knows of no record, judges all while an ADD waits: the ADD frees the leak itself."""
+    node = network.node
+    node.pod("nobodys")
+    network.leak()
+    holder = hold_gate(node)
+    waits = wait_at_gate(network)
+    node.run(["kill", "-STOP", str(waits)]).check()
+    let_go(node, holder)
+    network.reap(stateDir="/var/lib/cni/other")
+    node.run(["kill", "-CONT", str(waits)]).check()
+    assert node.wait(waits) == 0
+    assert network.held() == set(), node.log()
+
+
+def test_scan_of_del_does_not_serve_waiting_add(network: Network) -> None:
+    """A DEL keeps what its chain is about to release, and another that somebody holds, while an ADD waits."""
+    node = network.node
+    held = node.pod("held")
+    kept = network.add(held)
+    netns_holders.by_descriptor(held)
+    netns_holders.unpin(held)
+    own = node.pod("own")
+    network.take(own, container_id("own"))
+    own.delete()
+    holder = hold_gate(node)
+    waits = wait_at_gate(network)
+    node.run(["kill", "-STOP", str(waits)]).check()
+    let_go(node, holder)
+    network.reap(verb="ADD", reapOn=[])
+    node.run(["rm", "-f", f"{RUN_DIR}/{NETWORK}.json"]).check()
+    node.plugin("DEL", network.head, netns=own.path, container_id=container_id("own")).check()
+    node.run(["kill", "-CONT", str(waits)]).check()
+    assert node.wait(waits) == 0
+    assert network.held() == {kept}, node.log()
+
+
+def test_storm_on_a_full_pool_gives_every_pod_an_address(node: Node) -> None:
+    """Every address is leaked and as many pods start at once: each waits for the sweep that is on, and gets an address."""
+    network = Network(node, subnet="10.66.0.0/28", name="storm")
+    for number in range(13):
+        network.add(node.pod(f"leak-{number}"), reapOn=[])
+    for number in range(13):
+        node.delete_netns(f"/run/netns/leak-{number}")
+    assert len(network.held()) == 13
+    node.conflist("storm", [reaper(), bridge(host_local("10.66.0.0/28"))])
+    pods = [node.pod() for _ in range(13)]
+    for ran in node.together([node.cnitool_command("add", "storm", pod) for pod in pods]):
+        ran.check()
+    assert {address.partition("/")[0] for pod in pods for address in pod.addresses()} == network.held()
+    assert len(node.log("reaped")) == 13

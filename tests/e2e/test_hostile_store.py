@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests import inside
-from tests.e2e import strace
-from tests.e2e.pair import NETWORK, Pair, container_id
-from tests.node import DATA_DIR, STATE_DIR, Node, Pod, Ran
+from tests.support import agent, strace
+from tests.support.cni_calls import Pod
+from tests.support.commands import Ran
+from tests.support.network import NETWORK, Network, container_id
+from tests.support.node import Node
+from tests.support.node_files import DATA_DIR, STATE_DIR
 
 STORE = f"{DATA_DIR}/{NETWORK}"
 RECORDS = f"{STATE_DIR}/{NETWORK}"
@@ -42,30 +44,30 @@ Place = Callable[[Path], None]
 
 
 @pytest.fixture
-def pair(node: Node) -> Pair:
+def network(node: Node) -> Network:
     """A network with a live pod, which has not configured its address yet, and a leak."""
-    pair = Pair(node)
-    pair.add(node.pod("live"))
-    pair.leak("dead")
-    return pair
+    network = Network(node)
+    network.add(node.pod("live"))
+    network.leak("dead")
+    return network
 
 
 LIVE, LEAK, OTHER = "10.66.0.2", "10.66.0.3", "10.66.0.4"
 
 
-def leak_another(pair: Pair) -> None:
+def leak_another(network: Network) -> None:
     """Leave a second leak, at OTHER."""
-    pod = pair.node.pod("other")
-    assert pair.add(pod, reapOn=[]) == OTHER
+    pod = network.node.pod("other")
+    assert network.add(pod, reapOn=[]) == OTHER
     pod.delete()
 
 
-def reap(pair: Pair, prefix: list[str] | None = None, **options: object) -> Ran:
+def reap(network: Network, prefix: list[str] | None = None, **options: object) -> Ran:
     """Run ADD behind a command prefix; it ends, whatever the store holds."""
-    pod = pair.node.pod()
-    command = pair.node.plugin_command("ADD", {**pair.head, **options}, netns=pod, container_id=container_id(pod.name))
+    pod = network.node.pod()
+    command = network.node.plugin_command("ADD", {**network.head, **options}, netns=pod, container_id=container_id(pod.name))
     command["argv"] = [*(prefix or []), *command["argv"]]
-    ran = pair.node.together([command])[0].check()
+    ran = network.node.together([command])[0].check()
     assert ran.json() == {"cniVersion": "1.0.0"}
     assert ran.err == b""
     return ran
@@ -165,15 +167,15 @@ OTHER_NAMES = [
 ]
 
 
-def test_names_and_kinds(pair: Pair) -> None:
+def test_odd_names_and_kinds_are_left_alone(network: Network) -> None:
     """Links, FIFOs, sockets, devices, directories, odd names: none is opened for what it is, followed or removed."""
-    node = pair.node
+    node = network.node
     outside = node.path(OUTSIDE)
     outside.mkdir()
     (outside / "10.66.0.100").write_bytes(dead_owner())
     os.mkfifo(outside / "fifo")
     store = node.path(STORE)
-    node.mount("none", "/var/lib", flags=inside.MS_BIND | 32)  # MS_REMOUNT, without MS_NODEV
+    node.mount("none", "/var/lib", flags=agent.MS_BIND | 32)  # MS_REMOUNT, without MS_NODEV
     for name, place in NOT_FILES.items():
         place(store / name)
     for raw in OTHER_NAMES:
@@ -181,7 +183,7 @@ def test_names_and_kinds(pair: Pair) -> None:
     before = state_of(node, OUTSIDE)
     among = {name: (store / name).lstat() for name in NOT_FILES}
     strange = listed(node) - {LEAK.encode()}
-    reap(pair)
+    reap(network)
     assert listed(node) == strange, node.log()
     assert state_of(node, OUTSIDE) == before
     assert {name: (store / name).lstat() for name in NOT_FILES} == among
@@ -189,14 +191,14 @@ def test_names_and_kinds(pair: Pair) -> None:
     assert [line["address"] for line in node.log("reaped")] == [LEAK]
 
 
-def test_a_hard_link_to_a_file_outside(pair: Pair) -> None:
+def test_hard_link_keeps_the_file_outside(network: Network) -> None:
     """A stale reservation that is a second name of a file elsewhere goes; the file itself stays word for word."""
-    node = pair.node
+    node = network.node
     outside = node.path("/var/lib/cni/outside")
     outside.write_bytes(dead_owner("dead"))
     os.link(outside, node.path(f"{STORE}/10.66.0.100"))
     node.path(f"{STORE}/{LEAK}").unlink()
-    reap(pair)
+    reap(network)
     assert listed(node) == {LIVE.encode()}
     assert outside.read_bytes() == dead_owner("dead")
 
@@ -217,9 +219,9 @@ OWNERS = {
 }
 
 
-def test_owners_that_are_paths(pair: Pair) -> None:
+def test_owners_that_are_paths_lead_nowhere(network: Network) -> None:
     """An owner names no file but its own record: baits lie wherever a path would lead, and each reservation is kept."""
-    node = pair.node
+    node = network.node
     dead = container_id("dead")
     record = node.read(f"{RECORDS}/{dead}:eth0")
     for bait in (f"{OUTSIDE}/{dead}:eth0", f"{OUTSIDE}/x", f"{OUTSIDE}/{dead}", f"{OUTSIDE}/results/{dead}"):
@@ -228,7 +230,7 @@ def test_owners_that_are_paths(pair: Pair) -> None:
     for number, content in enumerate(OWNERS.values()):
         node.path(f"{STORE}/10.66.0.{100 + number}").write_bytes(content.replace("{dead}", dead).encode())
     for verb in ("ADD", "DEL"):
-        pair.node.plugin(verb, pair.head, netns=node.pod(), container_id=container_id(verb)).check()
+        network.node.plugin(verb, network.head, netns=node.pod(), container_id=container_id(verb)).check()
         kept = {f"10.66.0.{100 + number}".encode() for number in range(len(OWNERS))}
         assert listed(node) == kept | {LIVE.encode()}, node.log()
     assert state_of(node, OUTSIDE) == before[0]
@@ -238,9 +240,9 @@ def test_owners_that_are_paths(pair: Pair) -> None:
     }
 
 
-def test_networks_that_lead_elsewhere(pair: Pair) -> None:
+def test_networks_that_lead_elsewhere_are_not_swept(network: Network) -> None:
     """With networks ["*"]: a link to a file or to nowhere, a name with a newline or not in UTF-8, a file: none is swept."""
-    node = pair.node
+    node = network.node
     outside = node.path(OUTSIDE)
     outside.mkdir()
     (outside / "10.66.0.100").write_bytes(dead_owner())
@@ -254,7 +256,7 @@ def test_networks_that_lead_elsewhere(pair: Pair) -> None:
         directory.mkdir()
         (directory / "10.66.0.100").write_bytes(dead_owner())
     before = state_of(node, OUTSIDE)
-    reap(pair, networks=["*"])
+    reap(network, networks=["*"])
     assert listed(node) == {LIVE.encode()}
     assert {line["network"] for line in node.log()} == {NETWORK}
     assert state_of(node, OUTSIDE) == before
@@ -263,9 +265,9 @@ def test_networks_that_lead_elsewhere(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("which", ["reservation", "record", "cache entry"])
-def test_a_gigabyte(pair: Pair, which: str) -> None:
+def test_gigabyte_file_is_not_read_whole(network: Network, which: str) -> None:
     """A file of a gigabyte, named like a reservation, a record or a cache entry: no more of it is read than ours would have."""
-    node = pair.node
+    node = network.node
     owner = container_id("big")
     path = {
         "reservation": f"{STORE}/10.66.0.100",
@@ -279,56 +281,56 @@ def test_a_gigabyte(pair: Pair, which: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
     os.truncate(file, GIB)
-    reap(pair, MEASURED)
+    reap(network, MEASURED)
     assert listed(node) == {LIVE.encode(), b"10.66.0.100"}, node.log()
     assert file.stat().st_size == GIB
     assert int(node.read(PEAK)) < 64_000
 
 
 @pytest.mark.parametrize("which", ["reservation", "record"])
-def test_a_file_that_may_not_be_read(pair: Pair, which: str) -> None:
+def test_unreadable_file_is_kept_and_others_judged(network: Network, which: str) -> None:
     """Without the right to read a reservation, or an owner's record, that one is kept and the others are judged."""
-    node = pair.node
-    leak_another(pair)
+    node = network.node
+    leak_another(network)
     closed = f"{STORE}/{OTHER}" if which == "reservation" else f"{RECORDS}/{container_id('other')}:eth0"
     node.path(closed).chmod(0)
-    reap(pair, NO_OVERRIDE)
+    reap(network, NO_OVERRIDE)
     assert listed(node) == {LIVE.encode(), OTHER.encode()}, node.log()
     node.path(closed).chmod(0o600)
-    reap(pair, NO_OVERRIDE)
+    reap(network, NO_OVERRIDE)
     assert listed(node) == {LIVE.encode()}
 
 
 @pytest.mark.parametrize("why", ["something is mounted on it", "immutable", "the directory is read-only"])
-def test_a_reservation_that_cannot_be_removed(pair: Pair, why: str) -> None:
+def test_unremovable_reservation_stops_no_sweep(network: Network, why: str) -> None:
     """The kernel refuses to unlink one (EBUSY), or all (EPERM, EROFS): each is said, and the rest goes."""
-    node = pair.node
-    leak_another(pair)
+    node = network.node
+    leak_another(network)
     prefix: list[str] = []
     refused = {LEAK, OTHER}
     if why.startswith("something"):
-        node.mount(f"{STORE}/{OTHER}", f"{STORE}/{OTHER}", flags=inside.MS_BIND)
+        node.mount(f"{STORE}/{OTHER}", f"{STORE}/{OTHER}", flags=agent.MS_BIND)
         refused = {OTHER}
     elif why == "immutable":  # tmpfs has known that attribute since Linux 6.6 only
         prefix = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=unlinkat", "-e", "inject=unlinkat:error=EPERM"]
     else:
-        node.mount(STORE, STORE, flags=inside.MS_BIND)
-        node.mount("none", STORE, flags=inside.MS_BIND | 32 | 1)  # MS_REMOUNT | MS_RDONLY
-    reap(pair, prefix)
-    assert pair.held() == {LIVE, *refused}, node.log()
+        node.mount(STORE, STORE, flags=agent.MS_BIND)
+        node.mount("none", STORE, flags=agent.MS_BIND | 32 | 1)  # MS_REMOUNT | MS_RDONLY
+    reap(network, prefix)
+    assert network.held() == {LIVE, *refused}, node.log()
     assert {line["address"] for line in node.log("not-reaped")} == refused, node.log()
     if why != "immutable":
         node.umount(STORE if why.startswith("the") else f"{STORE}/{OTHER}")
-    reap(pair)
+    reap(network)
     assert listed(node) == {LIVE.encode()}
 
 
-def test_a_slow_store(node: Node) -> None:
+def test_slow_store_gets_a_slice_done_by_each_add(node: Node) -> None:
     """Every file of the store, and of everything else, takes 2 ms to open and 2 ms to read: each ADD gets a slice done."""
-    pair = Pair(node)
-    live = pair.add(node.pod("live"))
+    network = Network(node)
+    live = network.add(node.pod("live"))
     leak = Pod(node, "dead", "/run/netns/dead")
-    pair.leak("dead")
+    network.leak("dead")
     record = node.read(f"{RECORDS}/{container_id('dead')}:eth0")
     for number in range(200):
         owner = container_id(f"slow {number}")
@@ -337,8 +339,8 @@ def test_a_slow_store(node: Node) -> None:
     assert not node.path(leak.path).exists()
     slow = strace.slow("openat,read", 2000)
     calls = 0
-    while pair.held() != {live}:
-        reap(pair, slow)
+    while network.held() != {live}:
+        reap(network, slow)
         calls += 1
         assert calls < MOST_CALLS
 
@@ -347,11 +349,11 @@ EVERYBODY = 65_534
 STALE_EVERY = 100
 
 
-def test_a_sixteen_bit_subnet_with_one_in_a_hundred_stale(node: Node) -> None:
+def test_sixteen_bit_subnet_heals_in_bounded_memory(node: Node) -> None:
     """65,534 reservations: every ADD is bounded in memory, and after some of them all the stale ones are gone."""
-    pair = Pair(node, subnet="10.66.0.0/16")
-    first = pair.add(node.pod("live"))
-    pair.leak("dead")
+    network = Network(node, subnet="10.66.0.0/16")
+    first = network.add(node.pod("live"))
+    network.leak("dead")
     live_record = node.path(f"{RECORDS}/{container_id('live')}:eth0").read_bytes()
     dead_record = node.path(f"{RECORDS}/{container_id('dead')}:eth0").read_bytes()
     store, records = node.path(STORE), node.path(RECORDS)
@@ -366,9 +368,9 @@ def test_a_sixteen_bit_subnet_with_one_in_a_hundred_stale(node: Node) -> None:
             kept.add(address)
     calls, peak = 0, 0
     while len(listed(node)) > len(kept):
-        reap(pair, MEASURED)
+        reap(network, MEASURED)
         calls, peak = calls + 1, max(peak, int(node.read(PEAK)))
         assert peak < BOUND_KB
         assert calls < MOST_CALLS, f"{len(listed(node)) - len(kept)} are left"
-    assert pair.held() == kept
+    assert network.held() == kept
     print(f"{calls} ADDs, {peak} kB at most")

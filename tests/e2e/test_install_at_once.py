@@ -5,16 +5,16 @@ import os
 import threading
 from pathlib import Path
 
-from tests.e2e import strace
-from tests.e2e.pair import until
-from tests.e2e.test_install import (
+from tests.support import strace
+from tests.support.cni_calls import BIN, NET_D
+from tests.support.commands import command
+from tests.support.install import (
     FILE,
     LINK,
     LOCK,
     NOTES,
     OURS,
     another_build,
-    bare,
     executable,
     install,
     is_there,
@@ -23,9 +23,10 @@ from tests.e2e.test_install import (
     tree,
     uninstall,
 )
-from tests.node import BIN, NET_D, STATE_DIR, Node, command
+from tests.support.node import Node
+from tests.support.node_files import STATE_DIR
+from tests.support.waiting import until
 
-__all__ = ["bare"]
 AT_ONCE = 8
 REMOVAL_US = 2_000_000
 
@@ -61,7 +62,7 @@ class Reader(threading.Thread):
         assert self.reads > 0
 
 
-def test_installers(bare: Node, tmp_path: Path) -> None:
+def test_installs_at_once_leave_one_entry(bare: Node, tmp_path: Path) -> None:
     """Two builds, eight at once: one entry, one whole executable, nothing else in the directories."""
     before = tree(bare, BIN)
     builds = [executable(bare), another_build(bare, tmp_path / "b")]
@@ -77,7 +78,7 @@ def test_installers(bare: Node, tmp_path: Path) -> None:
     assert any(is_there(bare, build) for build in builds)
 
 
-def test_install_while_uninstall_removes_the_executable(bare: Node) -> None:
+def test_install_during_uninstall_keeps_its_executable(bare: Node) -> None:
     """Uninstall has seen that nobody has us, and is slow: an entry that is put in now must not lose its executable."""
     before = bare.path(FILE).read_bytes(), tree(bare, BIN)
     install(bare).check()
@@ -96,7 +97,7 @@ def test_install_while_uninstall_removes_the_executable(bare: Node) -> None:
     assert (bare.path(FILE).read_bytes(), tree(bare, BIN)) == before
 
 
-def test_put_back_into_a_directory_that_only_we_know(bare: Node) -> None:
+def test_entry_put_back_in_known_directory_keeps_the_executable(bare: Node) -> None:
     """While uninstall removes the rest: it looks there once more before it removes the executable, and forgets nothing."""
     elsewhere = "/srv/net.d/10-net.conflist"
     bare.write(elsewhere, bare.read(FILE))
@@ -112,7 +113,7 @@ def test_put_back_into_a_directory_that_only_we_know(bare: Node) -> None:
     bare.run([LINK, "version"]).check()
 
 
-def test_put_back_before_it_is_forgotten(bare: Node) -> None:
+def test_entry_put_back_keeps_its_options(bare: Node) -> None:
     """Uninstall waits for the lock in which it forgets, and the entry comes back with its options: both stay noted."""
     install(bare, "--options", '{"dryRun": true}').check()
     inside, noted = bare.path(FILE).read_bytes(), bare.read(NOTES)
@@ -127,7 +128,7 @@ def test_put_back_before_it_is_forgotten(bare: Node) -> None:
     bare.run([LINK, "version"]).check()
 
 
-def test_uninstallers(bare: Node) -> None:
+def test_uninstalls_at_once_leave_nothing(bare: Node) -> None:
     """Eight at once: each finds nothing of it in the end, and nothing is left, the lock that they waited for neither."""
     before = bare.path(FILE).read_bytes(), tree(bare, BIN)
     install(bare).check()

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from cni_reaper_plugin.operator.conflists import atomic_edit
-from tests.e2e import strace
-from tests.e2e.strace import FAULTS, SystemCall
-from tests.e2e.test_install import executable
-from tests.node import BIN, NET_D, Node, Ran, bridge, command, host_local
+from tests.support import strace
+from tests.support.cni_calls import BIN, NET_D, bridge, host_local
+from tests.support.commands import Ran, command
+from tests.support.install import executable
+from tests.support.node import Node
+from tests.support.strace import FAULTS, SystemCall
 
 ALL = os.environ.get("CNI_REAPER_FAULTS") == "all"
 BEGINS = 'access("/etc/containerd/config.toml"'
@@ -220,7 +222,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "fault"), CASES)
-def test_a_fault_at_every_call(node: Node, name: str, fault: str, record_property: Callable[[str, object], None]) -> None:
+def test_fault_at_any_system_call_leaves_whole_files(
+    node: Node, name: str, fault: str, record_property: Callable[[str, object], None]
+) -> None:
     """A runtime always finds a whole file and what it names; what is told is true; and the next run leaves nothing to do."""
     stage = Stage(node, name)
     wrong, injected = [], 0

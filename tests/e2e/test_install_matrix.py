@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.e2e import odd_conflists
-from tests.e2e.odd_conflists import Case
-from tests.e2e.test_install import another_build, executable
-from tests.node import DATA_DIR, Conf, Node, Ran, command
+from tests.support import odd_conflists
+from tests.support.commands import Ran, command
+from tests.support.install import another_build, executable
+from tests.support.node import Node
+from tests.support.node_files import DATA_DIR, Conf
+from tests.support.odd_conflists import Case
 
 FAKES = "/run/fakes"
 LONG_AGO = 1_700_000_000
@@ -238,7 +240,7 @@ GOES_IN = {**odd_conflists.examples(), **odd_conflists.taken()}
 
 
 @pytest.mark.parametrize("cases", batches(GOES_IN, 15), ids=lambda cases: shlex.quote(next(iter(cases))))
-def test_from_install_to_uninstall(fakes: Node, tmp_path: Path, cases: dict[str, Case]) -> None:
+def test_chain_is_the_same_from_install_to_uninstall(fakes: Node, tmp_path: Path, cases: dict[str, Case]) -> None:
     """The chain that libcni runs is the same, and we are in it, after a rewrite, too; and in the end all is as it was."""
     wrong = Wrong()
     another = another_build(fakes, tmp_path / "another")
@@ -251,7 +253,7 @@ def test_from_install_to_uninstall(fakes: Node, tmp_path: Path, cases: dict[str,
     assert not wrong.lines, "\n".join(wrong.lines)
 
 
-def test_refused(fakes: Node) -> None:
+def test_refused_conflist_is_not_touched(fakes: Node) -> None:
     """One sentence, exit code 1, and neither install nor uninstall has touched a thing; the executable goes in and out."""
     wrong = Wrong()
     places = [made(fakes, number, name, case) for number, (name, case) in enumerate(odd_conflists.refused().items())]

@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-from tests.e2e.test_install import (
+from tests.support.cni_calls import BIN, NET_D, bridge, host_local
+from tests.support.install import (
     FILE,
     NOTES,
     OURS,
-    bare,
     has_us,
     install,
     nothing_is_there,
@@ -21,9 +21,8 @@ from tests.e2e.test_install import (
     until,
     write,
 )
-from tests.node import BIN, NET_D, STATE_DIR, Conf, Node, bridge, host_local
-
-__all__ = ["bare"]  # a fixture
+from tests.support.node import Node
+from tests.support.node_files import STATE_DIR, Conf
 
 DRY: Conf = {"dryRun": True, "logFile": "/var/log/x.log"}
 PLATFORM = [bridge(host_local("10.66.0.0/29")), {"type": "tuning"}]
@@ -56,7 +55,7 @@ def test_what_a_person_wrote_into_the_entry_stays(bare: Node) -> None:
     assert plugins(bare)[0] == OURS
 
 
-def test_a_watcher_remembers_as_well(bare: Node) -> None:
+def test_watcher_remembers_options(bare: Node) -> None:
     """It sees what a person writes while it looks on."""
     watcher = start_watch(bare)
     assert until(lambda: has_us(bare))
@@ -96,7 +95,7 @@ def test_each_conflist_has_its_own(bare: Node) -> None:
     assert plugins(bare, other)[0] == {**OURS, "logLevel": "debug"}
 
 
-def test_converted_and_dropped_in(bare: Node) -> None:
+def test_converted_and_dropped_in_entries_keep_options(bare: Node) -> None:
     """A .conf that is converted anew, and the drop-in file, keep them, too."""
     single = f"{NET_D}/05-one.conf"
     text = json.dumps({"cniVersion": "1.0.0", "name": "one", **bridge(host_local("10.66.0.0/29"))})
@@ -118,7 +117,7 @@ def test_converted_and_dropped_in(bare: Node) -> None:
     assert json.loads(bare.read(drop_in)) == OURS
 
 
-def test_forgetting(bare: Node) -> None:
+def test_empty_options_and_uninstall_forget(bare: Node) -> None:
     """`{}` forgets the options, and uninstall all of it, also where the executable stays."""
     install(bare, "--options", json.dumps(DRY)).check()
     assert json.loads(bare.read(NOTES)) == {"entries": {FILE: {"options": DRY, "binDirs": [BIN]}}}
@@ -162,7 +161,7 @@ def test_what_cannot_be_noted_is_not_put_in(bare: Node) -> None:
     assert bare.path(FILE).read_bytes() == before
 
 
-def test_it_goes_with_the_rest(bare: Node) -> None:
+def test_uninstall_removes_the_notes(bare: Node) -> None:
     """Uninstall leaves nothing of it."""
     before = tree(bare, BIN)
     install(bare, "--options", json.dumps(DRY)).check()
@@ -186,7 +185,7 @@ def test_uninstall_knows_where_it_was_put(bare: Node) -> None:
     assert nothing_is_there(bare)
 
 
-def test_another_directory_of_plugins(bare: Node) -> None:
+def test_another_plugin_directory_keeps_a_dry_run(bare: Node) -> None:
     """The runtime is configured anew, or the directory of conflists has two names: a dry run stays one."""
     bare.path("/srv/link").symlink_to(NET_D)
     install(bare, "--conf-dir", "/srv/link", "--options", json.dumps(DRY)).check()
@@ -200,7 +199,7 @@ def test_another_directory_of_plugins(bare: Node) -> None:
     assert plugins(bare)[0] == {**OURS, **DRY}
 
 
-def test_odd_names_and_odd_options(bare: Node) -> None:
+def test_odd_names_are_noted_and_deep_options_stay(bare: Node) -> None:
     """A name that is no UTF-8 is noted; options too deep to be noted are said to be, and stay where they are."""
     name = f"{NET_D}/05-\udcff.conflist"
     write(bare, PLATFORM, name)
@@ -227,7 +226,7 @@ def test_uninstall_forgets_what_a_platform_has_taken_out(bare: Node) -> None:
     assert plugins(bare)[0] == OURS
 
 
-def test_uninstall_without_the_usual_directory(bare: Node) -> None:
+def test_uninstall_needs_no_usual_directory(bare: Node) -> None:
     """Where we are is noted for the node, wherever its runtimes look."""
     original = write(bare, PLATFORM, "/srv/net.d/10-net.conflist")
     bare.path(FILE).unlink()

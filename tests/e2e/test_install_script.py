@@ -8,19 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_install import FILE, LINK, OURS, bare, plugins, tree
-from tests.neighbours import ROOT, Neighbours
-from tests.node import BIN, NET_D, Node, Ran
+from tests.support.cni_calls import BIN, NET_D
+from tests.support.commands import Ran
+from tests.support.install import FILE, LINK, OURS, plugins, tree
+from tests.support.node import Node
+from tests.support.programs import ROOT, Programs
 
 sys.path.insert(0, str(ROOT / "packaging"))
 import tarball as tarballs
 
-__all__ = ["bare"]
 HERE = "/run/the release"
 
 
 @pytest.fixture(scope="module")
-def staged(programs: Neighbours, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def staged(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a tarball unpacks to."""
     return tarballs.stage(programs.reaper, programs.reaper, tmp_path_factory.mktemp("release"))
 
@@ -57,7 +58,7 @@ def test_installs_what_lies_beside_it(unpacked: Node) -> None:
     assert os.listdir(unpacked.path("/run/tmp")) == []
 
 
-def test_named(unpacked: Node) -> None:
+def test_installs_the_named_tarball(unpacked: Node) -> None:
     """A tarball elsewhere, with options behind it."""
     for file in [tarball(unpacked), tarball(unpacked).with_name(tarball(unpacked).name + ".sha256")]:
         file.rename(unpacked.path(f"/run/{file.name}"))
@@ -77,7 +78,7 @@ def refuses(node: Node, words: str, *arguments: str, **env: str) -> None:
     assert os.listdir(node.path("/run/tmp")) == []
 
 
-def test_from_an_unpacked_release(unpacked: Node, staged: Path) -> None:
+def test_installs_from_an_unpacked_release(unpacked: Node, staged: Path) -> None:
     """The script beside the executable installs that; where nothing may run, it says so."""
     shutil.copytree(staged, unpacked.path("/run/unpacked"))
     unpacked.run(["sh", "/run/unpacked/install.sh", "--options", '{"logLevel": "debug"}']).check()
@@ -91,7 +92,7 @@ def test_from_an_unpacked_release(unpacked: Node, staged: Path) -> None:
     assert (tree(unpacked, BIN), unpacked.path(FILE).read_bytes()) == before
 
 
-def test_a_damaged_tarball(unpacked: Node) -> None:
+def test_damaged_tarball_is_refused(unpacked: Node) -> None:
     """One byte is another one, or its sum is not there."""
     file = tarball(unpacked)
     raw = bytearray(file.read_bytes())
@@ -102,7 +103,7 @@ def test_a_damaged_tarball(unpacked: Node) -> None:
     refuses(unpacked, ".sha256")
 
 
-def test_another_architecture(unpacked: Node) -> None:
+def test_another_architecture_is_refused(unpacked: Node) -> None:
     """Whether it lies there, or is named."""
     file = tarball(unpacked)
     other = file.with_name(file.name.replace("amd64", "arm64") if "amd64" in file.name else file.name.replace("arm64", "amd64"))
@@ -112,14 +113,14 @@ def test_another_architecture(unpacked: Node) -> None:
     refuses(unpacked, "take that one", f"{HERE}/{other.name}")
 
 
-def test_several_releases(unpacked: Node) -> None:
+def test_several_releases_are_refused(unpacked: Node) -> None:
     """It does not choose."""
     file = tarball(unpacked)
     shutil.copy(file, file.with_name(file.name.replace("-v", "-v1")))
     refuses(unpacked, "name the one")
 
 
-def test_noexec(unpacked: Node) -> None:
+def test_noexec_directory_is_told(unpacked: Node) -> None:
     """Where it is unpacked nothing may run: said, with what to do."""
     unpacked.path("/run/noexec").mkdir()
     unpacked.mount("tmpfs", "/run/noexec", "tmpfs", flags=8)  # MS_NOEXEC

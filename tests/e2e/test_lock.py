@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeNode
-from tests.e2e.halt import Halted, halted
-from tests.e2e.pair import Pair, container_id, until
-from tests.node import Node
+from tests.support.network import Network, container_id
+from tests.support.node import Node
+from tests.support.stopped_call import StoppedCall, stop_at
+from tests.support.waiting import until
 
 
 @pytest.fixture(params=["1.9.1", "1.1.1"])
-def pair(make_node: MakeNode, request: pytest.FixtureRequest) -> Pair:
+def network(make_node: MakeNode, request: pytest.FixtureRequest) -> Network:
     """A network of cni-reaper and host-local, today's and Debian's old one."""
-    return Pair(make_node(request.param))
+    return Network(make_node(request.param))
 
 
 def kinds(node: Node, path: str) -> list[tuple[str, bool]]:
@@ -32,51 +33,51 @@ def kinds(node: Node, path: str) -> list[tuple[str, bool]]:
     return found
 
 
-def ours_holding(pair: Pair, stale: str) -> Halted:
+def ours_holding(network: Network, stale: str) -> StoppedCall:
     """Start an ADD that reaps, and let it stop behind its first unlink: it holds host-local's lock."""
-    own = pair.node.pod()
-    ours = pair.node.plugin_command("ADD", pair.head, netns=own, container_id=container_id(own.name))
-    return halted(pair.node, ours, "unlinkat", stale)
+    own = network.node.pod()
+    ours = network.node.plugin_command("ADD", network.head, netns=own, container_id=container_id(own.name))
+    return stop_at(network.node, ours, "unlinkat", stale)
 
 
-def host_local_holding(pair: Pair, name: str) -> Halted:
+def host_local_holding(network: Network, name: str) -> StoppedCall:
     """Start an ADD of host-local, and let it stop behind flock(2)."""
-    pod = pair.node.pod(name)
-    theirs = pair.node.plugin_command("ADD", pair.ipam, binary="host-local", netns=pod, container_id=container_id(name))
-    return halted(pair.node, theirs, "flock")
+    pod = network.node.pod(name)
+    theirs = network.node.plugin_command("ADD", network.ipam, binary="host-local", netns=pod, container_id=container_id(name))
+    return stop_at(network.node, theirs, "flock")
 
 
-def test_the_lock_is_host_locals_kind(pair: Pair) -> None:
+def test_the_lock_is_host_locals_kind(network: Network) -> None:
     """While we unlink, the kernel lists one lock on host-local's lock file, an flock; while host-local works, the same."""
-    stale = pair.leak()
-    ours = ours_holding(pair, stale)
-    assert kinds(pair.node, pair.lock()) == [("FLOCK", False)]
+    stale = network.leak()
+    ours = ours_holding(network, stale)
+    assert kinds(network.node, network.lock()) == [("FLOCK", False)]
     ours.go_on()
-    theirs = host_local_holding(pair, "pod")
-    assert kinds(pair.node, pair.lock()) == [("FLOCK", False)]
+    theirs = host_local_holding(network, "pod")
+    assert kinds(network.node, network.lock()) == [("FLOCK", False)]
     theirs.go_on()
 
 
-def test_host_local_waits_for_us(pair: Pair) -> None:
+def test_host_local_waits_for_us(network: Network) -> None:
     """While we reap, host-local gives no address: it waits, and then gives one that nobody has."""
-    node = pair.node
-    live = pair.add(node.pod("live"))
-    stale = pair.leak()
-    ours = ours_holding(pair, stale)
+    node = network.node
+    live = network.add(node.pod("live"))
+    stale = network.leak()
+    ours = ours_holding(network, stale)
     pod = node.pod("next")
-    node.write("/run/ipam.json", json.dumps(pair.ipam))
+    node.write("/run/ipam.json", json.dumps(network.ipam))
     theirs = node.plugin_command("ADD", None, binary="host-local", netns=pod, container_id=container_id("next"))
     process = node.start(["sh", "-c", f"exec {theirs['argv'][0]} < /run/ipam.json > /run/given"], env=theirs["env"])
     until(
-        lambda: ("FLOCK", True) in kinds(node, pair.lock()) or ended(node.path(f"/proc/{process}")),
+        lambda: ("FLOCK", True) in kinds(node, network.lock()) or ended(node.path(f"/proc/{process}")),
         "host-local waits for the lock or ends",
     )
-    assert kinds(node, pair.lock()) == [("FLOCK", False), ("FLOCK", True)]
+    assert kinds(node, network.lock()) == [("FLOCK", False), ("FLOCK", True)]
     assert node.read("/run/given") == ""
     ours.go_on()
     assert node.wait(process) == 0
     given = json.loads(node.read("/run/given"))["ips"][0]["address"].partition("/")[0]
-    assert pair.held() == {live, given}
+    assert network.held() == {live, given}
     assert given != live
 
 
@@ -88,31 +89,31 @@ def ended(process: Path) -> bool:
         return True
 
 
-def test_we_wait_for_host_local(pair: Pair) -> None:
+def test_we_wait_for_host_local(network: Network) -> None:
     """While host-local holds its lock, we reap nothing and wait; when it is done, we reap."""
-    node = pair.node
-    live = pair.add(node.pod("live"))
-    pair.leak()
-    theirs = host_local_holding(pair, "next")
+    node = network.node
+    live = network.add(node.pod("live"))
+    network.leak()
+    theirs = host_local_holding(network, "next")
     own = node.pod()
-    command = node.plugin_command("ADD", pair.head, netns=own, container_id=container_id(own.name))
-    ours = halted(node, command, "setitimer")  # it waits for the lock from here on
-    assert len(pair.held()) == 2
+    command = node.plugin_command("ADD", network.head, netns=own, container_id=container_id(own.name))
+    ours = stop_at(node, command, "setitimer")  # it waits for the lock from here on
+    assert len(network.held()) == 2
     (given,) = theirs.go_on()["ips"]
     ours.go_on()
-    assert pair.held() == {live, given["address"].partition("/")[0]}, node.log()
+    assert network.held() == {live, given["address"].partition("/")[0]}, node.log()
     assert [line for line in node.log() if line["level"] == "warning"] == []
 
 
-def test_we_give_up_a_lock_that_host_local_never_lets_go(pair: Pair) -> None:
+def test_we_give_up_a_lock_that_host_local_never_lets_go(network: Network) -> None:
     """A host-local that is stuck with its lock costs a call bounded time and a warning; the leak stays until it goes on."""
-    node = pair.node
-    live, stale = pair.add(node.pod("live")), pair.leak()
-    theirs = host_local_holding(pair, "stuck")
-    node.plugin("ADD", pair.head, netns=node.pod(), container_id=container_id("next")).check()
-    assert pair.held() == {live, stale}
+    node = network.node
+    live, stale = network.add(node.pod("live")), network.leak()
+    theirs = host_local_holding(network, "stuck")
+    node.plugin("ADD", network.head, netns=node.pod(), container_id=container_id("next")).check()
+    assert network.held() == {live, stale}
     assert "host-local's lock" in node.log("sweep-skipped")[-1]["reason"]
     theirs.go_on()
-    pair.reap()
-    assert stale not in pair.held()
-    assert live in pair.held()
+    network.reap()
+    assert stale not in network.held()
+    assert live in network.held()

@@ -1,7 +1,8 @@
 """The log file under many processes, and while it is rotated: every event in one whole line, in one of the files."""
 
-from tests.e2e.pair import Pair, container_id
-from tests.node import LOG_FILE, Node, parse_line
+from tests.support.network import Network, container_id
+from tests.support.node import Node
+from tests.support.node_files import LOG_FILE, parse_line
 
 CALLS = 110
 LONG = "p" * 200  # so that a line is longer than what some file systems write at once
@@ -9,11 +10,11 @@ LONG = "p" * 200  # so that a line is longer than what some file systems write a
 
 def test_a_list_without_host_local_is_told_once(node: Node) -> None:
     """Another IPAM gives the addresses: that there is nothing to sweep is said at info once per boot, at debug each time."""
-    pair = Pair(node)
+    network = Network(node)
 
     def told(**options: str) -> list[str]:
         for _ in range(3):
-            pair.reap(**options)
+            network.reap(**options)
         lines = [line["level"] for line in node.log("sweep-skipped")]
         node.path(LOG_FILE).unlink(missing_ok=True)
         return lines
@@ -27,17 +28,17 @@ def test_a_list_without_host_local_is_told_once(node: Node) -> None:
 
 def test_many_processes_write_whole_lines_while_the_file_is_rotated(node: Node) -> None:
     """Each of 110 dry runs tells of each of 20 leaks, or why it has not looked; three times the file is renamed meanwhile."""
-    pair = Pair(node, dryRun=True, logLevel="debug")
+    network = Network(node, dryRun=True, logLevel="debug")
     pods = [node.pod() for _ in range(CALLS)]
-    pair.add(pods[0])
+    network.add(pods[0])
     gone = node.pod()
     for number in range(20):
         owner, args = container_id(f"leak-{number}"), f"K8S_POD_NAMESPACE=n;K8S_POD_NAME={LONG}{number}"
-        node.plugin("ADD", pair.head, netns=gone, container_id=owner, args=args).check()
+        node.plugin("ADD", network.head, netns=gone, container_id=owner, args=args).check()
         node.reserve("net", f"10.66.0.{100 + number}", owner)
     gone.delete()
     node.path(LOG_FILE).unlink()
-    commands = [node.plugin_command("ADD", pair.head, netns=pod, container_id=container_id(pod.name)) for pod in pods]
+    commands = [node.plugin_command("ADD", network.head, netns=pod, container_id=container_id(pod.name)) for pod in pods]
     rotate = [
         {**commands[0], "argv": ["sh", "-c", f"until mv {LOG_FILE} {LOG_FILE}.{turn}; do :; done"], "stdin": b""}
         for turn in "123"

@@ -15,12 +15,14 @@ from typing import Any
 import orjson
 import pytest
 
-from tests import neighbours
-from tests.e2e import wall_clock
-from tests.e2e.halt import halted
-from tests.e2e.pair import until
-from tests.neighbours import ROOT
-from tests.node import BIN, DATA_DIR, NET_D, Command, Conf, Node, Pod, Ran, bridge, command, host_local, reaper
+from tests.support import wall_clock
+from tests.support.cni_calls import BIN, NET_D, Pod, bridge, host_local, reaper
+from tests.support.commands import Command, Ran, command
+from tests.support.node import Node
+from tests.support.node_files import DATA_DIR, Conf
+from tests.support.programs import ROOT, strict_readers
+from tests.support.stopped_call import stop_at
+from tests.support.waiting import until
 
 NETWORK = "cbr0"
 RESULTS, FLANNEL = "/var/lib/cni/results", "/var/lib/cni/flannel"
@@ -49,7 +51,7 @@ class Chain:
         self.node = node
         self.head: Conf = {"cniVersion": cni_version, "name": NETWORK, **reaper(logLevel="debug", **options)}
         node.conflist(NETWORK, [reaper(logLevel="debug", **options), *plugins], cni_version=cni_version)
-        self.cnitool, self.flannel = neighbours.strict_readers()
+        self.cnitool, self.flannel = strict_readers()
 
     def tool(self, verb: str, pod: Pod) -> Command:
         """Describe a call of the runtime."""
@@ -265,7 +267,7 @@ def test_libcni_that_stops_between_truncating_and_writing_keeps_its_entry(chain:
     pod = chain.node.pod()
     if before is not None:
         chain.put(before, entry(pod))
-    stopped = halted(chain.node, chain.tool("add", pod) | {"stdin": b""}, "openat", entry(pod))
+    stopped = stop_at(chain.node, chain.tool("add", pod) | {"stdin": b""}, "openat", entry(pod))
     assert chain.node.path(entry(pod)).read_bytes() == b""
     for step_s in (0, LATER_S, 10**8, -(10**8)):
         chain.node.path(DUE).unlink()
@@ -293,7 +295,7 @@ def test_an_add_while_a_look_stands_still_keeps_its_entry(chain: Chain, call: st
     conf = {**chain.head, "prevResult": {}}
     one = chain.node.plugin_command("DEL", conf, container_id="f" * 64, netns="")
     name = Path(path).name
-    stopped = halted(chain.node, one, call, f".cni-reaper.{name}" if aside else name)
+    stopped = stop_at(chain.node, one, call, f".cni-reaper.{name}" if aside else name)
     chain.run("add", pod).check()
     stopped.go_on()
     assert json.loads(chain.node.read(path))["containerId"] == pod.container_id

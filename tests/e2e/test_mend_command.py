@@ -12,11 +12,15 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.e2e import wall_clock
-from tests.e2e.pair import container_id, until
-from tests.e2e.test_metrics import exported
-from tests.neighbours import ROOT
-from tests.node import BIN, DATA_DIR, NET_D, STATE_DIR, Conf, Node, Ran, bridge, host_local, reaper
+from tests.support import wall_clock
+from tests.support.cni_calls import BIN, NET_D, bridge, host_local, reaper
+from tests.support.commands import Ran
+from tests.support.metrics import exported
+from tests.support.network import container_id
+from tests.support.node import Node
+from tests.support.node_files import DATA_DIR, STATE_DIR, Conf
+from tests.support.programs import ROOT
+from tests.support.waiting import until
 
 EXECUTABLE = f"{BIN}/cni-reaper"
 AHEAD_S = 40
@@ -136,7 +140,7 @@ def test_removes_broken_files_of_each_kind(node_with_us: Node, cause: str) -> No
     assert exported(node, METRICS)["cache_removed_total libcni"] == 2
 
 
-def test_the_conflists_say_where(node: Node) -> None:
+def test_directories_come_from_the_conflists(node: Node) -> None:
     """Flannel's dataDir, multus' cniDir with its cache, and the entry's cacheDirs, beside the defaults; keys in any case."""
     multus: Conf = {"type": "multus", "name": "m", "cniDir": "/srv/multus", "delegates": []}
     node.path(f"{NET_D}/00-multus.conf").write_text(json.dumps({"cniVersion": "0.4.0", **multus}))
@@ -159,7 +163,7 @@ WITHHELD: dict[str, tuple[Conf, tuple[str, ...], int, str]] = {
 
 
 @pytest.mark.parametrize("way", WITHHELD)
-def test_what_keeps_it_from_removing(node: Node, way: str) -> None:
+def test_hindered_removal_is_told_and_done_later(node: Node, way: str) -> None:
     """The file stays, and why is told; once that is over it is removed."""
     options, arguments, rc, words = WITHHELD[way]
     chain(node, **options)
@@ -183,14 +187,14 @@ def test_an_entry_that_a_platform_took_out_still_has_its_dry_run(node: Node) -> 
     assert is_there(node, path)
 
 
-def test_a_node_without_us(node: Node) -> None:
+def test_mend_needs_no_entry_in_a_conflist(node: Node) -> None:
     """A person can mend before the entry is in any conflist, and where there is none."""
     path = entry(node, f"net-{container_id('dead')}-eth0")
     mend(node).check()
     assert not is_there(node, path)
 
 
-def test_a_file_that_cannot_be_removed(node_with_us: Node) -> None:
+def test_unremovable_file_exits_1(node_with_us: Node) -> None:
     """The file system is read-only: exit code 1, and stderr says why."""
     node = node_with_us
     path = entry(node, f"net-{container_id('dead')}-eth0")
@@ -219,7 +223,7 @@ def test_frees_nothing_from_another_view(node_with_us: Node) -> None:
     assert node.records("net")
 
 
-def test_reap_mends_too(node_with_us: Node) -> None:
+def test_reap_removes_broken_files_as_well(node_with_us: Node) -> None:
     """After its sweep; with --dry-run it says what it would remove."""
     node = node_with_us
     node.cnitool("add", "net", node.pod()).check()
@@ -261,7 +265,7 @@ def test_doctor_tells_of_broken_files(node_with_us: Node) -> None:
     assert node.log() == []
 
 
-def test_doctor_cannot_read(node_with_us: Node) -> None:
+def test_doctor_names_unreadable_directory(node_with_us: Node) -> None:
     """A directory that cannot be opened is named; it is not said that all is well."""
     node_with_us.path(FLANNEL).symlink_to("flannel")
     told = findings(node_with_us)

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.pair import container_id
-from tests.neighbours import ROOT
-from tests.node import DATA_DIR, Node, bridge, host_local, reaper
+from tests.support.cni_calls import bridge, host_local, reaper
+from tests.support.network import container_id
+from tests.support.node import Node
+from tests.support.node_files import DATA_DIR
+from tests.support.programs import ROOT
 
 MEND = f"""
 import ctypes, posix, sys

@@ -9,55 +9,45 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from cni_reaper_plugin import metrics
 from cni_reaper_plugin.network_sweep import OUTCOMES
 from cni_reaper_plugin.reasons import EMPTY, NETNS_GONE, NO_NETNS_LEFT
-from tests.e2e import strace
-from tests.e2e.pair import NETWORK, Pair, container_id, until
-from tests.node import DATA_DIR, LOG_FILE, Node, bridge, host_local, reaper
 from tests.packaging import archive
+from tests.support import strace
+from tests.support.cni_calls import bridge, host_local, reaper
+from tests.support.metrics import METRICS_DIR, METRICS_FILE, exported
+from tests.support.network import NETWORK, Network, container_id
+from tests.support.node import Node
+from tests.support.node_files import DATA_DIR, LOG_FILE
+from tests.support.waiting import until
 
-DIRECTORY = "/var/lib/textfiles"
-FILE = f"{DIRECTORY}/cni-reaper.prom"
 MANY = 60
 SLEPT = "/run/slept"
 MS_RDONLY = 1
 
 
 @pytest.fixture
-def pair(node: Node) -> Pair:
+def network(node: Node) -> Network:
     """A network whose entry has a metricsFile."""
-    node.path(DIRECTORY).mkdir()
-    return Pair(node, metricsFile=FILE, logLevel="debug")
+    node.path(METRICS_DIR).mkdir()
+    return Network(node, metricsFile=METRICS_FILE, logLevel="debug")
 
 
-def exported(node: Node, file: str = FILE) -> dict[str, float]:
-    """Return what Prometheus' own parser reads: `reaped_total empty` -> value, without the network, which is NETWORK."""
-    found = {}
-    for family in text_string_to_metric_families(node.read(file)):
-        for one in family.samples:
-            labels = dict(one.labels)
-            assert labels.pop("network", NETWORK) == NETWORK
-            found[" ".join((one.name.removeprefix("cni_reaper_"), *labels.values()))] = one.value
-    return found
-
-
-def test_freed_addresses_are_counted_by_reason(pair: Pair) -> None:
+def test_freed_addresses_are_counted_by_reason(network: Network) -> None:
     """Two leaks and an empty file go with one ADD; what lives stays; each process adds to what the last one has left."""
-    node = pair.node
+    node = network.node
     live = node.pod("live")
-    node.add_address("lo", pair.add(live) + "/32", live.path)
+    node.add_address("lo", network.add(live) + "/32", live.path)
     dead = [node.pod(name) for name in ("one", "two")]
     for pod in dead:
-        pair.add(pod)
+        network.add(pod)
     for pod in dead:
         pod.delete()
     node.path(f"{DATA_DIR}/{NETWORK}/10.66.0.77").write_bytes(b"")
     before = exported(node)
     assert (before["sweeps_total clean"], before["reaped_total netns-gone"]) == (3, 0)
-    pair.reap()
+    network.reap()
     after = exported(node)
     assert after[f"reaped_total {NETNS_GONE.code}"] == 2
     assert after[f"reaped_total {EMPTY.code}"] == after["sweeps_total reaped"] == 1
@@ -66,96 +56,96 @@ def test_freed_addresses_are_counted_by_reason(pair: Pair) -> None:
     assert after["sweeps_total clean"] == 3
     assert after["sweep_duration_seconds_count"] == after["sweep_duration_seconds_bucket +Inf"] == 4
     assert after["sweep_duration_seconds_sum"] > 0
-    pair.give_back(live)
+    network.give_back(live)
     assert exported(node)["pool_used"] == 0
-    assert node.path(FILE).stat().st_mode & 0o777 == 0o644
+    assert node.path(METRICS_FILE).stat().st_mode & 0o777 == 0o644
     assert node.log("not-counted") == []
 
 
-def test_dry_run_is_counted_apart(pair: Pair) -> None:
+def test_dry_run_is_counted_apart(network: Network) -> None:
     """Under dryRun a leak is counted with each sweep, and stays stale."""
-    pair.leak()
+    network.leak()
     for _ in range(2):
-        pair.reap(dryRun=True)
-    after = exported(pair.node)
+        network.reap(dryRun=True)
+    after = exported(network.node)
     assert (after[f"would_reap_total {NETNS_GONE.code}"], after[f"reaped_total {NETNS_GONE.code}"]) == (2, 0)
     assert (after["reservations stale"], after["reservations live"], after["pool_used"]) == (1, 0, 1)
 
 
-def test_an_owner_that_nobody_knows(pair: Pair) -> None:
+def test_unknown_owner_is_counted_in_each_sweep(network: Network) -> None:
     """A file that a person wrote is unknown in each sweep, of ADD and of DEL, though it is reported once."""
-    node = pair.node
+    node = network.node
     path = node.path(f"{DATA_DIR}/{NETWORK}")
     path.mkdir(parents=True)
     (path / "10.66.0.9").write_bytes(b"reserved")
     for verb in ("ADD", "ADD", "DEL"):
-        pair.reap(verb)
+        network.reap(verb)
         after = exported(node)
         assert (after["kept_unknown"], after["reservations unknown"], after["reservations live"]) == (1, 1, 0), verb
 
 
 def test_a_full_pool_is_healed_and_counted(node: Node) -> None:
     """Under cnitool: the ADD that a full pool would have refused counts what it has freed."""
-    node.path(DIRECTORY).mkdir()
+    node.path(METRICS_DIR).mkdir()
     node.conflist(NETWORK, [bridge(host_local("10.66.0.0/29"))])
     dead = [node.pod() for _ in range(5)]
     for pod in dead:
         node.cnitool("add", NETWORK, pod).check()
     for pod in dead:
         pod.delete()
-    node.conflist(NETWORK, [reaper(metricsFile=FILE), bridge(host_local("10.66.0.0/29"))])
+    node.conflist(NETWORK, [reaper(metricsFile=METRICS_FILE), bridge(host_local("10.66.0.0/29"))])
     node.cnitool("add", NETWORK, node.pod()).check()
     after = exported(node)
     assert (after[f"reaped_total {NO_NETNS_LEFT.code}"], after["sweeps_total reaped"], after["pool_used"]) == (5, 1, 0)
 
 
-def test_parallel_adds_lose_no_count(pair: Pair) -> None:
+def test_parallel_adds_lose_no_count(network: Network) -> None:
     """Sixty ADDs at once, then calls one after the other, which add what was late: each sweep and each leak is counted once."""
-    node = pair.node
+    node = network.node
     leaks = [node.pod(f"leak-{number}") for number in range(8)]
     for pod in leaks:
-        pair.add(pod)
+        network.add(pod)
     for pod in leaks:
         pod.delete()
     own = node.pod("own")
     commands = [
-        node.plugin_command("ADD", pair.head, netns=own, container_id=container_id(f"pod-{number}")) for number in range(MANY)
+        node.plugin_command("ADD", network.head, netns=own, container_id=container_id(f"pod-{number}")) for number in range(MANY)
     ]
     for ran in node.together(commands):
         ran.check()
-    late = node.path(f"{FILE}.late")
+    late = node.path(f"{METRICS_FILE}.late")
     for _ in range(1 + MANY // metrics.LATE_AT_ONCE):
-        pair.reap()
+        network.reap()
     assert not late.exists() or list(late.iterdir()) == []
     after = exported(node)
     sweeps = sum(after[f"sweeps_total {outcome}"] for outcome in OUTCOMES)
     assert sweeps == after["sweep_duration_seconds_count"] == len(leaks) + MANY + 1 + MANY // metrics.LATE_AT_ONCE
     assert after[f"reaped_total {NETNS_GONE.code}"] == len(leaks) == len(node.log("reaped"))
-    assert [one.name for one in node.path(DIRECTORY).iterdir() if one.name.startswith(".new-")] == []
+    assert [one.name for one in node.path(METRICS_DIR).iterdir() if one.name.startswith(".new-")] == []
 
 
-def test_a_lock_that_is_held_delays_nothing(pair: Pair) -> None:
+def test_a_lock_that_is_held_delays_nothing(network: Network) -> None:
     """Somebody sits on the lock: an ADD sleeps 20 ms at most, and its count is added later."""
-    node = pair.node
-    pair.reap()
-    holder = node.start(["flock", f"{FILE}.lock", "sleep", "infinity"])
+    node = network.node
+    network.reap()
+    holder = node.start(["flock", f"{METRICS_FILE}.lock", "sleep", "infinity"])
     until(lambda: b"sleep" in node.run(["sh", "-c", "cat /proc/[0-9]*/comm"]).out, "the lock is held")
     for _ in range(3):
-        assert 0 < sum(slept(pair)) <= metrics.WAIT_S + 1e-6
+        assert 0 < sum(slept(network)) <= metrics.WAIT_S + 1e-6
     assert exported(node)["sweeps_total clean"] == 1
     node.run(["pkill", "-P", str(holder)])
     node.stop(holder)
-    pair.reap()
+    network.reap()
     assert exported(node)["sweeps_total clean"] == 5
 
 
-def slept(pair: Pair, verb: str = "ADD") -> list[float]:
+def slept(network: Network, verb: str = "ADD") -> list[float]:
     """Run a verb for a container of its own; return for how long it has waited each time, in seconds."""
-    own = pair.node.pod()
-    command = pair.node.plugin_command(verb, pair.head, netns=own, container_id=container_id(own.name))
+    own = network.node.pod()
+    command = network.node.plugin_command(verb, network.head, netns=own, container_id=container_id(own.name))
     command["argv"] = [*strace.sleeping(SLEPT), *command["argv"]]
-    pair.node.together([command])[0].check()
-    return strace.sleeps_s(pair.node.read(SLEPT))
+    network.node.together([command])[0].check()
+    return strace.sleeps_s(network.node.read(SLEPT))
 
 
 def directory_at(path: Path) -> None:
@@ -187,35 +177,35 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str, bool]] = {
 
 
 @pytest.mark.parametrize(("make", "suffix", "is_written"), HOSTILE.values(), ids=HOSTILE.keys())
-def test_nothing_at_the_path_fails_a_pod(pair: Pair, make: Callable[[Path], None], suffix: str, is_written: bool) -> None:
+def test_nothing_at_the_path_fails_a_pod(network: Network, make: Callable[[Path], None], suffix: str, is_written: bool) -> None:
     """Whatever stands there, ADD and DEL succeed without waiting and free what is leaked; what it pointed to is as it was."""
-    node = pair.node
-    pair.leak()
-    for entry in node.path(DIRECTORY).iterdir():
+    node = network.node
+    network.leak()
+    for entry in node.path(METRICS_DIR).iterdir():
         entry.unlink()
     before = node.read("/etc/hostname"), node.run(["ls", "/etc"]).out
-    make(node.path(FILE + suffix))
-    assert pair.reap().json() == {"cniVersion": "1.0.0"}
-    assert [slept(pair), slept(pair, "DEL")] == [[], []]
-    assert pair.held() == set()
+    make(node.path(METRICS_FILE + suffix))
+    assert network.reap().json() == {"cniVersion": "1.0.0"}
+    assert [slept(network), slept(network, "DEL")] == [[], []]
+    assert network.held() == set()
     assert (node.read("/etc/hostname"), node.run(["ls", "/etc"]).out) == before
     if is_written:
         assert exported(node)["sweeps_total reaped"] == 1
-        assert not node.path(FILE).is_symlink()
+        assert not node.path(METRICS_FILE).is_symlink()
     else:
         assert len(node.log("not-counted")) == 3
 
 
 @pytest.mark.parametrize("trouble", ["read-only", "full", "missing", "a file", "a symlink loop"])
-def test_no_directory_fails_a_pod(pair: Pair, trouble: str) -> None:
+def test_no_directory_fails_a_pod(network: Network, trouble: str) -> None:
     """The directory cannot be written: the same, and one line at debug for each call."""
-    node = pair.node
-    pair.leak()
-    directory = node.path(DIRECTORY)
+    node = network.node
+    network.leak()
+    directory = node.path(METRICS_DIR)
     for entry in directory.iterdir():
         entry.unlink()
     if trouble in ("read-only", "full"):
-        node.mount("tmpfs", DIRECTORY, "tmpfs", MS_RDONLY if trouble == "read-only" else 0, "size=4k")
+        node.mount("tmpfs", METRICS_DIR, "tmpfs", MS_RDONLY if trouble == "read-only" else 0, "size=4k")
         if trouble == "full":
             (directory / "ballast").write_bytes(b"x" * 4096)
     else:
@@ -224,55 +214,55 @@ def test_no_directory_fails_a_pod(pair: Pair, trouble: str) -> None:
             directory.write_bytes(b"")
         elif trouble == "a symlink loop":
             loop_at(directory)
-    pair.reap()
-    pair.reap("DEL")
-    assert pair.held() == set()
+    network.reap()
+    network.reap("DEL")
+    assert network.held() == set()
     assert len(node.log("not-counted")) == 2
     if trouble == "full":
         assert {one.name for one in directory.iterdir()} <= {"ballast", "cni-reaper.prom.lock"}
 
 
-def test_a_wrong_name_is_a_wrong_option(pair: Pair) -> None:
+def test_a_wrong_name_is_a_wrong_option(network: Network) -> None:
     """A file of another kind is never written over."""
-    node = pair.node
-    pair.leak()
+    node = network.node
+    network.leak()
     before = node.read("/etc/hostname")
-    pair.reap(metricsFile="/etc/hostname")
+    network.reap(metricsFile="/etc/hostname")
     assert "metricsFile must be an absolute path that ends in .prom" in node.log("bad-options")[-1]["reason"]
-    assert (len(pair.held()), node.read("/etc/hostname")) == (1, before)
+    assert (len(network.held()), node.read("/etc/hostname")) == (1, before)
 
 
-def test_skipped_and_cut_sweeps_are_counted(pair: Pair) -> None:
+def test_skipped_and_cut_sweeps_are_counted(network: Network) -> None:
     """What cannot be reaped just now is no clean sweep."""
-    node = pair.node
-    pair.leak()
+    node = network.node
+    network.leak()
     node.path(f"{DATA_DIR}/{NETWORK}/lock").unlink()
     node.path(f"{DATA_DIR}/{NETWORK}/lock").symlink_to("lock")
-    pair.reap()
+    network.reap()
     after = exported(node)
     assert (after["sweeps_total skipped"], after[f"reaped_total {NETNS_GONE.code}"]) == (1, 0)
     assert re.search(r"Too many levels|symbolic", node.log("sweep-skipped")[-1]["reason"])
 
 
 @pytest.mark.parametrize("damage", [b"\0", b"x"], ids=["zeros", "other bytes"])
-def test_without_the_module_that_counts_leaks_are_freed(pair: Pair, tmp_path: Path, damage: bytes) -> None:
+def test_without_the_module_that_counts_leaks_are_freed(network: Network, tmp_path: Path, damage: bytes) -> None:
     """It is damaged in the executable: the ADD succeeds, frees the leak, and one line at debug says why nothing was counted."""
-    node = pair.node
-    pair.leak()
+    node = network.node
+    network.leak()
     executable = tmp_path / "cni-reaper"
-    shutil.copy(node.neighbours.reaper, executable)
+    shutil.copy(node.programs.reaper, executable)
     archive.overwrite(executable, metrics.__name__, damage)
     own = node.pod()
-    node.plugin("ADD", pair.head, netns=own, container_id=container_id(own.name), binary=str(executable)).check()
-    assert pair.held() == set()
+    node.plugin("ADD", network.head, netns=own, container_id=container_id(own.name), binary=str(executable)).check()
+    assert network.held() == set()
     assert "executable is damaged" in node.log("not-counted")[-1]["reason"]
 
 
 def test_without_it_nothing_is_written(node: Node) -> None:
     """By default there is no such file anywhere beside the log."""
-    pair = Pair(node)
-    pair.leak()
-    pair.reap()
+    network = Network(node)
+    network.leak()
+    network.reap()
     found = node.run(["find", "/var/lib", "/var/log", "/run", "-xdev", "-name", "*.prom*"]).out
     assert found == b""
     assert node.path(LOG_FILE).exists()
@@ -284,8 +274,8 @@ def test_without_it_nothing_is_written(node: Node) -> None:
 )
 def test_the_size_of_the_pool_is_learnt_from_libcnis_cache(node: Node, subnets: tuple[str, ...], size: int) -> None:
     """A DEL by libcni still has the conflist in its cache; before it, and where the cache has gone, the size is not known."""
-    node.path(DIRECTORY).mkdir()
-    node.conflist(NETWORK, [reaper(metricsFile=FILE), bridge(host_local(*subnets))])
+    node.path(METRICS_DIR).mkdir()
+    node.conflist(NETWORK, [reaper(metricsFile=METRICS_FILE), bridge(host_local(*subnets))])
     first, second = node.pod(), node.pod()
     node.cnitool("add", NETWORK, first).check()
     node.cnitool("add", NETWORK, second).check()
@@ -301,39 +291,39 @@ def test_the_size_of_the_pool_is_learnt_from_libcnis_cache(node: Node, subnets: 
 @pytest.mark.parametrize(
     "config", [b"!", b"[]", b"{}", b'{"plugins": [3, {"ipam": {"type": "host-local", "ranges": [[{"subnet": "usePodCidr"}]]}}]}']
 )
-def test_a_conflist_without_a_range_costs_no_count(pair: Pair, config: bytes) -> None:
+def test_a_conflist_without_a_range_costs_no_count(network: Network, config: bytes) -> None:
     """A range that is not on the disk (usePodCidr), or an entry that is none: no size, and everything else as ever."""
-    node, pod = pair.node, pair.node.pod()
-    pair.add(pod)
+    node, pod = network.node, network.node.pod()
+    network.add(pod)
     entry = {"kind": "cniCacheV1", "containerId": container_id(pod.name), "ifName": "eth0", "networkName": NETWORK}
     results = node.path("/var/lib/cni/results")
     results.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**entry, "config": base64.b64encode(config).decode(), "result": {}})
     (results / f"{NETWORK}-{container_id(pod.name)}-eth0").write_text(text)
     before = exported(node)["sweep_duration_seconds_count"]
-    node.plugin("DEL", pair.head, netns=pod, container_id=container_id(pod.name)).check()
+    node.plugin("DEL", network.head, netns=pod, container_id=container_id(pod.name)).check()
     assert exported(node)["sweep_duration_seconds_count"] == before + 1
     assert "pool_size" not in exported(node)
 
 
-def test_who_is_freed_is_not_counted_as_kept(pair: Pair) -> None:
+def test_who_is_freed_is_not_counted_as_kept(network: Network) -> None:
     """The quick scan keeps an owner without a netns of its own; the full scan of the same call finds it dead, and frees it."""
-    node, unknown = pair.node, container_id("unknown")
+    node, unknown = network.node, container_id("unknown")
     everyone = node.pod("everyone")
     for number in range(100, 170):
-        node.plugin("ADD", pair.head, netns=everyone, container_id=container_id(str(number))).check()
+        node.plugin("ADD", network.head, netns=everyone, container_id=container_id(str(number))).check()
         node.reserve(NETWORK, f"10.66.0.{number}", container_id(str(number)))
     nobodys = node.pod()
     node.reserve(NETWORK, "10.66.0.10", unknown)
-    pair.reap()
+    network.reap()
     assert "10.66.0.10" in node.reservations(NETWORK)
     other = {**reaper(), "name": "other", "cniVersion": "1.0.0"}
     node.plugin("ADD", other, netns=nobodys, container_id=container_id("other")).check()
     dead = node.pod("dead")
-    node.plugin("ADD", pair.head, netns=dead, container_id=container_id("dead")).check()
+    node.plugin("ADD", network.head, netns=dead, container_id=container_id("dead")).check()
     node.reserve(NETWORK, "10.66.0.99", container_id("dead"))
     dead.delete()
-    node.plugin("DEL", pair.head, netns="", container_id="f" * 64).check()
+    node.plugin("DEL", network.head, netns="", container_id="f" * 64).check()
     after = exported(node)
     assert "10.66.0.10" not in node.reservations(NETWORK)
     assert [after[f"reservations {one}"] for one in ("live", "stale", "unknown")] == [70, 0, 0]

@@ -7,7 +7,7 @@ import pytest
 from cni_reaper_plugin.host_local.pool import PoolError, of_ipam, of_subnets, pack, unpack
 from cni_reaper_plugin.model import LIVE, STALE, UNKNOWN
 from cni_reaper_plugin.operator.inspect.pool_map import around, pictures
-from tests.node import Node
+from tests.support.node import Node
 
 RANGES = (
     {"subnet": "10.9.0.0/29"},
@@ -22,7 +22,7 @@ RANGES = (
 
 @pytest.mark.parametrize("given", RANGES, ids=str)
 @pytest.mark.parametrize("old_form", [False, True])
-def test_the_same_as_host_local(node: Node, given: dict[str, str], old_form: bool) -> None:
+def test_pool_is_what_host_local_gives(node: Node, given: dict[str, str], old_form: bool) -> None:
     """Every address that it gives is in the pool, and there are no more of them."""
     ipam: dict[str, Any] = {"type": "host-local", **(given if old_form else {"ranges": [[given]]})}
     conf = {"cniVersion": "1.0.0", "name": "net", "ipam": ipam}
@@ -38,7 +38,7 @@ def test_the_same_as_host_local(node: Node, given: dict[str, str], old_form: boo
     assert all(pack(address) in pool for address in addresses)
 
 
-def test_several_ranges() -> None:
+def test_several_ranges_add_up_and_wrong_ones_are_told() -> None:
     """Dual stack, and two ranges of one family; what is no range is told in a sentence."""
     pool = of_ipam({"ranges": [[{"subnet": "10.9.0.0/29"}, {"subnet": "10.9.1.0/29"}], [{"subnet": "fd00::/125"}]]})
     assert pool.sizes == [5 + 5, 6]
@@ -78,7 +78,7 @@ def test_a_picture_has_a_letter_for_each_address() -> None:
     assert "".join(line for _, line in picture.lines).count("S") == 1
 
 
-def test_a_picture_of_what_nobody_knows_the_range_of() -> None:
+def test_picture_without_range_spans_the_reservations() -> None:
     """From the first reservation to the last, in whole lines."""
     pool = around([pack("10.9.0.70"), pack("10.9.0.200"), pack("fd00::9")])
     drawn = pictures(pool, {pack("10.9.0.70"): LIVE, pack("10.9.0.200"): STALE, pack("fd00::9"): UNKNOWN})
@@ -86,7 +86,7 @@ def test_a_picture_of_what_nobody_knows_the_range_of() -> None:
     assert [sum(len(line) for _, line in one.lines) for one in drawn] == [192, 64]
 
 
-def test_addresses_as_text() -> None:
+def test_addresses_go_to_text_and_back() -> None:
     """There and back."""
     for address in ("10.9.0.1", "fd00::1"):
         assert unpack(pack(address)) == address

@@ -4,11 +4,12 @@ import pytest
 
 from cni_reaper_plugin.published import withdraw
 from tests.conftest import MakeNode
-from tests.e2e.pair import until
-from tests.e2e.publishing import ANSWER_S, NOBODY, NODE_SIX, Shop, Town
-from tests.node import BASE_ENV, BIN, DATA_DIR, Node, reaper
-
-BACKENDS = (("1.9.1", "iptables"), ("1.9.1", "nftables"), ("1.1.1", ""))
+from tests.support.cni_calls import BIN, reaper
+from tests.support.commands import BASE_ENV
+from tests.support.node import Node
+from tests.support.node_files import DATA_DIR
+from tests.support.publishing import ANSWER_S, BACKENDS, NOBODY, NODE_SIX, Shop, Town
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize(("plugins", "backend"), BACKENDS)
@@ -30,7 +31,7 @@ def test_a_published_port_leads_to_nobody_else(make_node: MakeNode, plugins: str
 
 
 @pytest.mark.parametrize("place", [1, 2], ids=["second", "last"])
-def test_in_each_place_of_the_chain(node: Node, place: int) -> None:
+def test_port_is_taken_back_in_each_place_of_the_chain(node: Node, place: int) -> None:
     """The same behind others, and behind portmap itself."""
     town = Town(node, "iptables", addresses=3, place=place)
     town.open("shop", 8080).close()
@@ -43,7 +44,7 @@ def test_in_each_place_of_the_chain(node: Node, place: int) -> None:
 
 
 @pytest.mark.parametrize("backend", ["iptables", "nftables"])
-def test_a_container_that_comes_back_under_its_id(node: Node, backend: str) -> None:
+def test_ports_of_a_last_life_go_before_the_next(node: Node, backend: str) -> None:
     """Podman's do: what its last life has published goes before its next life publishes the same."""
     town = Town(node, backend, addresses=2, with_args=False)
     first = town.open("shop", 8080)
@@ -58,7 +59,7 @@ def test_a_container_that_comes_back_under_its_id(node: Node, backend: str) -> N
     assert "10.77.0.10:80" not in town.rules()
 
 
-def test_the_ports_of_an_attachment_that_lives(node: Node) -> None:
+def test_ports_of_a_live_attachment_stay(node: Node) -> None:
     """The DEL of portmap for nftables takes all ports of a container: while another attachment of it lives it is not run."""
     town = Town(node, "nftables", addresses=2, with_args=False)
     first = town.open("shop", 8080)
@@ -77,7 +78,7 @@ def test_the_ports_of_an_attachment_that_lives(node: Node) -> None:
     assert "10.77.0.10:80" not in town.rules()
 
 
-def test_a_person_reaps(node: Node) -> None:
+def test_reap_finds_portmap_and_iptables(node: Node) -> None:
     """`reap` finds portmap where the runtimes have their plugins, and iptables where a person's PATH does not lead."""
     town = Town(node, "iptables", addresses=2)
     living = town.open("living")
@@ -88,7 +89,7 @@ def test_a_person_reaps(node: Node) -> None:
     assert "10.77.0.11:80" not in town.rules()
 
 
-def test_a_person_is_told(node: Node) -> None:
+def test_reap_tells_what_stays(node: Node) -> None:
     """What stays for a published port is said, and makes the exit code 1."""
     town = Town(node, "iptables", addresses=2)
     town.open("living")
@@ -101,7 +102,7 @@ def test_a_person_is_told(node: Node) -> None:
 
 
 @pytest.mark.parametrize(("plugins", "backend"), BACKENDS)
-def test_without_us_it_would(make_node: MakeNode, plugins: str, backend: str) -> None:
+def test_without_cni_reaper_port_leads_to_next_pod(make_node: MakeNode, plugins: str, backend: str) -> None:
     """The control: an address that is freed by hand leads to a stranger's pod, so these tests can see it."""
     node = make_node(plugins)
     town = Town(node, backend, place=None)
@@ -114,8 +115,6 @@ def test_without_us_it_would(make_node: MakeNode, plugins: str, backend: str) ->
     assert stranger.addresses() == addresses
     assert town.ask_all(8080) == {"stranger"}
 
-
-# What keeps: the address never goes before what leads to it does
 
 FAULTS = {
     "missing": ("", "portmap is not in CNI_PATH"),
@@ -188,7 +187,7 @@ def test_keeps_while_the_lock_of_iptables_is_held(node: Node) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_beside_portmap(node: Node, when: str) -> None:
+def test_call_killed_beside_portmap_frees_nothing(node: Node, when: str) -> None:
     """Killed before or behind portmap's DEL, cni-reaper has freed nothing; the next call does all of it."""
     town = Town(node, "nftables")
     dead = town.open("shop", 8080)
@@ -347,7 +346,7 @@ def test_leaks_without_ports_start_no_program(node: Node) -> None:
     assert "clone" not in trace
 
 
-def test_twenty_with_ports_in_one_call(node: Node) -> None:
+def test_twenty_leaks_with_ports_go_in_one_call(node: Node) -> None:
     """They are all taken back by one call where there is time."""
     town = Town(node, "iptables", addresses=20)
     shops = [town.build(f"shop{number}", 8000 + number) for number in range(20)]

@@ -7,8 +7,11 @@ import time
 
 import pytest
 
-from tests.e2e.pair import Pair, container_id
-from tests.node import BIN, DATA_DIR, LOG_FILE, STATE_DIR, Node, Ran, bridge, host_local, reaper
+from tests.support.cni_calls import BIN, bridge, host_local, reaper
+from tests.support.commands import Ran
+from tests.support.network import Network, container_id
+from tests.support.node import Node
+from tests.support.node_files import DATA_DIR, LOG_FILE, STATE_DIR
 
 EXECUTABLE = f"{BIN}/cni-reaper"
 DEAD = "d" * 64
@@ -39,60 +42,60 @@ def aged(node: Node, address: str) -> None:
 
 
 @pytest.fixture
-def pair(node: Node) -> Pair:
+def network(node: Node) -> Network:
     """A network with a live pod on 10.66.0.2, a person's note on .9 and a leak on .7, and a conflist that has us."""
-    pair = Pair(node)
+    network = Network(node)
     node.conflist("net", [reaper(), bridge(host_local("10.66.0.0/24"))])
-    assert pair.add(node.pod()) == "10.66.0.2"
+    assert network.add(node.pod()) == "10.66.0.2"
     reserve(node, "10.66.0.9", NOTE)
     reserve(node, "10.66.0.7", DEAD)
-    return pair
+    return network
 
 
-def left(pair: Pair) -> set[str]:
+def left(network: Network) -> set[str]:
     """Return the addresses that are reserved."""
-    return set(pair.node.reservations("net"))
+    return set(network.node.reservations("net"))
 
 
-def test_dry_run_frees_nothing(pair: Pair) -> None:
+def test_dry_run_frees_nothing(network: Network) -> None:
     """It names what it would free, with --force what nobody knows, too."""
-    ran = reap(pair.node, "--dry-run").check()
+    ran = reap(network.node, "--dry-run").check()
     assert b"would-reap" in ran.out
     assert b"address=10.66.0.7" in ran.out
     assert b"10.66.0.9" not in ran.out
-    assert b"10.66.0.9" in reap(pair.node, "--dry-run", "--force").check().out
-    assert left(pair) == {"10.66.0.2", "10.66.0.7", "10.66.0.9"}
+    assert b"10.66.0.9" in reap(network.node, "--dry-run", "--force").check().out
+    assert left(network) == {"10.66.0.2", "10.66.0.7", "10.66.0.9"}
 
 
-def test_frees_what_is_stale_and_says_why(pair: Pair) -> None:
+def test_frees_what_is_stale_and_says_why(network: Network) -> None:
     """The leak goes, the live one and the note stay; a second one has nothing to do."""
-    ran = reap(pair.node).check()
+    ran = reap(network.node).check()
     assert b"reaped  network=net  address=10.66.0.7" in ran.out
     assert b"reason=no-netns-left" in ran.out
     assert b"net: left: 1 LIVE, 0 STALE, 1 UNKNOWN; `cni-reaper audit` says why" in ran.out
-    assert left(pair) == {"10.66.0.2", "10.66.0.9"}
-    assert b"0 freed" in reap(pair.node).check().out
+    assert left(network) == {"10.66.0.2", "10.66.0.9"}
+    assert b"0 freed" in reap(network.node).check().out
 
 
-def test_force_asks_before_it_frees(pair: Pair) -> None:
+def test_force_asks_before_it_frees(network: Network) -> None:
     """No terminal, no answer; `n` frees nothing that is not stale, `y` does. A live one is not even in question."""
-    ran = reap(pair.node, "--force")
+    ran = reap(network.node, "--force")
     assert ran.rc == 2
     assert b"add --yes" in ran.err
-    assert left(pair) == {"10.66.0.2", "10.66.0.7", "10.66.0.9"}
-    ran = answered(pair.node, "--force", "n")
+    assert left(network) == {"10.66.0.2", "10.66.0.7", "10.66.0.9"}
+    ran = answered(network.node, "--force", "n")
     assert ran.rc == 2, str(ran)
     assert b"Free these 1?" in ran.out
-    assert left(pair) == {"10.66.0.2", "10.66.0.9"}
-    ran = answered(pair.node, "--force", "y").check()
+    assert left(network) == {"10.66.0.2", "10.66.0.9"}
+    ran = answered(network.node, "--force", "y").check()
     assert b"reason=forced" in ran.out
     assert b"10.66.0.2" not in ran.out
-    assert left(pair) == {"10.66.0.2"}
+    assert left(network) == {"10.66.0.2"}
 
 
-def test_force_never_frees_a_live_one(pair: Pair) -> None:
+def test_force_never_frees_a_live_one(network: Network) -> None:
     """Recorded, unmapped but with its address configured, named by a runtime's task directory: all three stay."""
-    node = pair.node
+    node = network.node
     configured, named = container_id("configured"), container_id("named")
     pod = node.pod()
     node.add_link("eth0", "veth", pod.path, peer="far")
@@ -102,30 +105,30 @@ def test_force_never_frees_a_live_one(pair: Pair) -> None:
     reserve(node, "10.66.0.21", named)
     node.path(f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{named}").mkdir(parents=True)
     reap(node, "--force", "--yes").check()
-    assert left(pair) == {"10.66.0.2", "10.66.0.20", "10.66.0.21"}
+    assert left(network) == {"10.66.0.2", "10.66.0.20", "10.66.0.21"}
 
 
-def test_a_network_that_is_not_ours_is_swept_only_when_it_is_named(pair: Pair) -> None:
+def test_a_network_that_is_not_ours_is_swept_only_when_it_is_named(network: Network) -> None:
     """A VM manager's network has no entry of ours and no record: its addresses stay, and that is said."""
-    node = pair.node
+    node = network.node
     node.reserve("vms", "10.77.0.2", "3f2b8c1e-9d47-4a6b-8e05-c17a40f9d2b3")
     for arguments in ((), ("--force", "--yes")):
         ran = reap(node, *arguments).check()
         assert set(node.reservations("vms")) == {"10.77.0.2"}
         assert b"left out" in ran.err
         assert b"vms" in ran.err
-    assert left(pair) == {"10.66.0.2"}
+    assert left(network) == {"10.66.0.2"}
     assert b"left out" not in reap(node, "--network", "vms").check().text.encode()
     assert set(node.reservations("vms")) == set()
 
 
-def test_a_network_with_records_of_ours_is_swept(pair: Pair) -> None:
+def test_a_network_with_records_of_ours_is_swept(network: Network) -> None:
     """The entry is gone from the conflist, and a leak with a record is left."""
-    node = pair.node
-    leak = pair.leak()
+    node = network.node
+    leak = network.leak()
     node.conflist("net", [bridge(host_local("10.66.0.0/24"))])
     reap(node).check()
-    assert leak not in left(pair)
+    assert leak not in left(network)
 
 
 def test_from_a_view_that_nobody_has_proven_nothing_is_freed(node: Node) -> None:
@@ -138,19 +141,19 @@ def test_from_a_view_that_nobody_has_proven_nothing_is_freed(node: Node) -> None
     assert set(node.reservations("net")) == {"10.66.0.7", "10.66.0.9"}
 
 
-def test_a_view_without_the_pods_frees_nothing(pair: Pair) -> None:
+def test_a_view_without_the_pods_frees_nothing(network: Network) -> None:
     """A mount namespace in which the pods' namespaces are not mounted was never proven, whatever it looks like."""
     hidden = "umount -l /run/netns/* 2>/dev/null; umount -l /run/netns 2>/dev/null; " + shlex.join(
         [EXECUTABLE, "reap", "--force", "--yes"]
     )
-    ran = pair.node.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", hidden])
+    ran = network.node.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", hidden])
     assert ran.rc == 1, str(ran)
-    assert left(pair) == {"10.66.0.2", "10.66.0.7", "10.66.0.9"}
+    assert left(network) == {"10.66.0.2", "10.66.0.7", "10.66.0.9"}
 
 
-def test_a_reservation_that_changes_hands_while_the_person_thinks(pair: Pair) -> None:
+def test_reservation_that_changes_hands_before_the_answer_is_kept(network: Network) -> None:
     """What was asked about is a file; another at the same address is another owner's."""
-    node = pair.node
+    node = network.node
     node.write(
         "/run/answer", "rm /var/lib/cni/networks/net/10.66.0.9; printf other >/var/lib/cni/networks/net/10.66.0.9; echo y\n"
     )
@@ -162,81 +165,81 @@ def test_a_reservation_that_changes_hands_while_the_person_thinks(pair: Pair) ->
     assert node.reservations("net")["10.66.0.9"][0] == "other"
 
 
-def test_a_network_that_is_not_there(pair: Pair) -> None:
+def test_missing_network_is_told(network: Network) -> None:
     """It is said, and the exit code says so."""
-    ran = reap(pair.node, "--network", "nosuch")
+    ran = reap(network.node, "--network", "nosuch")
     assert ran.rc == 1
     assert b"nosuch" in ran.err
-    assert left(pair) == {"10.66.0.2", "10.66.0.7", "10.66.0.9"}
+    assert left(network) == {"10.66.0.2", "10.66.0.7", "10.66.0.9"}
 
 
-def test_a_large_network_in_one_command(pair: Pair) -> None:
+def test_large_network_goes_in_one_command(network: Network) -> None:
     """A person's sweep is not cut off by the budget of a call: five thousand leaks go at once."""
     for number in range(5000):
-        pair.node.reserve("net", f"10.67.{number // 250}.{number % 250}", f"{number:064x}")
-    assert b"5001 freed" in reap(pair.node).check().out
-    assert left(pair) == {"10.66.0.2", "10.66.0.9"}
+        network.node.reserve("net", f"10.67.{number // 250}.{number % 250}", f"{number:064x}")
+    assert b"5001 freed" in reap(network.node).check().out
+    assert left(network) == {"10.66.0.2", "10.66.0.9"}
 
 
-def test_files_that_are_no_reservations_stay(pair: Pair) -> None:
+def test_files_that_are_no_reservations_stay(network: Network) -> None:
     """Not even with --force: host-local's lock and its notes, a directory, a link."""
-    directory = pair.node.path(f"{DATA_DIR}/net")
+    directory = network.node.path(f"{DATA_DIR}/net")
     (directory / "10.66.0.50").mkdir()
     (directory / "10.66.0.51").symlink_to("lock")
     (directory / "README.txt").write_text("mine")
     before = {entry.name for entry in directory.iterdir()}
-    reap(pair.node, "--force", "--yes").check()
+    reap(network.node, "--force", "--yes").check()
     assert {entry.name for entry in directory.iterdir()} == before - {"10.66.0.7", "10.66.0.9"}
 
 
-def test_force_leaves_what_was_made_just_now(pair: Pair) -> None:
+def test_force_leaves_what_was_made_just_now(network: Network) -> None:
     """host-local has given the address, and the plugin behind it has not configured it yet: no guard can know."""
-    pair.node.pod("starting")
-    pair.node.reserve("net", "10.66.0.30", container_id("starting"))
-    ran = reap(pair.node, "--force", "--yes").check()
+    network.node.pod("starting")
+    network.node.reserve("net", "10.66.0.30", container_id("starting"))
+    ran = reap(network.node, "--force", "--yes").check()
     assert b"net: 1 UNKNOWN stay: --force frees none that was made in the last two minutes" in ran.out
-    assert left(pair) == {"10.66.0.2", "10.66.0.30"}
-    aged(pair.node, "10.66.0.30")
-    reap(pair.node, "--force", "--yes").check()
-    assert left(pair) == {"10.66.0.2"}
+    assert left(network) == {"10.66.0.2", "10.66.0.30"}
+    aged(network.node, "10.66.0.30")
+    reap(network.node, "--force", "--yes").check()
+    assert left(network) == {"10.66.0.2"}
 
 
-def hidden(pair: Pair, state_dir: str) -> str:
+def hidden(network: Network, state_dir: str) -> str:
     """Start a pod whose address nothing shows, as gVisor's, recorded in a stateDir; return its address."""
-    pod = pair.node.pod("hidden")
-    address = pair.add(pod, stateDir=state_dir)
-    aged(pair.node, address)
+    pod = network.node.pod("hidden")
+    address = network.add(pod, stateDir=state_dir)
+    aged(network.node, address)
     return address
 
 
 @pytest.mark.parametrize(
     "arguments", [("--state-dir", "/var/lib/cni/reapr"), ()], ids=["a wrong stateDir", "a conflist without us"]
 )
-def test_force_wants_to_know_where_the_records_are(pair: Pair, arguments: tuple[str, ...]) -> None:
+def test_force_wants_to_know_where_the_records_are(network: Network, arguments: tuple[str, ...]) -> None:
     """Without the record a pod that hides its address is nobody's; so nothing is forced then, and it is said."""
-    address = hidden(pair, STATE_DIR)
+    address = hidden(network, STATE_DIR)
     if not arguments:
-        pair.node.conflist("net", [bridge(host_local("10.66.0.0/24"))])
-    ran = reap(pair.node, "--force", "--yes", *arguments)
+        network.node.conflist("net", [bridge(host_local("10.66.0.0/24"))])
+    ran = reap(network.node, "--force", "--yes", *arguments)
     assert ran.rc == 1
     assert b"--force wants" in ran.err
-    assert address in left(pair)
+    assert address in left(network)
 
 
-def test_force_finds_the_records_of_a_drop_in(pair: Pair) -> None:
+def test_force_finds_the_records_of_a_drop_in(network: Network) -> None:
     """Libcni 1.3 appends what lies in the directory beside the conflist; our entry there has a stateDir of its own."""
-    address = hidden(pair, "/var/lib/cni/mystate")
-    pair.node.conflist("net", [bridge(host_local("10.66.0.0/24"))])
-    directory = pair.node.path("/etc/cni/net.d/net")
+    address = hidden(network, "/var/lib/cni/mystate")
+    network.node.conflist("net", [bridge(host_local("10.66.0.0/24"))])
+    directory = network.node.path("/etc/cni/net.d/net")
     directory.mkdir()
     (directory / "10-reaper.conf").write_text(json.dumps({"type": "cni-reaper", "stateDir": "/var/lib/cni/mystate"}))
-    reap(pair.node, "--force", "--yes").check()
-    assert address in left(pair)
+    reap(network.node, "--force", "--yes").check()
+    assert address in left(network)
 
 
-def test_a_persons_sweep_drops_no_record(pair: Pair) -> None:
+def test_a_persons_sweep_drops_no_record(network: Network) -> None:
     """A directory that is left of the same network in another store knows nothing of who lives."""
-    node = pair.node
+    node = network.node
     node.conflist("net", [reaper(dataDir="/run/cni-ipam"), bridge(host_local("10.66.0.0/24", dataDir="/run/cni-ipam"))])
     record = node.path(f"{STATE_DIR}/net/{container_id('old')}:eth0")
     (other,) = [path for path in record.parent.iterdir() if ":" in path.name]
@@ -246,44 +249,44 @@ def test_a_persons_sweep_drops_no_record(pair: Pair) -> None:
     assert record.exists()
 
 
-def test_the_entrys_dry_run_holds_for_a_person_too(pair: Pair) -> None:
+def test_the_entrys_dry_run_holds_for_a_person_too(network: Network) -> None:
     """As an ADD would: it says what it would free."""
-    pair.node.conflist("net", [reaper(dryRun=True), bridge(host_local("10.66.0.0/24"))])
-    ran = reap(pair.node, "--force", "--yes").check()
+    network.node.conflist("net", [reaper(dryRun=True), bridge(host_local("10.66.0.0/24"))])
+    ran = reap(network.node, "--force", "--yes").check()
     assert b"would-reap" in ran.out
     assert b"its entry says dryRun" in ran.err
     assert ran.out.endswith(b"0 freed, 2 would be freed\n")
-    assert left(pair) == {"10.66.0.2", "10.66.0.7", "10.66.0.9"}
+    assert left(network) == {"10.66.0.2", "10.66.0.7", "10.66.0.9"}
 
 
 @pytest.mark.parametrize("how", ["| true", ">/dev/full", "2>&1 | head -1"])
-def test_what_is_freed_is_in_the_log_whoever_reads(pair: Pair, how: str) -> None:
+def test_what_is_freed_is_in_the_log_whoever_reads(network: Network, how: str) -> None:
     """A reader who goes ends nothing in the middle."""
     for number in range(300):
-        pair.node.reserve("net", f"10.67.{number // 250}.{number % 250}", f"{number:064x}")
-    before = len(pair.node.log("reaped"))
-    pair.node.run(["bash", "-c", f"{EXECUTABLE} reap {how}"])
-    assert left(pair) == {"10.66.0.2", "10.66.0.9"}
-    assert len(pair.node.log("reaped")) - before == 301
+        network.node.reserve("net", f"10.67.{number // 250}.{number % 250}", f"{number:064x}")
+    before = len(network.node.log("reaped"))
+    network.node.run(["bash", "-c", f"{EXECUTABLE} reap {how}"])
+    assert left(network) == {"10.66.0.2", "10.66.0.9"}
+    assert len(network.node.log("reaped")) - before == 301
 
 
 @pytest.mark.parametrize("number", ["INT", "TERM"])
-def test_a_signal_ends_it_between_two_networks(pair: Pair, number: str) -> None:
+def test_a_signal_ends_it_between_two_networks(network: Network, number: str) -> None:
     """What is removed by then is in the log: as many lines as files are gone."""
     for count in range(3000):
-        pair.node.reserve("net", f"10.67.{count // 250}.{count % 250}", f"{count:064x}")
-    before = len(left(pair)) + len(pair.node.log("reaped"))
+        network.node.reserve("net", f"10.67.{count // 250}.{count % 250}", f"{count:064x}")
+    before = len(left(network)) + len(network.node.log("reaped"))
     script = (
         f"{EXECUTABLE} reap >/dev/null & until grep -q event=reaped {LOG_FILE}; do :; done; kill -{number} $!; wait $!; echo $?"
     )
-    ran = pair.node.run(["bash", "-c", f"set -m; {script}"])
+    ran = network.node.run(["bash", "-c", f"set -m; {script}"])
     assert ran.out.strip() == b"130", str(ran)
-    assert len(left(pair)) + len(pair.node.log("reaped")) == before
+    assert len(left(network)) + len(network.node.log("reaped")) == before
 
 
-def test_no_answer_is_a_no(pair: Pair) -> None:
+def test_no_answer_is_a_no(network: Network) -> None:
     """^D at the question."""
-    ran = pair.node.run(["script", "-qec", f"{EXECUTABLE} reap --force", "/dev/null"], stdin=b"\x04")
+    ran = network.node.run(["script", "-qec", f"{EXECUTABLE} reap --force", "/dev/null"], stdin=b"\x04")
     assert ran.rc == 2, str(ran)
     assert b"Traceback" not in ran.out
-    assert left(pair) == {"10.66.0.2", "10.66.0.9"}
+    assert left(network) == {"10.66.0.2", "10.66.0.9"}

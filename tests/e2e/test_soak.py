@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from tests.node import Node
 from tests.prove import soak
+from tests.support.node import Node
 
 
-def test_a_thousand_cycles(node: Node, record_property: Callable[[str, object], None]) -> None:
+def test_thousand_cycles_lose_and_leave_nothing(node: Node, record_property: Callable[[str, object], None]) -> None:
     """No address is handed out twice, no live pod loses its own, and nothing is left of the dead."""
     said: list[str] = []
     counted = soak.run(node, 1000, number=1, say=said.append)

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests import inside
 from tests.conftest import MakeNode
-from tests.e2e import shared
-from tests.e2e.pair import NETWORK, Pair, container_id, until
-from tests.node import BIN, DATA_DIR, Conf, Node, bridge, host_local, reaper
+from tests.support import agent, shared_store
+from tests.support.calls import GRACE_S, call_reaper, dead_without_record, gc_with_list
+from tests.support.cni_calls import BIN, bridge, host_local, reaper
+from tests.support.network import NETWORK, Network, container_id
+from tests.support.node import Node
+from tests.support.node_files import DATA_DIR, Conf
+from tests.support.waiting import until
 
 ON_PATH = {"PATH": f"{BIN}:/usr/bin:/bin"}
 
@@ -27,88 +30,82 @@ OWNERS = {
 """IDs that have fewer than 12 hex digits in a row, as these give them (sources in docs/evidence.md)."""
 
 
-@pytest.fixture
-def pair(node: Node) -> Pair:
-    """A network of cni-reaper and host-local."""
-    return Pair(node)
-
-
-def put(pair: Pair, address: str, content: bytes) -> str:
+def put(network: Network, address: str, content: bytes) -> str:
     """Write a file into the network's directory as it is; return the address."""
-    pair.node.reserve(NETWORK, address, "")
-    pair.node.path(f"{DATA_DIR}/{NETWORK}/{address}").write_bytes(content)
+    network.node.reserve(NETWORK, address, "")
+    network.node.path(f"{DATA_DIR}/{NETWORK}/{address}").write_bytes(content)
     return address
 
 
-def test_notes_of_people_stay(pair: Pair) -> None:
+def test_notes_of_people_stay(network: Network) -> None:
     """B17: a file without an ifname is a person's, and so is one of two lines that an editor has ended with a newline."""
     notes = {
-        put(pair, "10.66.0.90", b"web_1"),
-        put(pair, "10.66.0.91", b"reserved\r\n"),
-        put(pair, "10.66.0.92", b"printer\r\nlab2\r\n"),
-        put(pair, "10.66.0.93", b"printer\r\nlab2\n"),
+        put(network, "10.66.0.90", b"web_1"),
+        put(network, "10.66.0.91", b"reserved\r\n"),
+        put(network, "10.66.0.92", b"printer\r\nlab2\r\n"),
+        put(network, "10.66.0.93", b"printer\r\nlab2\n"),
     }
-    leak = pair.leak()
-    pair.reap()
-    later = pair.node.pod()
-    pair.node.plugin("ADD", pair.head, netns=later, container_id=container_id("later"), waited=100_000).check()
-    assert leak not in pair.held()
-    assert pair.held() == notes, pair.node.log()
+    leak = network.leak()
+    network.reap()
+    later = network.node.pod()
+    network.node.plugin("ADD", network.head, netns=later, container_id=container_id("later"), waited=100_000).check()
+    assert leak not in network.held()
+    assert network.held() == notes, network.node.log()
 
 
 @pytest.mark.parametrize("owner", OWNERS.values(), ids=OWNERS)
-def test_an_owner_that_lives_keeps_its_address_whatever_its_id(pair: Pair, owner: str) -> None:
+def test_an_owner_that_lives_keeps_its_address_whatever_its_id(network: Network, owner: str) -> None:
     """B17: its netns is there, and nothing maps it: known by its address, and in the middle of its ADD waited for."""
-    pod, begun = pair.node.pod(), pair.node.pod()
-    address = pair.take(pod, owner)
-    pair.node.add_address("lo", f"{address}/32", pod.path)
-    in_flight = pair.take(begun, f"{owner}x")
-    leak = pair.leak()
-    pair.reap()
-    assert leak not in pair.held()
-    assert pair.held() == {address, in_flight}, pair.node.log()
+    pod, begun = network.node.pod(), network.node.pod()
+    address = network.take(pod, owner)
+    network.node.add_address("lo", f"{address}/32", pod.path)
+    in_flight = network.take(begun, f"{owner}x")
+    leak = network.leak()
+    network.reap()
+    assert leak not in network.held()
+    assert network.held() == {address, in_flight}, network.node.log()
 
 
-def test_a_task_that_hides_its_address_keeps_it(pair: Pair) -> None:
+def test_a_task_that_hides_its_address_keeps_it(network: Network) -> None:
     """B17: containerd has a task of ctr's, faasd a function and its process; their netns shows nothing and no source maps it."""
-    node = pair.node
+    node = network.node
     tasks = "/run/containerd/io.containerd.runtime.v2.task"
     node.path(f"{tasks}/default/web").mkdir(parents=True)
     node.path(f"{tasks}/openfaas-fn/nodeinfo").mkdir(parents=True)
     pid = node.start(["sleep", "infinity"])
     for owner in ("default-web", f"nodeinfo-{pid}"):
-        pair.take(node.pod("hidden"), owner)
+        network.take(node.pod("hidden"), owner)
         node.delete_netns("/run/netns/hidden")
-    named = pair.held()
+    named = network.held()
     for owner in ("other-web", "nodeinfo-4194303", f"figlet-{pid}"):
-        pair.take(node.pod("gone"), owner)
+        network.take(node.pod("gone"), owner)
         node.delete_netns("/run/netns/gone")
-    pair.reap()
-    assert pair.held() == named, node.log()
+    network.reap()
+    assert network.held() == named, node.log()
 
 
 @pytest.mark.parametrize("owner", OWNERS.values(), ids=OWNERS)
-def test_an_owner_of_any_id_that_is_dead_is_freed(pair: Pair, owner: str) -> None:
+def test_an_owner_of_any_id_that_is_dead_is_freed(network: Network, owner: str) -> None:
     """B17: a leak from before the installation, by an ID that has few hex digits in a row, is an attachment's."""
-    live = pair.add(pair.node.pod())
-    pod = pair.node.pod()
-    pair.take(pod, owner)
+    live = network.add(network.node.pod())
+    pod = network.node.pod()
+    network.take(pod, owner)
     pod.delete()
-    pair.reap()
-    assert pair.held() == {live}, pair.node.log()
+    network.reap()
+    assert network.held() == {live}, network.node.log()
 
 
-def test_an_owner_of_any_id_is_waited_for(pair: Pair) -> None:
+def test_an_owner_of_any_id_is_waited_for(network: Network) -> None:
     """B17: beside a netns of nobody it is freed once graceSeconds have passed, as any other owner is."""
-    pair.node.pod("blue")
-    pod = pair.node.pod()
-    address = pair.take(pod, "default-web")
+    network.node.pod("blue")
+    pod = network.node.pod()
+    address = network.take(pod, "default-web")
     pod.delete()
-    pair.reap()
-    assert pair.held() == {address}
-    own = pair.node.pod("later")
-    pair.node.plugin("ADD", pair.head, netns=own, container_id=container_id("later"), waited=1600).check()
-    assert pair.held() == set(), pair.node.log()
+    network.reap()
+    assert network.held() == {address}
+    own = network.node.pod("later")
+    network.node.plugin("ADD", network.head, netns=own, container_id=container_id("later"), waited=1600).check()
+    assert network.held() == set(), network.node.log()
 
 
 STORE = f"{DATA_DIR}/{NETWORK}"
@@ -124,7 +121,7 @@ def moved(node: Node, how: str) -> None:
     if how == "a link":
         node.path(STORE).symlink_to("../../../../run/elsewhere")  # relative, so that the tests can follow it
     elif how == "a bind mount":
-        node.mount(elsewhere, STORE, flags=inside.MS_BIND)
+        node.mount(elsewhere, STORE, flags=agent.MS_BIND)
     else:
         node.mount("tmpfs", STORE, "tmpfs")
 
@@ -135,97 +132,97 @@ def listed(node: Node) -> set[str]:
 
 
 @pytest.mark.parametrize("how", ["a link", "a bind mount", "a tmpfs"])
-def test_a_network_that_lies_elsewhere(pair: Pair, how: str) -> None:
+def test_linked_network_works_and_its_other_files_stay(network: Network, how: str) -> None:
     """B10: host-local goes on working, so does every verb and command; what a link in it leads to is not touched."""
-    node = pair.node
+    node = network.node
     moved(node, how)
     live = node.pod()
-    kept = pair.add(live)
+    kept = network.add(live)
     node.write("/run/bait", f"{container_id('bait')}\r\neth0")
     node.path(f"{STORE}/10.66.0.99").symlink_to("/run/bait")
-    leak = pair.leak()
+    leak = network.leak()
     assert node.run(["cni-reaper", "audit"], env=ON_PATH).rc == 1
     assert f"{STORE}/{leak}" in node.run(["cni-reaper", "explain", leak], env=ON_PATH).text
-    pair.reap("ADD", networks=["*"])
+    network.reap("ADD", networks=["*"])
     assert listed(node) == {kept, "10.66.0.99"}, node.log()
-    pair.leak()
+    network.leak()
     node.run(["cni-reaper", "reap"], env=ON_PATH).check()
     assert listed(node) == {kept, "10.66.0.99"}, node.log()
     assert node.log("sweep-skipped") == []
     answer = {"cniVersion": "1.0.0", "ips": [{"address": f"{kept}/24"}]}
     for owner, rc in ((container_id(live.name), 0), (container_id("other"), 1)):
-        assert node.plugin("CHECK", {**pair.head, "prevResult": answer}, netns=live, container_id=owner).rc == rc
+        assert node.plugin("CHECK", {**network.head, "prevResult": answer}, netns=live, container_id=owner).rc == rc
     assert node.read("/run/bait")
 
 
-def test_a_link_to_another_network_of_the_store(pair: Pair) -> None:
+def test_link_to_another_network_keeps_its_pods(network: Network) -> None:
     """B10: two names for one directory. The pods of one are not unknown to the other: their records are, and prove life."""
-    node = pair.node
+    node = network.node
     node.path(DATA_DIR).mkdir(parents=True)
     node.path(f"{DATA_DIR}/alias").symlink_to(NETWORK)
-    live = pair.add(node.pod())
+    live = network.add(node.pod())
     begun = node.pod()
-    in_flight = pair.add(begun)
-    leak = pair.leak()
-    alias = Pair(node, network="alias")
+    in_flight = network.add(begun)
+    leak = network.leak()
+    alias = Network(node, name="alias")
     other = alias.add(node.pod())
-    assert leak not in pair.held()
+    assert leak not in network.held()
     alias.reap()
-    pair.reap("ADD", networks=["*"])
-    assert pair.held() == {live, in_flight, other}, node.log()
+    network.reap("ADD", networks=["*"])
+    assert network.held() == {live, in_flight, other}, node.log()
 
 
 OTHER = "/run/other%store"
 
 
 @pytest.fixture
-def second(pair: Pair) -> Pair:
+def second(network: Network) -> Network:
     """A network of the same name in another store."""
-    second = Pair(pair.node, dataDir=OTHER)
+    second = Network(network.node, dataDir=OTHER)
     second.ipam["ipam"]["dataDir"] = OTHER
     return second
 
 
-def later(pair: Pair, waited: int) -> None:
+def later(network: Network, waited: int) -> None:
     """Run an ADD of our plugin for a container of its own, some seconds later."""
-    own = pair.node.pod()
-    pair.node.plugin("ADD", pair.head, netns=own, container_id=container_id(own.name), waited=waited).check()
+    own = network.node.pod()
+    network.node.plugin("ADD", network.head, netns=own, container_id=container_id(own.name), waited=waited).check()
 
 
-def test_two_stores_of_one_name_keep_what_lives(pair: Pair, second: Pair) -> None:
+def test_two_stores_of_one_name_keep_what_lives(network: Network, second: Network) -> None:
     """B11: in both a pod has the first address, and is waited for; what is known of one says nothing of the other."""
-    node = pair.node
-    address = pair.take(node.pod(), container_id("one"))
+    node = network.node
+    address = network.take(node.pod(), container_id("one"))
     assert second.take(node.pod(), container_id("two")) == address
     for waited in (0, 600, 1200):
-        later(pair, waited)
+        later(network, waited)
         later(second, waited)
-    assert pair.held() == set(node.reservations(NETWORK, OTHER)) == {address}, node.log()
+    assert network.held() == set(node.reservations(NETWORK, OTHER)) == {address}, node.log()
     node.run(["sh", "-c", "rm /run/cni-reaper/*%2F*"]).check()
     later(second, 1600)
     assert set(node.reservations(NETWORK, OTHER)) == {address}, "its own time begins anew"
 
 
-def test_two_stores_of_one_name_remember(pair: Pair, second: Pair) -> None:
+def test_two_stores_of_one_name_remember(network: Network, second: Network) -> None:
     """B11: calls of the one store do not forget who is waited for in the other."""
-    node = pair.node
+    node = network.node
     node.pod("stranger")
-    for one, owner in ((pair, "one"), (second, "two")):
+    for one, owner in ((network, "one"), (second, "two")):
         for number in range(2):
             one.take(node.pod(f"dead-{owner}-{number}"), container_id(f"{owner}{number}"))
             node.delete_netns(f"/run/netns/dead-{owner}-{number}")
     second.give_back(node.pod("early"), container_id("two0"))  # so that the addresses differ
     for waited in (0, 700, 1400, 2100):
-        later(pair, waited)
+        later(network, waited)
         later(second, waited)
-    assert pair.held() == set(node.reservations(NETWORK, OTHER)) == set(), node.log()
+    assert network.held() == set(node.reservations(NETWORK, OTHER)) == set(), node.log()
 
 
-def test_two_stores_of_one_name_do_not_wait_for_each_other(pair: Pair, second: Pair) -> None:
+def test_two_stores_of_one_name_do_not_wait_for_each_other(network: Network, second: Network) -> None:
     """B11: the gate of one is held for good, and a leak of the other is freed."""
-    node = pair.node
-    leaks = pair.leak(), second.leak()
-    later(pair, 0)
+    node = network.node
+    leaks = network.leak(), second.leak()
+    later(network, 0)
     gone = second.leak()
     node.start(["flock", f"/run/cni-reaper/{NETWORK}.sweep", "sh", "-c", "touch /run/held; exec sleep infinity"])
     until(node.path("/run/held").exists, "the gate is held")
@@ -234,10 +231,10 @@ def test_two_stores_of_one_name_do_not_wait_for_each_other(pair: Pair, second: P
 
 
 @pytest.mark.parametrize("data_dir", ["/run/" + "long/" * 60 + "store", "/run/größe"])
-def test_a_store_with_a_long_or_odd_name(pair: Pair, data_dir: str) -> None:
+def test_store_with_long_or_odd_name_has_its_memory(network: Network, data_dir: str) -> None:
     """B11: its memory has a name all the same."""
-    node = pair.node
-    one = Pair(node, dataDir=data_dir)
+    node = network.node
+    one = Network(node, dataDir=data_dir)
     one.ipam["ipam"]["dataDir"] = data_dir
     node.pod("stranger")
     pod = node.pod()
@@ -260,7 +257,7 @@ def common(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def rounds(ours: Pair, theirs: Pair, count: int = ROUNDS) -> None:
+def rounds(ours: Network, theirs: Network, count: int = ROUNDS) -> None:
     """Let pods come and go on two nodes with one store; on both a pod lives all the time, and one is in its ADD.
 
     Every third pod of the first node leaks, and is freed by that node's next ADD.
@@ -282,14 +279,14 @@ def rounds(ours: Pair, theirs: Pair, count: int = ROUNDS) -> None:
     assert live <= ours.held()
 
 
-def networked(make_node: MakeNode, common: Path) -> list[Pair]:
+def networked(make_node: MakeNode, common: Path) -> list[Network]:
     """Return a network on two nodes that have mounted one dataDir from a server."""
     pairs = []
     for number, machine_id in enumerate(IDS):
         node = make_node()
-        shared.name(node, machine_id, f"node-{number}")
-        shared.mount_client(node, common, DATA_DIR)
-        pairs.append(Pair(node))
+        shared_store.name(node, machine_id, f"node-{number}")
+        shared_store.mount_client(node, common, DATA_DIR)
+        pairs.append(Network(node))
     return pairs
 
 
@@ -328,9 +325,9 @@ def test_a_network_file_system_keeps_a_record_of_another_node(make_node: MakeNod
     pairs = []
     for number, machine_id in enumerate(IDS):
         node = make_node()
-        shared.name(node, machine_id, f"node-{number}")
-        shared.mount_client(node, common, "/var/lib/cni")
-        pairs.append(Pair(node))
+        shared_store.name(node, machine_id, f"node-{number}")
+        shared_store.mount_client(node, common, "/var/lib/cni")
+        pairs.append(Network(node))
     ours, theirs = pairs
     live = theirs.add(theirs.node.pod("b-first"))
     old = theirs.add(theirs.node.pod("b-old"))
@@ -344,30 +341,30 @@ def test_a_network_file_system_keeps_a_record_of_another_node(make_node: MakeNod
 
 
 @pytest.fixture
-def container_nodes(make_node: MakeNode, common: Path) -> tuple[Pair, Pair]:
+def container_nodes(make_node: MakeNode, common: Path) -> tuple[Network, Network]:
     """A network on two container nodes of one kernel with one /var/lib/cni."""
     pairs = []
     for number, machine_id in enumerate(IDS):
         node = make_node()
-        shared.name(node, machine_id, f"node-{number}")
-        shared.set_boot_id(node, "9a0f4f2c-8f54-4e5c-9f6b-0d4a6b1c7e11")
+        shared_store.name(node, machine_id, f"node-{number}")
+        shared_store.set_boot_id(node, "9a0f4f2c-8f54-4e5c-9f6b-0d4a6b1c7e11")
         node.path("/var/lib/cni").mkdir(exist_ok=True)
-        node.mount(str(common), "/var/lib/cni", flags=inside.MS_BIND)
-        pairs.append(Pair(node))
+        node.mount(str(common), "/var/lib/cni", flags=agent.MS_BIND)
+        pairs.append(Network(node))
     return pairs[0], pairs[1]
 
 
-def test_container_nodes_with_one_store_keep_each_others_pods(container_nodes: tuple[Pair, Pair]) -> None:
+def test_container_nodes_with_one_store_keep_each_others_pods(container_nodes: tuple[Network, Network]) -> None:
     """B2: records of another machine ID and this boot ID are of the other node, whose netns are not seen from here."""
     rounds(*container_nodes)
 
 
 @pytest.mark.parametrize("without", [0, 1, 2], ids=["both have one", "one has none", "none has one"])
-def test_container_nodes_are_known_by_machine_id_or_name(container_nodes: tuple[Pair, Pair], without: int) -> None:
+def test_container_nodes_are_known_by_machine_id_or_name(container_nodes: tuple[Network, Network], without: int) -> None:
     """B2: where a node has no machine ID its host name tells; also for what has no record, and for a pod in its ADD."""
     ours, theirs = container_nodes
     for number, one in enumerate((ours, theirs)[:without]):
-        shared.rename(one.node, "" if number else "uninitialized", f"node-{number}")
+        shared_store.rename(one.node, "" if number else "uninitialized", f"node-{number}")
     live, old = theirs.add(theirs.node.pod("b-live")), theirs.node.pod("b-old")
     unmapped = theirs.take(old, container_id("b-old"))
     leak = ours.leak("a-gone")
@@ -383,27 +380,27 @@ def test_container_nodes_are_known_by_machine_id_or_name(container_nodes: tuple[
 
 
 @pytest.mark.parametrize("machine_id", [*IDS, ""])
-def test_a_node_that_was_made_anew_heals(pair: Pair, machine_id: str) -> None:
+def test_a_node_that_was_made_anew_heals(network: Network, machine_id: str) -> None:
     """B2: another machine ID and host name, /var/lib/cni kept, rebooted: all leaks of the past go with the first ADD."""
-    node = pair.node
-    shared.name(node, IDS[0], "before")
+    node = network.node
+    shared_store.name(node, IDS[0], "before")
     for _ in range(3):
-        pair.add(node.pod())
+        network.add(node.pod())
     node.reboot()
-    shared.rename(node, machine_id, "after")
-    pair.reap()
-    assert pair.held() == set(), node.log()
+    shared_store.rename(node, machine_id, "after")
+    network.reap()
+    assert network.held() == set(), node.log()
 
 
-def test_a_machine_id_that_comes_late(pair: Pair) -> None:
+def test_late_machine_id_keeps_the_nodes_records_its_own(network: Network) -> None:
     """B2: systemd makes the machine ID after the first pods were recorded: they are this node's, and are freed when dead."""
-    node = pair.node
-    shared.name(node, "", "same")
-    kept = pair.add(node.pod())
-    leak = pair.leak()
-    shared.rename(node, IDS[0], "same")
-    pair.reap()
-    assert pair.held() == {kept}, (leak, node.log())
+    node = network.node
+    shared_store.name(node, "", "same")
+    kept = network.add(node.pod())
+    leak = network.leak()
+    shared_store.rename(node, IDS[0], "same")
+    network.reap()
+    assert network.held() == {kept}, (leak, node.log())
 
 
 OTHER_DIR = "/run/elsewhere/store"
@@ -424,7 +421,7 @@ IN_ANY_CASE: dict[str, Conf] = {
 
 
 @pytest.mark.parametrize("plugin", IN_ANY_CASE.values(), ids=IN_ANY_CASE)
-def test_keys_in_any_case(node: Node, plugin: Conf) -> None:
+def test_keys_in_any_case_lead_to_the_store(node: Node, plugin: Conf) -> None:
     """B18: the store is where the real host-local writes; install, doctor, audit and the next ADD go there."""
     text = json.dumps({"cniVersion": "1.0.0", "name": NETWORK, "plugins": [plugin]})
     node.write("/etc/cni/net.d/10-net.conflist", text)
@@ -450,14 +447,14 @@ def test_keys_in_any_case(node: Node, plugin: Conf) -> None:
     assert node.read("/etc/cni/net.d/10-net.conflist") == text
 
 
-def test_a_store_that_is_elsewhere_is_told(pair: Pair, second: Pair) -> None:
+def test_a_store_that_is_elsewhere_is_told(network: Network, second: Network) -> None:
     """B18: recorded pods live, and the store that cni-reaper looks into has no reservation of theirs: said once."""
-    node = pair.node
+    node = network.node
     pod, own = node.pod(), node.pod()
-    node.plugin("ADD", pair.head, netns=pod, container_id=container_id(pod.name)).check()
+    node.plugin("ADD", network.head, netns=pod, container_id=container_id(pod.name)).check()
     second.take(pod, container_id(pod.name))
     for times in range(5):
-        command = node.plugin_command("ADD", pair.head, netns=own, container_id=container_id(own.name), ahead=1000)
+        command = node.plugin_command("ADD", network.head, netns=own, container_id=container_id(own.name), ahead=1000)
         node.together([command])[0].check()
         assert len(node.log("store-elsewhere")) == (times >= 2)
     (line,) = node.log("store-elsewhere")
@@ -469,16 +466,35 @@ def test_a_store_that_is_elsewhere_is_told(pair: Pair, second: Pair) -> None:
     assert "store-elsewhere" in {
         one["key"] for one in node.run(["cni-reaper", "doctor", "--json"], env=ON_PATH).json()["findings"]
     }
-    pair.take(pod, container_id(pod.name))
+    network.take(pod, container_id(pod.name))
     assert "store-elsewhere" not in {
         one["key"] for one in node.run(["cni-reaper", "doctor", "--json"], env=ON_PATH).json()["findings"]
     }
 
 
-def test_pods_that_have_just_begun_are_not_missed(pair: Pair) -> None:
+def test_pods_that_have_just_begun_are_not_missed(network: Network) -> None:
     """B18: many first ADDs at once, each recorded and none reserved yet, are no store elsewhere; nor is a pod that is gone."""
-    node = pair.node
+    node = network.node
     for _ in range(6):
         pod = node.pod()
-        node.plugin("ADD", pair.head, netns=pod, container_id=container_id(pod.name)).check()
+        node.plugin("ADD", network.head, netns=pod, container_id=container_id(pod.name)).check()
     assert node.log("store-elsewhere") == []
+
+
+def test_operators_notes_are_kept_for_ever(network: Network) -> None:
+    """`echo reserved > 10.66.0.9` is a legal container ID: kept for ever. An empty file is host-local's own, unless in use."""
+    node = network.node
+    leaks = {network.leak(), dead_without_record(network, "old")}
+    store = node.path(f"{DATA_DIR}/{NETWORK}")
+    notes = {"10.66.0.90": b"reserved\n", "10.66.0.91": b"router-of-the-lab", "10.66.0.92": b"gw 2\n", "10.66.0.93": b"cafe-01\n"}
+    for address, text in notes.items():
+        (store / address).write_bytes(text)
+    (store / "10.66.0.94").touch()
+    (store / "10.66.0.95").touch()
+    node.add_address("lo", "10.66.0.95/32")
+    call_reaper(network)
+    assert network.held() == {*notes, "10.66.0.95"}, (leaks, node.log())
+    call_reaper(network, waited=2 * GRACE_S)
+    gc_with_list(network, [], 2 * GRACE_S)
+    assert network.held() == {*notes, "10.66.0.95"}
+    assert {line["address"] for line in node.log("kept")} == set(notes)

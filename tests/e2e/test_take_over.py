@@ -7,12 +7,12 @@ import signal
 
 import pytest
 
-from tests.e2e.test_install import (
+from tests.support.cni_calls import BIN, NET_D, bridge, host_local
+from tests.support.install import (
     FILE,
     LINK,
     NOTES,
     OURS,
-    bare,
     has_us,
     install,
     is_there,
@@ -25,9 +25,8 @@ from tests.e2e.test_install import (
     until,
     write,
 )
-from tests.node import BIN, NET_D, STATE_DIR, Node, bridge, host_local
-
-__all__ = ["bare"]  # a fixture
+from tests.support.node import Node
+from tests.support.node_files import STATE_DIR
 
 ROOT = f"{BIN}/.cni-reaper"
 BUNDLE = f"{ROOT}/0.1.0"
@@ -54,7 +53,7 @@ def long_ago(node: Node) -> None:
 
 
 @pytest.mark.parametrize("how", ["install", "--settle", "--watch"])
-def test_it_is_taken_over_and_goes(old: Node, how: str) -> None:
+def test_executable_and_bundle_of_0_1_0_are_replaced(old: Node, how: str) -> None:
     """The executable at once; the bundle when no process that can be seen runs it, and ten minutes after that."""
     running = old.start([f"{BUNDLE}/cni-reaper", "1000"])
     long_ago(old)
@@ -102,7 +101,7 @@ def test_what_cannot_be_replaced_keeps_its_notes(old: Node) -> None:
     assert nothing_is_there(old, NOTES)
 
 
-def test_uninstall_without_an_install_before(old: Node) -> None:
+def test_uninstall_alone_leaves_nothing_of_0_1_0(old: Node) -> None:
     """It finds what 0.1.0 has put in, also where no runtime looks, and leaves nothing of it."""
     old.write("/srv/net.d/10-net.conflist", json.dumps({"cniVersion": "1.0.0", "name": "n", "plugins": [OURS, *PLATFORM]}))
     uninstall(old).check()

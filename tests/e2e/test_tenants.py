@@ -10,12 +10,14 @@ from functools import partial
 import pytest
 
 from tests.conftest import MakeNode
-from tests.e2e import holders
-from tests.e2e.halt import halted
-from tests.e2e.pair import Pair, container_id, until
-from tests.e2e.tenant import OTHER, POD, POD_OTHER, ROOT, started
-from tests.inside import MS_BIND
-from tests.node import NETNS_DIR, Node, Pod
+from tests.support import netns_holders
+from tests.support.agent import MS_BIND
+from tests.support.cni_calls import Pod
+from tests.support.network import Network, container_id
+from tests.support.node import NETNS_DIR, Node
+from tests.support.stopped_call import stop_at
+from tests.support.tenant import OTHER, POD, POD_OTHER, ROOT, started
+from tests.support.waiting import until
 
 MOVES = """
 import ctypes, os, signal, sys
@@ -109,31 +111,25 @@ USER = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups")
 LIMIT_S = 20  # of an ADD that does not hang
 
 
-@pytest.fixture
-def pair(node: Node) -> Pair:
-    """A network of cni-reaper and host-local."""
-    return Pair(node)
-
-
-def test_a_process_that_changes_its_mount_namespace_keeps_the_pod_in_its_old_one(pair: Pair) -> None:
+def test_a_process_that_changes_its_mount_namespace_keeps_the_pod_in_its_old_one(network: Network) -> None:
     """B8: between the looks at its mount namespace and at its mounts a process moves to another, without the pod's netns.
 
     The pod's netns is mounted in the first one only, in which another process stays.
     """
-    node = pair.node
+    node = network.node
     pod, own = node.pod("live"), node.pod()
-    address = pair.add(pod)
-    leak = pair.leak()
+    address = network.add(pod)
+    leak = network.leak()
     mover = node.start([sys.executable, "-I", "-c", MOVES, pod.path])
     until(node.path("/run/apart").exists, "the process has mounts of its own")
     node.umount(pod.path)
-    call = node.plugin_command("ADD", pair.head, netns=own, container_id=container_id(own.name))
-    stopped = halted(node, call, "/readlink", f"/proc/{mover}/root")
+    call = node.plugin_command("ADD", network.head, netns=own, container_id=container_id(own.name))
+    stopped = stop_at(node, call, "/readlink", f"/proc/{mover}/root")
     node.run(["kill", f"-{signal.SIGUSR1}", str(mover)]).check()
     until(node.path("/run/moved").exists, "the process has moved")
     stopped.go_on()
-    assert address in pair.held(), node.log()
-    assert leak not in pair.held(), node.log()
+    assert address in network.held(), node.log()
+    assert leak not in network.held(), node.log()
 
 
 def hangs(node: Node, *arguments: str, user: bool) -> int:
@@ -154,33 +150,33 @@ NUMBERS = {"of 64 bits": "0x1f0001234", "of a netns": "0xf0001234"}
 
 @pytest.mark.parametrize("number", NUMBERS.values(), ids=NUMBERS.keys())
 @pytest.mark.parametrize("user", [False, True], ids=["root", "another user"])
-def test_a_file_system_that_hangs_and_is_held_open_is_not_asked(pair: Pair, number: str, user: bool) -> None:
+def test_a_file_system_that_hangs_and_is_held_open_is_not_asked(network: Network, number: str, user: bool) -> None:
     """B1: its root shows as `/` once the mount is gone, as a netns does, and has a number that may be a netns's."""
-    node = pair.node
-    live = pair.add(node.pod("live"))
-    pair.leak()
+    node = network.node
+    live = network.add(node.pod("live"))
+    network.leak()
     holder = hangs(node, "overlay" if user else "fuse", number, user=user)
     own = node.pod()
-    ran = node.plugin("ADD", pair.head, netns=own, container_id=container_id(own.name), timeout=LIMIT_S)
+    ran = node.plugin("ADD", network.head, netns=own, container_id=container_id(own.name), timeout=LIMIT_S)
     node.stop(holder)
     assert ran.rc == 0, ran
-    assert pair.held() == {live}, node.log()
+    assert network.held() == {live}, node.log()
 
 
-def test_a_file_system_that_hangs_over_a_pods_netns_is_not_asked(pair: Pair) -> None:
+def test_a_file_system_that_hangs_over_a_pods_netns_is_not_asked(network: Network) -> None:
     """B1: another user keeps a copy of the mounts in /run/netns, and has mounted a file system that hangs over them."""
-    node = pair.node
-    live = pair.add(node.pod("live"))
+    node = network.node
+    live = network.add(node.pod("live"))
     pod = node.pod()
-    address = pair.add(pod)
+    address = network.add(pod)
     holder = hangs(node, "overlay", "1", "/run/netns", user=True)
     node.umount(pod.path)  # a file whose removal takes the other users' mounts on it with it is left
     own = node.pod()
-    ran = node.plugin("ADD", pair.head, netns=own, container_id=container_id(own.name), timeout=LIMIT_S)
+    ran = node.plugin("ADD", network.head, netns=own, container_id=container_id(own.name), timeout=LIMIT_S)
     node.stop(holder)
     assert ran.rc == 0, ran
-    assert address not in pair.held(), node.log()
-    assert live in pair.held()
+    assert address not in network.held(), node.log()
+    assert live in network.held()
 
 
 FIRST, POOL = "10.66.0.1", 254
@@ -192,10 +188,10 @@ LIST_LIMIT = 1 << 26
 UNPRIVILEGED = [OTHER, POD_OTHER]
 
 
-def old_leak(pair: Pair) -> str:
+def old_leak(network: Network) -> str:
     """Leave a reservation of a container that is gone, made before cni-reaper was in the chain; return the address."""
-    pod = pair.node.pod()
-    address = pair.take(pod, container_id(pod.name))
+    pod = network.node.pod()
+    address = network.take(pod, container_id(pod.name))
     pod.delete()
     return address
 
@@ -227,177 +223,210 @@ class TestWhoseNetns:
     """A netns that may be the owner's keeps who has no record. Another user's is none of a runtime's, whoever is in it."""
 
     @pytest.mark.parametrize("who", [ROOT, POD])
-    def test_root_has_made_it(self, pair: Pair, who: str) -> None:
+    def test_netns_made_by_root_is_waited_for(self, network: Network, who: str) -> None:
         """Also for a user namespace that root has made: a pod with `hostUsers: false` before its network is set up."""
-        started(pair.node, who, "live")
-        address = old_leak(pair)
-        pair.reap()
-        assert address in pair.held()
-        assert "1 netns unaccounted for" in str(pair.node.log("kept"))
+        started(network.node, who, "live")
+        address = old_leak(network)
+        network.reap()
+        assert address in network.held()
+        assert "1 netns unaccounted for" in str(network.node.log("kept"))
 
-    def test_another_user_is_in_it(self, pair: Pair) -> None:
+    def test_netns_made_by_root_is_waited_for_whoever_is_in_it(self, network: Network) -> None:
         """Who lives in a netns that root has made does not count, nor who holds it open."""
-        node = pair.node
+        node = network.node
         pod = node.pod()
-        address = pair.take(pod, container_id(pod.name))
+        address = network.take(pod, container_id(pod.name))
         process = node.start([*USER, "sleep", "infinity"], netns=pod)
         until(partial(_sleeps, node, process), "another user is in the netns")
-        holders.unpin(pod)
-        pair.reap()
-        assert address in pair.held(), node.log()
+        netns_holders.unpin(pod)
+        network.reap()
+        assert address in network.held(), node.log()
 
-    def test_another_user_holds_it_open(self, pair: Pair) -> None:
+    def test_netns_held_open_by_another_user_is_waited_for(self, network: Network) -> None:
         """By a descriptor that root has left to it."""
-        node = pair.node
+        node = network.node
         pod = node.pod()
-        address = pair.add(pod)
+        address = network.add(pod)
         process = node.start(["sh", "-c", f"exec {' '.join(USER)} sleep infinity 9<{pod.path}"])
         until(partial(_sleeps, node, process), "the descriptor is open")
-        holders.unpin(pod)
-        pair.reap()
-        assert address in pair.held(), node.log()
+        netns_holders.unpin(pod)
+        network.reap()
+        assert address in network.held(), node.log()
 
-    def test_root_has_mounted_it(self, pair: Pair) -> None:
+    def test_netns_mounted_by_root_is_waited_for(self, network: Network) -> None:
         """What is mounted where root mounts may be a pod's, whoever has made it."""
-        mounted(pair.node, started(pair.node, OTHER, "live"))
-        address = old_leak(pair)
-        pair.reap()
-        assert address in pair.held(), pair.node.log()
+        mounted(network.node, started(network.node, OTHER, "live"))
+        address = old_leak(network)
+        network.reap()
+        assert address in network.held(), network.node.log()
 
-    def test_a_rootless_node(self, make_node: MakeNode) -> None:
+    def test_rootless_node_waits_for_its_own_netns(self, make_node: MakeNode) -> None:
         """Where the runtime is in a user namespace, that is ours, and what is made in there is its own."""
-        pair = Pair(make_node(rootless=True))
-        node = pair.node
+        network = Network(make_node(rootless=True))
+        node = network.node
         pod = node.pod()
-        address = pair.take(pod, container_id(pod.name))
+        address = network.take(pod, container_id(pod.name))
         process = pod.live()
         nested = node.start(["unshare", "--user", "--map-root-user", "--net", "sleep", "infinity"])
         for one in (process, nested):
             until(partial(_sleeps, node, one), "the process runs")
-        holders.unpin(pod)
-        pair.reap()
-        assert address in pair.held(), node.log()
+        netns_holders.unpin(pod)
+        network.reap()
+        assert address in network.held(), node.log()
         node.stop(process)
-        pair.reap()
-        assert address in pair.held(), node.log()  # for the user namespace below, which the node's root has made
+        network.reap()
+        assert address in network.held(), node.log()  # for the user namespace below, which the node's root has made
 
     @pytest.mark.parametrize("who", UNPRIVILEGED)
-    def test_another_user_has_made_it(self, pair: Pair, who: str) -> None:
+    def test_netns_of_another_user_is_not_waited_for(self, network: Network, who: str) -> None:
         """B5: a full node from before cni-reaper came, and a sandbox: the first ADD frees all leaks, and nothing else."""
-        node = pair.node
-        kept = {pair.add(node.pod("live"))}
+        node = network.node
+        kept = {network.add(node.pod("live"))}
         if who == POD_OTHER:
-            kept.add(pair.add(mounted(node, started(node, POD, "live"))))
-        leaks = {old_leak(pair) for _ in range(4)}
+            kept.add(network.add(mounted(node, started(node, POD, "live"))))
+        leaks = {old_leak(network) for _ in range(4)}
         started(node, who, "live")
-        pair.reap()
-        assert not leaks & pair.held(), node.log()
-        assert kept <= pair.held()
+        network.reap()
+        assert not leaks & network.held(), node.log()
+        assert kept <= network.held()
 
 
 class TestAddresses:
     """What a netns of root shows is in use. Another user can show any address."""
 
     @pytest.mark.parametrize("who", [ROOT, POD])
-    def test_root_shows_them(self, pair: Pair, who: str) -> None:
+    def test_address_shown_by_root_is_kept(self, network: Network, who: str) -> None:
         """A guard of its own: the owner's record says that its netns is gone."""
-        leak = pair.leak()
-        started(pair.node, who, "hold", FIRST, POOL)
-        pair.reap()
-        assert leak in pair.held(), pair.node.log()
+        leak = network.leak()
+        started(network.node, who, "hold", FIRST, POOL)
+        network.reap()
+        assert leak in network.held(), network.node.log()
 
     @pytest.mark.parametrize("who", UNPRIVILEGED)
-    def test_another_user_shows_them(self, pair: Pair, who: str) -> None:
+    def test_address_shown_by_another_user_keeps_none(self, network: Network, who: str) -> None:
         """B5: `unshare -Urn` with all addresses of the pool keeps none."""
-        leak = pair.leak()
-        started(pair.node, who, "hold", FIRST, POOL)
-        pair.reap()
-        assert leak not in pair.held(), pair.node.log()
+        leak = network.leak()
+        started(network.node, who, "hold", FIRST, POOL)
+        network.reap()
+        assert leak not in network.held(), network.node.log()
 
     @pytest.mark.parametrize("who", [ROOT, OTHER])
-    def test_at_the_far_end_of_a_link(self, pair: Pair, who: str) -> None:
+    def test_address_at_far_end_in_another_users_netns_keeps_none(self, network: Network, who: str) -> None:
         """A link into another user's netns, as lxc-user-nic makes it, does not make its addresses count."""
-        leak = pair.leak()
-        linked(pair.node, of(pair.node, started(pair.node, who, "hold", FIRST, POOL)))
-        pair.reap()
-        assert (leak in pair.held()) == (who == ROOT), pair.node.log()
+        leak = network.leak()
+        linked(network.node, of(network.node, started(network.node, who, "hold", FIRST, POOL)))
+        network.reap()
+        assert (leak in network.held()) == (who == ROOT), network.node.log()
 
 
 class TestChanges:
     """Addresses that change all the time: a list of them is never whole."""
 
-    def test_roots(self, pair: Pair) -> None:
+    def test_changes_by_root_stop_reaping(self, network: Network) -> None:
         """A netns of nobody that cannot be looked into may have every address."""
-        started(pair.node, ROOT, "change", "10.77.0.1", MANY)
-        address = old_leak(pair)
-        pair.reap()
-        assert address in pair.held(), pair.node.log()
+        started(network.node, ROOT, "change", "10.77.0.1", MANY)
+        address = old_leak(network)
+        network.reap()
+        assert address in network.held(), network.node.log()
 
-    def test_another_users(self, pair: Pair) -> None:
+    def test_changes_by_another_user_stop_no_reaping(self, network: Network) -> None:
         """B5: they are not even looked at."""
-        started(pair.node, OTHER, "change", "10.77.0.1", MANY)
-        address = old_leak(pair)
-        pair.reap()
-        assert address not in pair.held(), pair.node.log()
+        started(network.node, OTHER, "change", "10.77.0.1", MANY)
+        address = old_leak(network)
+        network.reap()
+        assert address not in network.held(), network.node.log()
 
-    def test_a_pods(self, pair: Pair) -> None:
+    def test_changing_netns_of_a_pods_user_stops_no_reaping(self, network: Network) -> None:
         """A pod with NET_ADMIN in its own user namespace: its netns cannot be looked into, and stops nothing."""
-        node = pair.node
+        node = network.node
         pod = mounted(node, started(node, POD, "change", "10.77.0.1", MANY))
         linked(node, pod)
-        live, recorded, old = pair.add(pod), pair.leak(), old_leak(pair)
-        pair.reap()
-        assert live in pair.held(), node.log()
-        assert not {recorded, old} & pair.held(), node.log()
+        live, recorded, old = network.add(pod), network.leak(), old_leak(network)
+        network.reap()
+        assert live in network.held(), node.log()
+        assert not {recorded, old} & network.held(), node.log()
 
 
 class TestManyMounts:
     """A list of mounts that is too long to be read."""
 
-    def test_roots(self, pair: Pair) -> None:
+    def test_endless_mounts_of_root_stop_reaping(self, network: Network) -> None:
         """What it would have shown is not known, so nothing is freed."""
-        leak = pair.leak()
-        started(pair.node, ROOT, "mounts", LIST_LIMIT)
-        pair.reap()
-        assert leak in pair.held()
-        assert "mountinfo" in pair.node.log("sweep-skipped")[-1]["reason"]
+        leak = network.leak()
+        started(network.node, ROOT, "mounts", LIST_LIMIT)
+        network.reap()
+        assert leak in network.held()
+        assert "mountinfo" in network.node.log("sweep-skipped")[-1]["reason"]
 
     @pytest.mark.parametrize("who", [OTHER, POD])
-    def test_another_users(self, pair: Pair, who: str) -> None:
+    def test_endless_mounts_of_another_user_stop_no_reaping(self, network: Network, who: str) -> None:
         """B5: a user, or a pod with SYS_ADMIN in its own user namespace; it is not read."""
-        live, leak = pair.add(pair.node.pod("live")), pair.leak()
-        started(pair.node, who, "mounts", LIST_LIMIT)
-        pair.reap()
-        assert leak not in pair.held(), pair.node.log()
-        assert live in pair.held()
+        live, leak = network.add(network.node.pod("live")), network.leak()
+        started(network.node, who, "mounts", LIST_LIMIT)
+        network.reap()
+        assert leak not in network.held(), network.node.log()
+        assert live in network.held()
 
 
 class TestManyDescriptors:
     """Open files without number; the last of them is a netns that nobody lives in, and that is mounted nowhere any more."""
 
-    def test_roots(self, pair: Pair) -> None:
+    def test_descriptors_of_root_are_all_looked_at(self, network: Network) -> None:
         """All are looked at: a live netns is found."""
-        node = pair.node
+        node = network.node
         pod = node.pod()
-        address = pair.add(pod)
+        address = network.add(pod)
         many(node, ROOT, pod)
-        pair.reap()
-        assert address in pair.held(), node.log()
+        network.reap()
+        assert address in network.held(), node.log()
 
     @pytest.mark.parametrize("who", [OTHER, POD])
-    def test_another_users(self, pair: Pair, who: str) -> None:
+    def test_descriptors_of_another_user_keep_nothing(self, network: Network, who: str) -> None:
         """B5: a user, or a pod in its own user namespace. Above a number in all they are not looked at, and keep nothing."""
-        node = pair.node
-        live = pair.add(node.pod("live"))
+        node = network.node
+        live = network.add(node.pod("live"))
         many(node, who, node.pod())
-        leak = old_leak(pair)
-        pair.reap()
-        assert leak not in pair.held(), node.log()
-        assert live in pair.held()
+        leak = old_leak(network)
+        network.reap()
+        assert leak not in network.held(), node.log()
+        assert live in network.held()
 
 
 def many(node: Node, who: str, pod: Pod) -> None:
     """Have more descriptors than are looked at of other users', in a few processes; the last holds a netns, alone."""
     for last in ((), (), (), (pod.path,)):
         started(node, who, "descriptors", *last)
-    holders.unpin(pod)
+    netns_holders.unpin(pod)
+
+
+CHROOTS = """
+import os, sys
+home = os.open("/", os.O_RDONLY)
+places = ["run/jail/%d" % number for number in range(200)]
+for place in places:
+    os.makedirs("/" + place, exist_ok=True)
+open("/run/chroots", "w").close()
+while True:
+    for place in places:
+        os.fchdir(home)
+        os.chroot(place)
+"""
+
+
+@pytest.mark.parametrize(
+    "ahead",
+    [
+        ["unshare", "-m", "setpriv", "--bounding-set", "-sys_admin"],
+        ["setpriv", "--bounding-set", "-sys_admin"],
+    ],
+)
+def test_pod_that_changes_its_root_stops_no_reaping(network: Network, ahead: list[str]) -> None:
+    """Any container of root may by default (CAP_SYS_CHROOT), and any user in a user namespace. It stops no reaping."""
+    node = network.node
+    for _ in range(8):  # on a machine with few processors one of them alone does not always run beside the look
+        node.start([*ahead, sys.executable, "-I", "-c", CHROOTS])
+    until(node.path("/run/chroots").exists, "they change their roots")
+    for _ in range(20):
+        network.leak()
+        network.reap()
+        assert network.held() == set(), node.log()

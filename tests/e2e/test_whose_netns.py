@@ -10,11 +10,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests import inside
-from tests.e2e import holders
-from tests.e2e.pair import NETWORK, Pair, container_id, until
-from tests.node import NETNS_DIR, Node, Pod, bridge, host_local, reaper
 from tests.runtimes.containerd import own_cgroups
+from tests.support import agent, netns_holders
+from tests.support.calls import call_reaper, write_cache_entry
+from tests.support.cni_calls import Pod, bridge, host_local, reaper
+from tests.support.network import BEHIND, NETWORK, Network, container_id
+from tests.support.node import NETNS_DIR, Node
+from tests.support.waiting import until
 
 LEAKS = ("one", "two", "three", "four")
 LIVING, DEAD, OWNER, THIRD = (container_id(name) for name in ("living", "dead", "owner", "third"))
@@ -25,15 +27,15 @@ ALLOCATION = "5b0f7d8e-3c1a-9e42-7d60-1f2e3a4b5c6d"
 
 
 @pytest.fixture
-def pair(node: Node) -> Pair:
+def network(node: Node) -> Network:
     """A network of five addresses, whose chain cni-reaper was not in until now."""
-    return Pair(node, "10.66.0.0/29")
+    return Network(node, "10.66.0.0/29")
 
 
-def leak(pair: Pair, name: str = "leak") -> str:
+def leak(network: Network, name: str = "leak") -> str:
     """Leave the address of a container that nobody maps."""
-    pod = pair.node.pod()
-    address = pair.take(pod, container_id(name))
+    pod = network.node.pod()
+    address = network.take(pod, container_id(name))
     pod.delete()
     return address
 
@@ -47,7 +49,7 @@ def in_cgroup(node: Node, pid: int, text: str) -> None:
     """Have a process in the cgroups of this text."""
     place = f"/run/cgroup-of-{pid}"
     node.write(place, text + "\n")
-    node.mount(place, f"/proc/{pid}/cgroup", flags=inside.MS_BIND)
+    node.mount(place, f"/proc/{pid}/cgroup", flags=agent.MS_BIND)
 
 
 def process_path(pid: int) -> str:
@@ -58,12 +60,9 @@ def process_path(pid: int) -> str:
 def unmounted(node: Node, name: str = "unit") -> tuple[Pod, int]:
     """Return a netns that only a process keeps, and its ID."""
     pod = node.pod(name)
-    process = holders.by_process(pod)
-    holders.unpin(pod)
+    process = netns_holders.by_process(pod)
+    netns_holders.unpin(pod)
     return Pod(node, name, process_path(process)), process
-
-
-# Another container's, by what it shows
 
 
 def test_a_full_old_node_heals_beside_a_pod_of_ip_netns(node: Node) -> None:
@@ -85,30 +84,30 @@ PLACES = ("a cache entry", "its own ID as its name", "cnitool's ID", "a cache en
 
 
 @pytest.mark.parametrize("placed_by", PLACES)
-def test_a_netns_that_shows_a_containers_address_is_its(pair: Pair, placed_by: str) -> None:
+def test_a_netns_that_shows_a_containers_address_is_its(network: Network, placed_by: str) -> None:
     """B22: a name that comes again, or a process's path (cri-dockerd): with its address in it, the netns is nobody else's."""
-    node = pair.node
+    node = network.node
     blue = node.pod(LIVING if placed_by == "its own ID as its name" else "blue")
     owner = blue.container_id if placed_by == "cnitool's ID" else LIVING
-    kept = pair.take(blue, owner)
+    kept = network.take(blue, owner)
     node.add_address("lo", f"{kept}/32", blue.path)
-    process = holders.by_process(blue)
+    process = netns_holders.by_process(blue)
     if "process" in placed_by:
-        holders.unpin(blue)
+        netns_holders.unpin(blue)
     if placed_by == "the cgroup of its process":
         in_cgroup(node, process, f"0::/kubepods.slice/kubepods-pod6f0c.slice/docker-{owner}.scope")
     elif "cache" in placed_by:
         cached(node, owner, process_path(process) if "process" in placed_by else blue.path)
-    dead = {leak(pair, name) for name in LEAKS}
+    dead = {leak(network, name) for name in LEAKS}
     assert len(dead | {kept}) == 5
-    pair.reap()
-    assert pair.held() == {kept}, node.log()
+    network.reap()
+    assert network.held() == {kept}, node.log()
     node.stop(process)
     if "process" not in placed_by:
         blue.delete()
-    pair.reap()
+    network.reap()
     stays = placed_by == "a cache entry of a process"  # in a PID namespace that is not the host's: the process may be elsewhere
-    assert pair.held() == ({kept} if stays else set()), node.log()
+    assert network.held() == ({kept} if stays else set()), node.log()
 
 
 class Blue:
@@ -119,15 +118,15 @@ class Blue:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.pair = Pair(node)
+        self.network = Network(node)
         self.pod = node.pod("blue")
         self.others: list[Pod] = []
-        self.shown = self.pair.take(self.pod, DEAD)
-        self.hidden = self.pair.take(self.pod, OWNER)
+        self.shown = self.network.take(self.pod, DEAD)
+        self.hidden = self.network.take(self.pod, OWNER)
         cached(node, DEAD, self.pod.path)
         node.add_address("lo", f"{self.shown}/32", self.pod.path)
         third = node.pod("third")
-        self.third = self.pair.take(third, THIRD)
+        self.third = self.network.take(third, THIRD)
         cached(node, THIRD, third.path)
         node.add_address("lo", f"{self.third}/32", third.path)
 
@@ -151,14 +150,14 @@ class Blue:
 
     def shows_two(self) -> None:
         """The netns shows the addresses of two containers."""
-        second = self.pair.take(self.pod, container_id("second"))
+        second = self.network.take(self.pod, container_id("second"))
         self.node.add_address("lo", f"{second}/32", self.pod.path)
 
     def recorded_elsewhere(self) -> None:
         """A record of that container says that it had another netns at the path."""
         self.node.path(f"/var/lib/cni/results/{NETWORK}-{DEAD}-eth0").unlink()
         earlier = self.node.pod("earlier")
-        self.node.plugin("ADD", {**self.pair.head, "reapOn": []}, netns=earlier, container_id=DEAD).check()
+        self.node.plugin("ADD", {**self.network.head, "reapOn": []}, netns=earlier, container_id=DEAD).check()
         record = self.node.path(f"/var/lib/cni/reaper/{NETWORK}/{DEAD}:eth0")
         record.write_text(record.read_text().replace(earlier.path, self.pod.path))
         earlier.delete()
@@ -175,21 +174,21 @@ WAYS = (
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_a_netns_that_shows_an_address_and_may_be_another_containers(node: Node, way: Callable[[Blue], None]) -> None:
+def test_netns_with_shown_address_alone_keeps_hidden_owner(node: Node, way: Callable[[Blue], None]) -> None:
     """What shows the address does not tell enough: who hides his address in it is kept, and freed with the netns."""
     blue = Blue(node)
     way(blue)
-    blue.pair.reap()
-    assert blue.hidden in blue.pair.held(), node.log()
+    blue.network.reap()
+    assert blue.hidden in blue.network.held(), node.log()
     for pod in (blue.pod, *blue.others):
         pod.delete()
-    blue.pair.reap()
-    assert blue.pair.held() <= {blue.third, blue.shown}, node.log()
+    blue.network.reap()
+    assert blue.network.held() <= {blue.third, blue.shown}, node.log()
 
 
-def test_a_network_of_which_no_address_is_ever_shown(node: Node) -> None:
+def test_network_of_hidden_addresses_is_kept(node: Node) -> None:
     """A second interface of DPDK, with an ID of its own, in a pod whose first one shows its address: kept."""
-    one, dpdk = Pair(node), Pair(node, "10.67.0.0/24", network="dpdk")
+    one, dpdk = Network(node), Network(node, "10.67.0.0/24", name="dpdk")
     pod = node.pod("blue")
     first, second = one.take(pod, LIVING), dpdk.take(pod, OWNER)
     cached(node, LIVING, pod.path)
@@ -202,24 +201,22 @@ def test_a_network_of_which_no_address_is_ever_shown(node: Node) -> None:
 
 
 @pytest.mark.parametrize("hides", ["in flight", "gVisor"])
-def test_a_netns_that_shows_nothing_is_nobodys(pair: Pair, hides: str) -> None:
+def test_netns_that_shows_nothing_stays_unassigned(network: Network, hides: str) -> None:
     """A pod whose address is reserved and not configured yet, or taken off again, beside one whose netns is known: kept."""
-    node = pair.node
+    node = network.node
     blue, pod = node.pod("blue"), node.pod("pod")
-    shown = pair.take(blue, LIVING)
+    shown = network.take(blue, LIVING)
     cached(node, LIVING, blue.path)
     node.add_address("lo", f"{shown}/32", blue.path)
-    hidden = pair.take(pod, OWNER)
+    hidden = network.take(pod, OWNER)
     if hides == "gVisor":
         node.add_link("eth0", "veth", pod.path, peer="far")
-    pair.reap()
-    assert pair.held() == {shown, hidden}, node.log()
+    network.reap()
+    assert network.held() == {shown, hidden}, node.log()
     pod.delete()
-    pair.reap()
-    assert pair.held() == {shown}, node.log()
+    network.reap()
+    assert network.held() == {shown}, node.log()
 
-
-# A service's
 
 UNIT = "/system.slice/polkit.service"
 LAYOUTS = {
@@ -231,23 +228,23 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
-def test_a_full_old_node_heals_beside_a_service(pair: Pair, layout: str) -> None:
+def test_a_full_old_node_heals_beside_a_service(network: Network, layout: str) -> None:
     """B16: PrivateNetwork=yes, two processes of the unit; the first ADD frees all that is leaked."""
-    node = pair.node
+    node = network.node
     unit, process = unmounted(node)
     second = node.start(["sleep", "infinity"], netns=unit.path)
     for pid in (process, second):
         in_cgroup(node, pid, layout)
     until(lambda: node.run(["readlink", process_path(second)]).out == node.run(["readlink", unit.path]).out, "both are in it")
     for name in LEAKS:
-        leak(pair, name)
-    pair.reap()
-    assert pair.held() == set(), node.log()
+        leak(network, name)
+    network.reap()
+    assert network.held() == set(), node.log()
 
 
-def test_a_full_old_node_heals_beside_a_service_in_real_cgroups(pair: Pair) -> None:
+def test_a_full_old_node_heals_beside_a_service_in_real_cgroups(network: Network) -> None:
     """B16, with the kernel's own cgroups: kept while a second process of the unit is in the node's netns, freed without it."""
-    node = pair.node
+    node = network.node
     with own_cgroups(node):
         move = (
             "for d in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do test -e $d/cgroup.procs || continue;"
@@ -258,23 +255,23 @@ def test_a_full_old_node_heals_beside_a_service_in_real_cgroups(pair: Pair) -> N
         outside = node.start(["sh", "-c", f"{move} {ready}"])
         until(lambda: all(node.path(f"/run/{pid}").exists() for pid in (service, outside)), "the unit is there")
         assert UNIT in node.read(f"/proc/{service}/cgroup")
-        address = leak(pair)
-        pair.reap()
-        assert pair.held() == {address}, node.log()
+        address = leak(network)
+        network.reap()
+        assert network.held() == {address}, node.log()
         node.stop(outside)
         own = node.pod()
-        node.plugin("ADD", pair.head, netns=own, container_id=container_id(own.name), waited=LOOKED_AGAIN_S).check()
-        assert pair.held() == set(), node.log()
+        node.plugin("ADD", network.head, netns=own, container_id=container_id(own.name), waited=LOOKED_AGAIN_S).check()
+        assert network.held() == set(), node.log()
 
 
 class Unit:
     """A unit's process alone in a netns of its own, which is the pod of OWNER, in flight."""
 
-    def __init__(self, pair: Pair) -> None:
-        self.pair, self.node = pair, pair.node
+    def __init__(self, network: Network) -> None:
+        self.network, self.node = network, network.node
         self.pod, self.process = unmounted(self.node)
         self.pids = [self.process]
-        self.address = pair.take(self.pod, OWNER)
+        self.address = network.take(self.pod, OWNER)
         self.cgroup = LAYOUTS["cgroup2"]
 
     def end(self) -> None:
@@ -296,7 +293,7 @@ class Unit:
     def a_mount(self) -> None:
         """Somebody has given it a path."""
         self.node.write(f"{NETNS_DIR}/again", "")
-        self.node.mount(self.pod.path, f"{NETNS_DIR}/again", flags=inside.MS_BIND)
+        self.node.mount(self.pod.path, f"{NETNS_DIR}/again", flags=agent.MS_BIND)
 
     def an_interface(self) -> None:
         """It has an interface, without an address."""
@@ -317,7 +314,7 @@ class Unit:
 
     def a_descriptor(self) -> None:
         """Somebody else holds it open: a runtime does."""
-        self.pids.append(holders.by_descriptor(self.pod))
+        self.pids.append(netns_holders.by_descriptor(self.pod))
 
     def a_users_unit(self) -> None:
         """It is a unit of a user's systemd: rootless Podman's node is one."""
@@ -368,19 +365,17 @@ UNITS = (
 
 
 @pytest.mark.parametrize("way", UNITS, ids=lambda way: way.__name__)
-def test_a_pod_in_flight_that_looks_like_a_service(pair: Pair, way: Callable[[Unit], None]) -> None:
+def test_pod_in_flight_that_looks_like_a_service_is_kept(network: Network, way: Callable[[Unit], None]) -> None:
     """One thing is not as in a unit with PrivateNetwork: the pod's address is kept, and freed once its netns is gone."""
-    unit = Unit(pair)
+    unit = Unit(network)
     way(unit)
     in_cgroup(unit.node, unit.process, unit.cgroup)
-    pair.reap()
-    assert unit.address in pair.held(), unit.node.log()
+    network.reap()
+    assert unit.address in network.held(), unit.node.log()
     unit.end()
-    pair.reap()
-    assert pair.held() <= {"10.66.0.6"}, unit.node.log()
+    network.reap()
+    assert network.held() <= {"10.66.0.6"}, unit.node.log()
 
-
-# Docker's
 
 SCOPE = f"0::/system.slice/docker-{THIRD}.scope"
 OF_DOCKER = {
@@ -393,13 +388,13 @@ OF_DOCKER = {
 class Docker:
     """A docker container of THIRD, in whose netns OWNER may be a pod in flight."""
 
-    def __init__(self, pair: Pair) -> None:
-        self.pair, self.node = pair, pair.node
+    def __init__(self, network: Network) -> None:
+        self.network, self.node = network, network.node
         self.path = f"{DOCKERS}/3f2b8c1e9d47"
         self.node.path(DOCKERS).mkdir(parents=True)
         self.node.create_netns(self.path)
         self.pod = Pod(self.node, "docker", self.path)
-        self.process = holders.by_process(self.pod)
+        self.process = netns_holders.by_process(self.pod)
         self.pids = [self.process]
         self.cgroup = SCOPE
         self.owner = OWNER
@@ -438,7 +433,7 @@ class Docker:
     def another_mount(self) -> None:
         """Somebody has given it another path."""
         self.node.write(f"{NETNS_DIR}/again", "")
-        self.node.mount(self.path, f"{NETNS_DIR}/again", flags=inside.MS_BIND)
+        self.node.mount(self.path, f"{NETNS_DIR}/again", flags=agent.MS_BIND)
 
     def no_process(self) -> None:
         """Nobody lives in it."""
@@ -456,19 +451,19 @@ class Docker:
 @pytest.mark.parametrize("network", [True, False], ids=["with a network", "without a network"])
 @pytest.mark.parametrize("layout", OF_DOCKER.values(), ids=OF_DOCKER.keys())
 @pytest.mark.parametrize("mounted", [True, False], ids=["mounted", "not mounted"])
-def test_a_full_old_node_heals_beside_docker(pair: Pair, layout: str, network: bool, mounted: bool) -> None:
+def test_a_full_old_node_heals_beside_docker(network: Network, layout: str, in_its_network: bool, mounted: bool) -> None:
     """A container of docker's own, in its network or in none: the first ADD frees all that is leaked."""
-    docker = Docker(pair)
-    if network:
-        pair.node.add_link("eth0", "veth", docker.path, peer="far")
-        pair.node.add_address("eth0", "172.17.0.2/16", docker.path)
-    in_cgroup(pair.node, docker.process, layout)
+    docker = Docker(network)
+    if in_its_network:
+        network.node.add_link("eth0", "veth", docker.path, peer="far")
+        network.node.add_address("eth0", "172.17.0.2/16", docker.path)
+    in_cgroup(network.node, docker.process, layout)
     if not mounted:
-        pair.node.delete_netns(docker.path)
+        network.node.delete_netns(docker.path)
     for name in LEAKS:
-        leak(pair, name)
-    pair.reap()
-    assert pair.held() == set(), pair.node.log()
+        leak(network, name)
+    network.reap()
+    assert network.held() == set(), network.node.log()
 
 
 WAYS_OF_DOCKER = (
@@ -485,15 +480,92 @@ WAYS_OF_DOCKER = (
 
 
 @pytest.mark.parametrize("way", WAYS_OF_DOCKER, ids=lambda way: way.__name__)
-def test_a_pod_in_flight_in_a_container_of_docker(pair: Pair, way: Callable[[Docker], None]) -> None:
+def test_pod_in_flight_in_docker_container_is_kept(network: Network, way: Callable[[Docker], None]) -> None:
     """Docker has made the netns, and another has it: the address that is not configured yet is kept, and freed with the netns."""
-    docker = Docker(pair)
+    docker = Docker(network)
     way(docker)
     if docker.pids:
         in_cgroup(docker.node, docker.process, docker.cgroup)
-    address = pair.take(docker.pod, docker.owner)
-    pair.reap()
-    assert address in pair.held(), docker.node.log()
+    address = network.take(docker.pod, docker.owner)
+    network.reap()
+    assert address in network.held(), docker.node.log()
     docker.end()
-    pair.reap()
-    assert pair.held() == set(), docker.node.log()
+    network.reap()
+    assert network.held() == set(), docker.node.log()
+
+
+@pytest.mark.usefixtures("live_pod")
+@pytest.mark.parametrize("first_place", ["head", "tail"])
+def test_netns_given_to_the_next_vm_keeps_its_address(network: Network, first_place: str) -> None:
+    """VM managers keep a netns and give it to one VM after another; the second's ADD is under way, we are behind host-local."""
+    slot = network.node.pod("slot-1")
+    network.add(slot, container_id("first vm"), **(BEHIND if first_place == "tail" else {}))
+    network.give_back(slot, container_id("first vm"))
+    address = network.take(slot, container_id("second vm"))
+    network.reap(**BEHIND)
+    assert address in network.held(), network.node.log("reaped")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("known_by", ["record", "cache", "address", "cache and address"])
+def test_second_attachment_is_kept_by_its_siblings_netns(node: Node, known_by: str, shared: bool) -> None:
+    """Podman in mid ADD on its second network, where we are not: what its first attachment has is its own netns, kept.
+
+    Also when the netns is another container's as well, which has a record of it.
+    """
+    one, two = Network(node, name="one"), Network(node, subnet="10.67.0.0/24", name="two")
+    pod, owner = node.pod("podman"), container_id("podman")
+    first = one.add(pod, owner) if known_by == "record" else one.take(pod, owner)
+    if "cache" in known_by:
+        write_cache_entry(one, owner, pod.path)
+    if "address" in known_by:
+        node.add_address("lo", f"{first}/32", pod.path)
+    if shared:
+        node.plugin("ADD", {**two.head, "reapOn": []}, netns=pod, container_id=container_id("other")).check()
+    second = two.take(pod, owner)
+    leak = two.leak()
+    call_reaper(one, options={"networks": ["*"]})
+    assert (one.held(), two.held()) == ({first}, {second}), (leak, node.log())
+    pod.delete()
+    call_reaper(one, options={"networks": ["*"]})
+    assert (one.held(), two.held()) == (set(), set())
+
+
+def test_address_given_by_two_ipams_assigns_no_netns(network: Network) -> None:
+    """A netns holds, from another IPAM, an address that is reserved here for somebody with a record: it is not theirs."""
+    node = network.node
+    shared = network.add(node.pod("known"), container_id("known"))
+    live = node.pod("live")
+    node.change_link("lo", netns=live.path, state="up")
+    node.add_address("lo", shared + "/24", netns=live.path)
+    address = network.take(live, container_id("live"), "net1")  # in flight: no record yet, the address not configured
+    network.reap()
+    assert address in network.held(), node.log()
+
+
+@pytest.mark.usefixtures("live_pod")
+def test_dead_owner_of_same_address_elsewhere_assigns_no_netns(network: Network) -> None:
+    """A dead container's cache entry and its leak on an old network; another IPAM gave that address to a pod mid-ADD here."""
+    node, dead = network.node, container_id("dead")
+    node.reserve("cbr0", "10.244.0.7", dead)
+    entry = {"kind": "cniCacheV1", "networkName": "cbr0", "containerId": dead, "ifName": "eth0", "netns": "/run/netns/gone"}
+    node.write(f"/var/lib/cni/results/cbr0-{dead}-eth0", json.dumps({**entry, "result": {}}))
+    pod = node.pod("pod")
+    node.add_address("lo", "10.244.0.7/24", pod.path)
+    address = network.take(pod, container_id("pod"), "net1")
+    network.reap(**BEHIND)
+    assert address in network.held(), node.log("reaped")
+
+
+@pytest.mark.usefixtures("live_pod")
+def test_cache_entry_with_reused_path_assigns_no_netns(network: Network) -> None:
+    """As above, and the dead container's entry even leads to that pod's netns, whose name is one that comes again."""
+    node, dead = network.node, container_id("dead")
+    pod = node.pod("blue")
+    node.reserve("cbr0", "10.244.0.7", dead)
+    entry = {"kind": "cniCacheV1", "networkName": "cbr0", "containerId": dead, "ifName": "eth0", "netns": pod.path}
+    node.write(f"/var/lib/cni/results/cbr0-{dead}-eth0", json.dumps({**entry, "result": {}}))
+    node.add_address("lo", "10.244.0.7/24", pod.path)
+    address = network.take(pod, container_id("pod"), "net1")
+    network.reap(**BEHIND)
+    assert address in network.held(), node.log("reaped")

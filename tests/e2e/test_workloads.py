@@ -6,12 +6,12 @@ directory. Such programs need hardware or a hypervisor of their own, so what eac
 
 | workload | what is left in the netns | test |
 |---|---|---|
-| gVisor (runsc's netstack) | eth0 without its address | test_gvisor |
-| DPDK on a host device (userspace driver) | eth0 without an address from the start | test_dpdk |
-| vhost-user, VFIO | no interface at all | test_vhost_user_and_vfio |
-| KubeVirt's old bridge binding | eth0 as a port of a bridge, the address went into the VM | test_kubevirt_bridge_binding |
-| macvtap given to a VM | a macvtap without an address | test_macvtap_given_to_a_vm |
-| IPv6 only, its link set down | eth0; the kernel forgets IPv6 addresses of such a link | test_ipv6_only_with_its_link_down |
+| gVisor (runsc's netstack) | eth0 without its address | test_gvisor_is_kept_by_its_task |
+| DPDK on a host device (userspace driver) | eth0 without an address from the start | test_dpdk_is_kept_by_its_cgroup |
+| vhost-user, VFIO | no interface at all | test_vhost_user_and_vfio_are_kept_by_their_task |
+| KubeVirt's old bridge binding | eth0 as a port of a bridge, the address went into the VM | test_kubevirt_bridge_is_kept |
+| macvtap given to a VM | a macvtap without an address | test_macvtap_given_to_a_vm_is_kept_by_podmans_directory |
+| IPv6 only, its link set down | eth0; the kernel forgets IPv6 addresses of such a link | test_ipv6_only_with_link_down_is_kept |
 """
 
 import json
@@ -19,15 +19,21 @@ from collections.abc import Callable
 
 import pytest
 
-from tests import inside
-from tests.e2e import holders
-from tests.e2e.pair import NETWORK, Pair, container_id
-from tests.e2e.test_past_lives import without_namespace_ids
-from tests.node import NETNS_DIR, Node, Pod
+from tests.support import agent, netns_holders
+from tests.support.calls import (
+    CONTAINERD_TASKS,
+    GRACE_S,
+    LISTED_AFTER_S,
+    VALID_ATTACHMENTS,
+    call_reaper,
+    gc_with_list,
+    reaped_reasons,
+)
+from tests.support.cni_calls import Pod
+from tests.support.network import NETWORK, RANDOM_NAME, Network, container_id
+from tests.support.node import NETNS_DIR, Node
+from tests.support.views import without_namespace_ids
 
-GRACE_S = 1500
-LISTED_AFTER_S = 120
-LIST = "cni.dev/valid-attachments"
 OWNER = container_id("workload")
 OTHER = container_id("other")
 REASONS = {"5": "netns-gone", "8": "no-netns-left", "9": "unclaimed", "10": "not-in-gc-list"}
@@ -65,19 +71,19 @@ class Workload:
         CGROUPS or TASKS.
         """
         self.node, self.row, self.named_by = node, row, named_by
-        self.pair = Pair(node, subnet)
-        self.dead = self.pair.leak()
+        self.network = Network(node, subnet)
+        self.dead = self.network.leak()
         if row == "5":
             without_namespace_ids(node)  # the kernel's own number would prove the netns
         self.pod = node.pod("workload")
-        self.process = holders.by_process(self.pod)
+        self.process = netns_holders.by_process(self.pod)
         if row == "5":
-            self.node.plugin("ADD", {**self.pair.head, "reapOn": []}, netns=self.pod, container_id=OWNER).check()
-        self.address = self.pair.take(self.pod, OWNER)
+            self.node.plugin("ADD", {**self.network.head, "reapOn": []}, netns=self.pod, container_id=OWNER).check()
+        self.address = self.network.take(self.pod, OWNER)
         hide(self.pod, self.address + ("/64" if ":" in self.address else "/24"))
         assert self.address not in str(node.addresses(self.pod.path))
         if row == "5":
-            holders.unpin(self.pod)
+            netns_holders.unpin(self.pod)
         self.others = self._account() if row in ("5", "8") else set()
         self._name()
         self._waited = 0
@@ -88,12 +94,12 @@ class Workload:
         if self.row == "5":
             path = CACHED_NETNS
             self.node.write(path, "")
-            self.node.mount(f"/proc/{self.process}/ns/net", path, flags=inside.MS_BIND)
+            self.node.mount(f"/proc/{self.process}/ns/net", path, flags=agent.MS_BIND)
             entry = {"kind": "cniCacheV1", "netns": path, "result": {}}
             self.node.write(f"/var/lib/cni/results/{NETWORK}-{OTHER}-eth0", json.dumps(entry))
         else:
-            self.node.plugin("ADD", {**self.pair.head, "reapOn": []}, netns=path, container_id=OTHER).check()
-        other = self.pair.take(self.pod, OTHER)
+            self.node.plugin("ADD", {**self.network.head, "reapOn": []}, netns=path, container_id=OTHER).check()
+        other = self.network.take(self.pod, OTHER)
         self.node.add_address("lo", f"{other}/{128 if ':' in other else 32}", path)
         return {other}
 
@@ -103,7 +109,7 @@ class Workload:
             self.node.path(TASKS[self.named_by]).mkdir(parents=True)
         else:
             self.node.write("/run/cgroup", CGROUPS[self.named_by] + "\n")
-            self.node.mount("/run/cgroup", f"/proc/{self.process}/cgroup", flags=inside.MS_BIND)
+            self.node.mount("/run/cgroup", f"/proc/{self.process}/cgroup", flags=agent.MS_BIND)
 
     def sweep(self) -> None:
         """Reap as the row would: at once, after the time that an unmapped owner is waited for, or with GC's list."""
@@ -117,11 +123,11 @@ class Workload:
 
     def _once(self, verb: str) -> None:
         if verb == "GC":
-            conf = {**self.pair.head, "cniVersion": "1.1.0", LIST: [{"containerID": OTHER, "ifname": "eth0"}]}
+            conf = {**self.network.head, "cniVersion": "1.1.0", VALID_ATTACHMENTS: [{"containerID": OTHER, "ifname": "eth0"}]}
             self.node.plugin("GC", conf, waited=self._waited).check()
             return
         own = self.node.pod()
-        self.node.plugin("ADD", self.pair.head, netns=own, container_id=container_id(own.name), waited=self._waited).check()
+        self.node.plugin("ADD", self.network.head, netns=own, container_id=container_id(own.name), waited=self._waited).check()
         own.delete()
 
     def die(self) -> None:
@@ -145,18 +151,18 @@ class Workload:
 
 def assert_kept_and_freed(workload: Workload) -> None:
     """The pod's address is kept while it lives, a leak beside it is freed, and its own is when it is dead."""
-    pair = workload.pair
+    network = workload.network
     workload.sweep()
-    assert pair.held() == {workload.address, *workload.others}, (workload.dead, pair.node.log())
+    assert network.held() == {workload.address, *workload.others}, (workload.dead, network.node.log())
     workload.sweep()
-    assert pair.held() == {workload.address, *workload.others}
+    assert network.held() == {workload.address, *workload.others}
     workload.die()
     workload.sweep()
-    assert pair.held() == set(), pair.node.log()
+    assert network.held() == set(), network.node.log()
 
 
 @rows
-def test_gvisor(node: Node, row: str) -> None:
+def test_gvisor_is_kept_by_its_task(node: Node, row: str) -> None:
     """Runsc takes the address off eth0 and answers for it itself: kept while a containerd task has its name."""
 
     def hide(pod: Pod, address: str) -> None:
@@ -167,7 +173,7 @@ def test_gvisor(node: Node, row: str) -> None:
 
 
 @rows
-def test_dpdk(node: Node, row: str) -> None:
+def test_dpdk_is_kept_by_its_cgroup(node: Node, row: str) -> None:
     """IPAM gives an address that no interface ever gets, the device has a userspace driver: kept while its cgroup is there."""
 
     def hide(pod: Pod, _: str) -> None:
@@ -177,7 +183,7 @@ def test_dpdk(node: Node, row: str) -> None:
 
 
 @rows
-def test_vhost_user_and_vfio(node: Node, row: str) -> None:
+def test_vhost_user_and_vfio_are_kept_by_their_task(node: Node, row: str) -> None:
     """The pod's only network is a socket of a virtual switch, or a PCI device: kept while a task of k3s has its name."""
 
     def hide(pod: Pod, _: str) -> None:
@@ -187,7 +193,7 @@ def test_vhost_user_and_vfio(node: Node, row: str) -> None:
 
 
 @rows
-def test_kubevirt_bridge_binding(node: Node, row: str) -> None:
+def test_kubevirt_bridge_is_kept(node: Node, row: str) -> None:
     """Eth0 becomes a port of the VM's bridge, and its address the VM's: kept while its cgroup (v1) is there."""
 
     def hide(pod: Pod, address: str) -> None:
@@ -201,7 +207,7 @@ def test_kubevirt_bridge_binding(node: Node, row: str) -> None:
 
 
 @rows
-def test_macvtap_given_to_a_vm(node: Node, row: str) -> None:
+def test_macvtap_given_to_a_vm_is_kept_by_podmans_directory(node: Node, row: str) -> None:
     """A second interface becomes a VM's tap, the address is inside the VM: kept while Podman's directory of it is there."""
 
     def hide(pod: Pod, address: str) -> None:
@@ -213,7 +219,7 @@ def test_macvtap_given_to_a_vm(node: Node, row: str) -> None:
 
 
 @rows
-def test_ipv6_only_with_its_link_down(node: Node, row: str) -> None:
+def test_ipv6_only_with_link_down_is_kept(node: Node, row: str) -> None:
     """The kernel forgets the IPv6 addresses of a link that is set down: kept while Podman's cgroup of it is there."""
 
     def hide(pod: Pod, address: str) -> None:
@@ -225,7 +231,7 @@ def test_ipv6_only_with_its_link_down(node: Node, row: str) -> None:
 
 @rows
 @pytest.mark.parametrize("named_by", ["containerd", "kubepods"])
-def test_nothing_but_its_name_keeps_it(node: Node, row: str, named_by: str) -> None:
+def test_hidden_workload_without_a_name_is_freed(node: Node, row: str, named_by: str) -> None:
     """Without the runtime's word for it each row does free such a pod: what the tests above keep, that word keeps."""
 
     def hide(_: Pod, __: str) -> None:
@@ -233,9 +239,73 @@ def test_nothing_but_its_name_keeps_it(node: Node, row: str, named_by: str) -> N
 
     workload = Workload(node, row, hide, named_by)
     workload.sweep()
-    assert workload.address in workload.pair.held()
+    assert workload.address in workload.network.held()
     workload.forget_the_name()
     node.path(f"/run/cni-reaper/{NETWORK}.json").unlink()  # as ten seconds do: the process still stands that had the name
     workload.sweep()
-    assert workload.address not in workload.pair.held()
+    assert workload.address not in workload.network.held()
     assert REASONS[row] in {line["reason"] for line in node.log("reaped") if line["address"] == workload.address}
+
+
+@pytest.mark.parametrize("row", ["8", "9", "10"])
+def test_task_directory_keeps_owner_that_nothing_maps(network: Network, row: str) -> None:
+    """No record, no cache, no address in the netns: the runtime's task directory keeps it, whichever row would free it."""
+    node = network.node
+    pod, owner = node.pod("gvisor"), container_id("gvisor")
+    address = network.take(pod, owner)
+    if row == "8":
+        node.plugin("ADD", {**network.head, "reapOn": []}, netns=pod, container_id=container_id("other")).check()
+    tasks = node.path(f"{CONTAINERD_TASKS}/{owner}")
+    tasks.mkdir(parents=True)
+    call_reaper(network)
+    if row == "9":
+        call_reaper(network, waited=2 * GRACE_S)
+    elif row == "10":
+        gc_with_list(network, [container_id("other")], waited=2 * LISTED_AFTER_S)
+    assert network.held() == {address}, node.log()
+    tasks.rmdir()
+    if row == "9":
+        call_reaper(network, waited=4 * GRACE_S)
+    elif row == "10":
+        gc_with_list(network, [container_id("other")], waited=4 * LISTED_AFTER_S)
+    else:
+        call_reaper(network)
+    assert network.held() == set()
+    assert reaped_reasons(network) == {{"8": "no-netns-left", "9": "unclaimed", "10": "not-in-gc-list"}[row]}
+
+
+def test_ipv6_address_of_link_down_is_kept_by_its_cgroup(node: Node) -> None:
+    """The pod sets its link down and the kernel forgets the address: a process in the pod's cgroup keeps it."""
+    network = Network(node, subnet="fd66::/64")
+    pod, owner = node.pod("pod"), container_id("pod")
+    process = netns_holders.by_process(pod)
+    address = network.take(pod, owner)
+    node.add_link("eth0", "veth", pod.path, peer="far")
+    node.add_address("eth0", f"{address}/64", pod.path)
+    call_reaper(network)
+    call_reaper(network, waited=GRACE_S)
+    assert network.held() == {address}
+    node.change_link("eth0", pod.path, state="down")
+    assert pod.addresses() == []
+    node.write("/run/cgroup", f"0::/system.slice/docker-{owner}.scope\n")
+    node.mount("/run/cgroup", f"/proc/{process}/cgroup", flags=agent.MS_BIND)
+    call_reaper(network, waited=2 * GRACE_S)
+    call_reaper(network, waited=4 * GRACE_S)
+    assert network.held() == {address}, node.log()
+    node.stop(process)
+    pod.delete()
+    call_reaper(network, waited=4 * GRACE_S + 20)
+    assert network.held() == set()
+
+
+@pytest.mark.usefixtures("live_pod")
+def test_task_directory_keeps_owner_with_uuid(network: Network) -> None:
+    """Concourse and Nomad give UUIDs; the sandbox hides its address."""
+    node, owner = network.node, RANDOM_NAME.removeprefix("cni-")
+    address = network.take(node.pod("vm"), owner)
+    node.write(f"/run/containerd/io.containerd.runtime.v2.task/concourse/{owner}/config.json", "{}")
+    for waited in (0, 20, 1600, 3300):
+        own = node.pod()
+        node.plugin("ADD", network.head, netns=own, container_id=container_id(own.name), waited=waited).check()
+        own.delete()
+        assert address in network.held(), node.log("reaped")

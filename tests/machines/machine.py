@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from tests.node import Ran
+from tests.support.commands import Ran
 
 BOUND_S = 1200
 """Seconds after which a machine is ended. A boot takes three to ten, a scenario one to two minutes on an idle host."""

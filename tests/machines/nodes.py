@@ -2,7 +2,8 @@
 
 import json
 
-from tests.node import Conf, bridge, host_local
+from tests.support.cni_calls import bridge, host_local
+from tests.support.node_files import Conf
 
 POOL = "10.90.0.0/29"
 """Five addresses for pods, 10.90.0.2 to .6; .1 is the gateway's."""

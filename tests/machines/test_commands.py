@@ -7,7 +7,8 @@ import pytest
 from cni_reaper_plugin import __version__
 from tests.machines.machine import Console, Machine
 from tests.machines.nodes import conflist
-from tests.node import DATA_DIR, LOG_FILE, NET_D, reaper
+from tests.support.cni_calls import NET_D, reaper
+from tests.support.node_files import DATA_DIR, LOG_FILE
 
 FILE = f"{NET_D}/10-net.conflist"
 INSTALLED = "/opt/cni/bin/cni-reaper"

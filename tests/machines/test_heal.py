@@ -6,7 +6,8 @@ import pytest
 
 from tests.machines.machine import Console, Machine
 from tests.machines.nodes import conflist
-from tests.node import DATA_DIR, LOG_FILE, reaper
+from tests.support.cni_calls import reaper
+from tests.support.node_files import DATA_DIR, LOG_FILE
 
 SCENARIO = f"""
 cp /root/cni-reaper /opt/cni/bin/

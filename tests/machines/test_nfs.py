@@ -15,7 +15,8 @@ import pytest
 
 from tests.machines.machine import BOUND_S, Console, Machine
 from tests.machines.nodes import conflist
-from tests.node import DATA_DIR, LOG_FILE, Conf, host_local, reaper
+from tests.support.cni_calls import host_local, reaper
+from tests.support.node_files import DATA_DIR, LOG_FILE, Conf
 
 ROUNDS = int(os.environ.get("CNI_REAPER_MACHINES_ROUNDS", "4"))
 """Of pods on both nodes; on a busy host a round takes 7 to 15 s."""

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.machines.machine import Console, Cut, Disk, Machine
-from tests.node import DATA_DIR, LOG_FILE, reaper
+from tests.support.cni_calls import reaper
+from tests.support.node_files import DATA_DIR, LOG_FILE
 
 CUTS = int(os.environ.get("CNI_REAPER_MACHINES_CUTS", "3"))
 SEED = int(os.environ.get("CNI_REAPER_MACHINES_SEED") or random.SystemRandom().randrange(1_000_000))

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from tests.conformance.test_protocol import REAPER, TABLE, Row, assert_row, every_verb_at_every_version
+from tests.conformance.protocol import REAPER, TABLE, Row, assert_row, every_verb_at_every_version
 from tests.machines.machine import Console, Machine
 
 LARGEST = 64 * 1024
@@ -28,6 +28,6 @@ def answers(machine: Machine) -> Console:
 
 
 @pytest.mark.parametrize(("number", "row"), list(enumerate(ROWS.values())), ids=list(ROWS))
-def test_protocol(answers: Console, number: int, row: Row) -> None:
+def test_answers_as_its_row_says(answers: Console, number: int, row: Row) -> None:
     """The executable answers as the row says."""
     assert_row(row, answers[str(number)])

@@ -14,35 +14,24 @@ import pytest
 
 from cni_reaper_plugin import __version__
 from tests.conformance.answers import VERSIONS, assert_result, the_document, the_error
-from tests.neighbours import ROOT, MissingNeighbourError
 
 EMULATOR = [] if platform.machine() == "aarch64" else ["qemu-aarch64-static"]
 ET_EXEC, EM_AARCH64, PT_DYNAMIC, PT_INTERP = 2, 183, 2, 3
 """Of elf(5)."""
 
 
-@pytest.fixture(scope="session")
-def executable() -> Path:
-    """The executable for arm64; the tests fail, and do not skip, when it is missing."""
-    path = Path(os.environ.get("CNI_REAPER_ARM64") or ROOT / "dist" / "arm64" / "cni-reaper")
-    if not path.exists():
-        message = f"the executable for arm64 is not at {path}: `./build.sh --arch arm64` builds it"
-        raise MissingNeighbourError(message)
-    return path
-
-
 def run(
-    executable: Path, *arguments: str, stdin: bytes = b"", environment: dict[str, str] | None = None
+    arm64: Path, *arguments: str, stdin: bytes = b"", environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     """Run it with nothing in the environment but what is given."""
-    argv = [*EMULATOR, str(executable), *arguments]
+    argv = [*EMULATOR, str(arm64), *arguments]
     path = {"PATH": os.environ["PATH"]}  # of the emulator
     return subprocess.run(argv, input=stdin, env={**path, **(environment or {})}, capture_output=True)
 
 
-def test_is_one_static_file_for_arm64(executable: Path) -> None:
+def test_is_one_static_file_for_arm64(arm64: Path) -> None:
     """An ELF file of that architecture at a fixed address, without an interpreter and without a dynamic section."""
-    data = executable.read_bytes()
+    data = arm64.read_bytes()
     assert data[:6] == b"\x7fELF\x02\x01"
     kind, architecture = struct.unpack_from("<HH", data, 16)
     assert (kind, architecture) == (ET_EXEC, EM_AARCH64)
@@ -52,30 +41,30 @@ def test_is_one_static_file_for_arm64(executable: Path) -> None:
     assert not segments & {PT_DYNAMIC, PT_INTERP}
 
 
-def test_version_of_the_protocol(executable: Path) -> None:
+def test_version_answers(arm64: Path) -> None:
     """VERSION needs the core of the interpreter only."""
-    ran = run(executable, environment={"CNI_COMMAND": "VERSION"}, stdin=b'{"cniVersion":"1.0.0"}')
+    ran = run(arm64, environment={"CNI_COMMAND": "VERSION"}, stdin=b'{"cniVersion":"1.0.0"}')
     assert (ran.returncode, ran.stderr) == (0, b"")
     assert_result("VERSION", ran.stdout)
     assert the_document(ran.stdout) == {"cniVersion": "1.0.0", "supportedVersions": list(VERSIONS)}
 
 
-def test_error_of_the_protocol(executable: Path) -> None:
+def test_add_without_variables_is_error_4(arm64: Path) -> None:
     """ADD without any variable is error 4, which names them."""
     stdin = json.dumps({"cniVersion": "1.1.0", "name": "net", "type": "cni-reaper"}).encode()
-    ran = run(executable, environment={"CNI_COMMAND": "ADD"}, stdin=stdin)
+    ran = run(arm64, environment={"CNI_COMMAND": "ADD"}, stdin=stdin)
     assert (ran.returncode, ran.stderr) == (1, b"")
     error = the_error(ran.stdout)
     assert error["code"] == 4
     assert "CNI_CONTAINERID" in error["msg"]
 
 
-def test_add_at_the_head_of_a_chain(executable: Path, tmp_path: Path) -> None:
+def test_add_at_the_head_answers(arm64: Path, tmp_path: Path) -> None:
     """An ADD on a network without reservations answers, whatever the emulator refuses."""
     places = {"dataDir": str(tmp_path / "networks"), "stateDir": str(tmp_path / "state"), "logFile": str(tmp_path / "log")}
     stdin = json.dumps({"cniVersion": "1.1.0", "name": "net", "type": "cni-reaper", **places}).encode()
     given = {"CNI_CONTAINERID": "ab" * 32, "CNI_NETNS": "/proc/nowhere", "CNI_IFNAME": "eth0", "CNI_PATH": str(tmp_path)}
-    ran = run(executable, environment={"CNI_COMMAND": "ADD", **given}, stdin=stdin)
+    ran = run(arm64, environment={"CNI_COMMAND": "ADD", **given}, stdin=stdin)
     assert (ran.returncode, ran.stderr) == (0, b"")
     assert the_document(ran.stdout) == {"cniVersion": "1.1.0"}
 
@@ -84,24 +73,24 @@ def test_add_at_the_head_of_a_chain(executable: Path, tmp_path: Path) -> None:
     ("arguments", "says"),
     [(["--help"], "usage: cni-reaper"), (["--version"], __version__), (["version", "--verbose"], "python")],
 )
-def test_answers_a_person(executable: Path, arguments: list[str], says: str) -> None:
+def test_answers_a_person(arm64: Path, arguments: list[str], says: str) -> None:
     """The whole interpreter starts, argparse included."""
-    ran = run(executable, *arguments)
+    ran = run(arm64, *arguments)
     assert (ran.returncode, ran.stderr) == (0, b"")
     assert says in ran.stdout.decode()
 
 
-def test_wrong_command_line(executable: Path) -> None:
+def test_wrong_command_line_exits_2(arm64: Path) -> None:
     """It exits 2 and names what is wrong."""
-    ran = run(executable, "frobnicate")
+    ran = run(arm64, "frobnicate")
     assert (ran.returncode, ran.stdout) == (2, b"")
     assert b"frobnicate" in ran.stderr
 
 
-def test_doctor(executable: Path, tmp_path: Path) -> None:
+def test_doctor_reports_missing_conflist(arm64: Path, tmp_path: Path) -> None:
     """On directories without a conflist it reports an error, and the exit code says so."""
     (tmp_path / "net.d").mkdir()
     (tmp_path / "bin").mkdir()
-    ran = run(executable, "doctor", "--json", "--conf-dir", str(tmp_path / "net.d"), "--bin-dir", str(tmp_path / "bin"))
+    ran = run(arm64, "doctor", "--json", "--conf-dir", str(tmp_path / "net.d"), "--bin-dir", str(tmp_path / "bin"))
     assert ran.returncode == 2, ran.stderr.decode()
     assert "no-conflist" in {one["key"] for one in json.loads(ran.stdout)["findings"]}

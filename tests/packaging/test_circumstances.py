@@ -13,13 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from tests import inside
 from tests.conformance.answers import VERSIONS
-from tests.e2e import strace
-from tests.e2e.halt import STDIN, Halted, halted
-from tests.e2e.pair import NETWORK, Pair, container_id, until
-from tests.neighbours import ROOT, Neighbours
-from tests.node import BIN, DATA_DIR, STATE_DIR, Command, Node, Ran
+from tests.support import agent, strace
+from tests.support.cni_calls import BIN
+from tests.support.commands import Command, Ran
+from tests.support.network import NETWORK, Network, container_id
+from tests.support.node import Node
+from tests.support.node_files import DATA_DIR, STATE_DIR
+from tests.support.programs import ROOT, Programs
+from tests.support.stopped_call import STDIN, StoppedCall, stop_at
+from tests.support.waiting import until
 
 STARTS = 200
 COPY = "/run/cni-reaper-copy"
@@ -27,32 +30,32 @@ VERSION = {"CNI_COMMAND": "VERSION"}
 ANSWER = json.dumps({"cniVersion": VERSIONS[-1], "supportedVersions": VERSIONS}, separators=(",", ":")).encode()
 
 
-def add(pair: Pair, script: str = "", environment: dict[str, str] | None = None) -> Command:
+def add(network: Network, script: str = "", environment: dict[str, str] | None = None) -> Command:
     """Describe an ADD of a new pod: by a shell script, in which "$0" is the executable, or directly."""
-    node = pair.node
+    node = network.node
     pod = node.pod()
     if not node.path(COPY).exists():  # where no mount of a script hides it
-        shutil.copy(node.neighbours.reaper, node.path(COPY))
+        shutil.copy(node.programs.reaper, node.path(COPY))
     owner = container_id(pod.name)
-    command = node.plugin_command("ADD", pair.head, netns=pod, container_id=owner, env=environment, binary=COPY)
+    command = node.plugin_command("ADD", network.head, netns=pod, container_id=owner, env=environment, binary=COPY)
     command["argv"] = [*(["bash", "-c", script] if script else []), *command["argv"]]
     return command
 
 
-def under(pair: Pair, script: str) -> Ran:
+def under(network: Network, script: str) -> Ran:
     """Run what `add` describes."""
-    return pair.node.together([add(pair, script)])[0]
+    return network.node.together([add(network, script)])[0]
 
 
-def assert_heals(pair: Pair, script: str = "", environment: dict[str, str] | None = None, cwd: str = "/") -> None:
+def assert_heals(network: Network, script: str = "", environment: dict[str, str] | None = None, cwd: str = "/") -> None:
     """An ADD frees the leak, keeps the living, and answers on stdout alone; its files are for root alone."""
-    node = pair.node
-    live, stale = pair.add(node.pod("live")), pair.leak()
-    assert pair.held() == {live, stale}
-    (ran,) = node.together([{**add(pair, script, environment), "cwd": cwd}])
+    node = network.node
+    live, stale = network.add(node.pod("live")), network.leak()
+    assert network.held() == {live, stale}
+    (ran,) = node.together([{**add(network, script, environment), "cwd": cwd}])
     assert (ran.rc, ran.err) == (0, b""), str(ran)
     assert ran.json() == {"cniVersion": "1.0.0"}
-    assert pair.held() == {live}, node.log()
+    assert network.held() == {live}, node.log()
     for file in node.path(f"{STATE_DIR}/{NETWORK}").iterdir():
         assert file.stat().st_mode & 0o077 == 0, file
     assert node.path(STATE_DIR).stat().st_mode & 0o077 == 0
@@ -87,7 +90,7 @@ SCRIPTS = {
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())
 def test_an_add_heals(node: Node, script: str) -> None:
     """Whatever a runtime or a shell has left the call with."""
-    assert_heals(Pair(node), script)
+    assert_heals(Network(node), script)
 
 
 ENVIRONMENTS = {
@@ -144,22 +147,22 @@ HOSTILE_MODULE = "import os; os.abort()\n"
 
 
 @pytest.fixture
-def hostile(node: Node) -> Pair:
+def hostile(node: Node) -> Network:
     """A node with a directory of modules that end whatever imports them."""
     for name in ("encodings/__init__", "os", "site", "sitecustomize", "usercustomize", "json", "orjson", "argparse", "startup"):
         node.write(f"/run/hostile/{name}.py", HOSTILE_MODULE)
     node.write("/run/hostile/preload.so", "not a library")
-    return Pair(node)
+    return Network(node)
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS.keys())
-def test_no_environment_keeps_an_add_from_healing(hostile: Pair, environment: dict[str, str]) -> None:
+def test_no_environment_keeps_an_add_from_healing(hostile: Network, environment: dict[str, str]) -> None:
     """Nothing in it is listened to, and nothing in it makes the call say more."""
     assert_heals(hostile, environment=environment, cwd="/run/hostile")
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS.keys())
-def test_no_environment_keeps_a_person_from_an_answer(hostile: Pair, environment: dict[str, str]) -> None:
+def test_no_environment_keeps_a_person_from_an_answer(hostile: Network, environment: dict[str, str]) -> None:
     """An operator's command runs the whole interpreter: it reads nothing of it either."""
     node = hostile.node
     address = hostile.add(node.pod("live"))
@@ -168,38 +171,38 @@ def test_no_environment_keeps_a_person_from_an_answer(hostile: Pair, environment
     assert "1 LIVE, 0 STALE, 0 UNKNOWN" in ran.out.decode(), address
 
 
-def test_variables_that_are_not_utf_8(node: Node) -> None:
+def test_raw_bytes_in_variables_are_no_trouble(node: Node) -> None:
     """A variable of raw bytes is no trouble, nor is a netns with such a path: an error of the interpreter's core was one."""
-    executable = node.neighbours.reaper
+    executable = node.programs.reaper
     answer = subprocess.run(
         [executable], env={b"CNI_COMMAND": b"VERSION", b"X": b"\xff\xfe"}, stdin=subprocess.DEVNULL, capture_output=True
     )
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, ANSWER, b"")
-    assert_heals(Pair(node), "X=$'\\xff\\xfe' exec \"$0\"")
+    assert_heals(Network(node), "X=$'\\xff\\xfe' exec \"$0\"")
 
 
-def test_a_netns_that_is_not_utf_8(node: Node) -> None:
+def test_netns_path_of_raw_bytes_is_recorded_and_freed(node: Node) -> None:
     """Its path has bytes that no text has: ADD is done, a record is written, and the next ADD frees its address."""
-    pair = Pair(node)
-    pair.add(node.pod("live"))
+    network = Network(node)
+    network.add(node.pod("live"))
     path = b"/run/netns/\xff\xfe"
     script = 'exec env CNI_NETNS="$(printf \'/run/netns/\\377\\376\')" "$0"'
     node.run(["bash", "-c", "touch /run/netns/$'\\xff\\xfe' && exec unshare --net=/run/netns/$'\\xff\\xfe' true"]).check()
     assert path.rpartition(b"/")[2] in os.listdir(os.fsencode(node.path("/run/netns")))
-    ran = under(pair, script)
+    ran = under(network, script)
     assert (ran.rc, ran.err) == (0, b""), str(ran)
 
 
 @pytest.mark.parametrize("closed", [one for n in range(4) for one in itertools.combinations((0, 1, 2), n)], ids=str)
 @pytest.mark.parametrize("call", ["VERSION", "ADD", "a person's", "no arguments"])
-def test_closed_descriptors(node: Node, call: str, closed: tuple[int, ...]) -> None:
+def test_closed_descriptors_give_a_protocol_exit_code(node: Node, call: str, closed: tuple[int, ...]) -> None:
     """Each combination of stdin, stdout and stderr: an exit code of the protocol, no signal, no text in another file."""
-    pair = Pair(node)
-    pair.add(node.pod("live"))
-    stale = pair.leak()
+    network = Network(node)
+    network.add(node.pod("live"))
+    stale = network.leak()
     redirections = " ".join(f"{number}>&-" for number in closed)
     arguments = "--version" if call == "a person's" else ""
-    command = add(pair, f'exec "$0" {arguments} {redirections}')
+    command = add(network, f'exec "$0" {arguments} {redirections}')
     if call != "ADD":
         command["env"] = {**({"CNI_COMMAND": "VERSION"} if call == "VERSION" else {}), "PATH": command["env"]["PATH"]}
     ran = node.together([command])[0]
@@ -211,12 +214,12 @@ def test_closed_descriptors(node: Node, call: str, closed: tuple[int, ...]) -> N
     else:
         assert ran.rc in (0, 1), str(ran)
         assert b"Traceback" not in ran.err
-    assert (stale in pair.held()) == (call != "ADD" or 0 in closed)
+    assert (stale in network.held()) == (call != "ADD" or 0 in closed)
     for record in node.records(NETWORK).values():
         assert record["v"], "whole, whatever was written where"
 
 
-def test_an_empty_verb_is_a_person(node: Node) -> None:
+def test_empty_verb_answers_a_person(node: Node) -> None:
     """CNI_COMMAND is there and empty: what it says to a person without arguments, and a command works."""
     executable = f"{BIN}/cni-reaper"
     ran = node.run([executable], env={"CNI_COMMAND": ""}).check()
@@ -224,26 +227,26 @@ def test_an_empty_verb_is_a_person(node: Node) -> None:
     assert node.run([executable, "--version"], env={"CNI_COMMAND": ""}).check().out.startswith(b"cni-reaper ")
 
 
-def test_nobody_reads_the_answer(node: Node) -> None:
+def test_unread_answer_fails_the_call_and_frees_the_leak(node: Node) -> None:
     """Stdout is a pipe without a reader: the call fails, as its result has reached nobody; the leak is freed all the same."""
-    pair = Pair(node)
-    live, stale = pair.add(node.pod("live")), pair.leak()
-    assert stale in pair.held()
-    assert under(pair, 'mkfifo /run/p; exec 3<>/run/p 4>/run/p 3>&-; "$0" >&4').rc == 1
-    assert pair.held() == {live}
+    network = Network(node)
+    live, stale = network.add(node.pod("live")), network.leak()
+    assert stale in network.held()
+    assert under(network, 'mkfifo /run/p; exec 3<>/run/p 4>/run/p 3>&-; "$0" >&4').rc == 1
+    assert network.held() == {live}
 
 
 @pytest.mark.parametrize("proc", ["none", "empty"])
 def test_without_proc_a_call_succeeds_and_frees_nothing(node: Node, proc: str) -> None:
     """Nothing can be seen: VERSION, ADD and a person get their answers, with modules that are read from the file by its path."""
-    pair = Pair(node)
-    live, stale = pair.add(node.pod("live")), pair.leak()
+    network = Network(node)
+    live, stale = network.add(node.pod("live")), network.leak()
     hide = "while umount -l /proc 2>/run/umount; do :; done" if proc == "none" else "mount -t tmpfs none /proc"
     script = f'exec unshare --mount sh -c \'{hide} && exec "$0" "$@"\' "$0"'
-    ran = under(pair, script)
+    ran = under(network, script)
     assert (ran.rc, ran.err) == (0, b""), str(ran)
     assert ran.json() == {"cniVersion": "1.0.0"}
-    assert pair.held() == {live, stale}
+    assert network.held() == {live, stale}
     assert node.log("sweep-skipped") or node.log("blind")
     answer = node.run(["bash", "-c", script, f"{BIN}/cni-reaper"], env=VERSION)
     assert (answer.rc, answer.out, answer.err) == (0, ANSWER, b"")
@@ -253,57 +256,57 @@ def test_without_proc_a_call_succeeds_and_frees_nothing(node: Node, proc: str) -
 
 def test_a_limit_of_file_sizes_fails_no_pod(node: Node) -> None:
     """RLIMIT_FSIZE is 0: the kernel would kill with SIGXFSZ whatever writes a record. ADD succeeds, and keeps the living."""
-    pair = Pair(node)
-    live, stale = pair.add(node.pod("live")), pair.leak()
-    command = add(pair, 'ulimit -f 0; exec "$0"')
+    network = Network(node)
+    live, stale = network.add(node.pod("live")), network.leak()
+    command = add(network, 'ulimit -f 0; exec "$0"')
     ran = node.together([command])[0]
     assert (ran.rc, ran.err) == (0, b""), str(ran)
-    assert live in pair.held(), stale
+    assert live in network.held(), stale
 
 
-def test_under_the_default_seccomp_profile(node: Node) -> None:
+def test_seccomp_profile_frees_recorded_leaks_only(node: Node) -> None:
     """As in a container of a daemon without capabilities: setns(2) is forbidden, and a leak whose record proves it goes.
 
     Nor can portmap's rules be seen there: where no cache entry says that nothing was published, the leak stays, and says why.
     """
-    pair = Pair(node)
-    live, stale = pair.add(node.pod("live")), pair.leak()
+    network = Network(node)
+    live, stale = network.add(node.pod("live")), network.leak()
     confined = f"cd {ROOT} && exec {sys.executable} -m tests.packaging.seccomp {os.environ['CNI_REAPER_SECCOMP']}"
     forbidden = node.run(["bash", "-c", f"{confined} /usr/bin/unshare --net true"])
     assert "Operation not permitted" in forbidden.text, "the profile holds"
-    assert under(pair, f'{confined} "$0"').rc == 0
-    assert pair.held() == {live, stale}
+    assert under(network, f'{confined} "$0"').rc == 0
+    assert network.held() == {live, stale}
     assert [(line["reason"], line["address"]) for line in node.log("kept")] == [("port-published", stale)]
     owner, ifname = node.read(f"{DATA_DIR}/{NETWORK}/{stale}").splitlines()
     told = {"kind": "cniCacheV1", "containerId": owner, "ifName": ifname, "networkName": NETWORK}
     node.write(f"/var/lib/cni/results/{NETWORK}-{owner}-{ifname}", json.dumps(told))
     node.path(f"/run/cni-reaper/{NETWORK}.published").unlink(missing_ok=True)  # else it waits for ten seconds
-    assert under(pair, f'{confined} "$0"').rc == 0
-    assert pair.held() == {live}, (stale, node.log())
+    assert under(network, f'{confined} "$0"').rc == 0
+    assert network.held() == {live}, (stale, node.log())
 
 
-def test_a_read_only_copy_of_another_user(node: Node) -> None:
+def test_read_only_copy_of_another_user_runs(node: Node) -> None:
     """Whose the file is does not matter, as long as it can be read; another user than root runs it, too."""
     copy = "/run/theirs/cni-reaper"
     node.path("/run/theirs").mkdir()
-    shutil.copy(node.neighbours.reaper, node.path(copy))
+    shutil.copy(node.programs.reaper, node.path(copy))
     os.chown(node.path(copy), 12345, 12345)
     node.path(copy).chmod(0o555)
-    node.mount("/run/theirs", "/run/theirs", flags=inside.MS_BIND)
-    node.mount("none", "/run/theirs", flags=inside.MS_BIND | 32 | 1)  # MS_REMOUNT | MS_RDONLY
+    node.mount("/run/theirs", "/run/theirs", flags=agent.MS_BIND)
+    node.mount("none", "/run/theirs", flags=agent.MS_BIND | 32 | 1)  # MS_REMOUNT | MS_RDONLY
     as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", copy]
     assert node.run(as_nobody, env=VERSION).check().out == ANSWER
-    pair = Pair(node)
-    stale = pair.leak()
+    network = Network(node)
+    stale = network.leak()
     pod = node.pod()
-    node.plugin("ADD", pair.head, netns=pod, container_id=container_id(pod.name), binary=copy).check()
-    assert stale not in pair.held()
+    node.plugin("ADD", network.head, netns=pod, container_id=container_id(pod.name), binary=copy).check()
+    assert stale not in network.held()
 
 
-def test_a_file_that_can_only_be_executed(node: Node) -> None:
+def test_execute_only_file_runs_or_refuses(node: Node) -> None:
     """Mode 0111 and no right to read beyond it: no module can be read, and the call says so in the protocol's words or runs."""
     copy = "/run/unreadable"
-    shutil.copy(node.neighbours.reaper, node.path(copy))
+    shutil.copy(node.programs.reaper, node.path(copy))
     node.path(copy).chmod(0o111)
     ran = node.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", copy], env=VERSION)
     assert (ran.rc, ran.json()["code"]) == (1, 102), str(ran)
@@ -321,15 +324,15 @@ def through_symlinks(node: Node, executable: Path) -> None:
 
 def test_starts_through_symlinks(node: Node) -> None:
     """By whatever name it is called, cold modules are read from the file that runs."""
-    through_symlinks(node, node.neighbours.reaper)
-    pair = Pair(node)
+    through_symlinks(node, node.programs.reaper)
+    network = Network(node)
     for binary in ("/run/cni bin ä→/cni-reaper", "/run/cni bin ä→/again", "/run/directory/link"):
-        stale = pair.leak()
+        stale = network.leak()
         pod = node.pod()
-        node.plugin("ADD", pair.head, netns=pod, container_id=container_id(pod.name), binary=binary).check()
-        assert stale not in pair.held(), binary
+        node.plugin("ADD", network.head, netns=pod, container_id=container_id(pod.name), binary=binary).check()
+        assert stale not in network.held(), binary
         pod.delete()
-        pair.reap()
+        network.reap()
 
 
 def replaced_by_garbage(path: Path) -> None:
@@ -341,23 +344,23 @@ def replaced_by_garbage(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [replaced_by_garbage, Path.unlink], ids=["replaced", "removed"])
-def test_an_upgrade_while_a_call_runs(node: Node, change: Callable[[Path], None]) -> None:
+def test_upgrade_during_a_call_fails_nothing(node: Node, change: Callable[[Path], None]) -> None:
     """The call has read its configuration, then its file is another one: the modules it needs now come from the one that runs."""
-    pair = Pair(node)
-    live, stale = pair.add(node.pod("live")), pair.leak()
+    network = Network(node)
+    live, stale = network.add(node.pod("live")), network.leak()
     executable = "/run/bin/cni-reaper"
     node.path("/run/bin").mkdir()
-    shutil.copy(node.neighbours.reaper, node.path(executable))
+    shutil.copy(node.programs.reaper, node.path(executable))
     pod = node.pod()
-    command = node.plugin_command("ADD", pair.head, netns=pod, container_id=container_id(pod.name), binary=executable)
-    call: Halted = halted(node, command, "read", path=STDIN)
-    assert stale in pair.held()
+    command = node.plugin_command("ADD", network.head, netns=pod, container_id=container_id(pod.name), binary=executable)
+    call: StoppedCall = stop_at(node, command, "read", path=STDIN)
+    assert stale in network.held()
     change(node.path(executable))
     assert call.go_on() == {"cniVersion": "1.0.0"}
-    assert pair.held() == {live}, node.log()
+    assert network.held() == {live}, node.log()
 
 
-def test_an_upgrade_under_many_starts(programs: Neighbours, tmp_path: Path) -> None:
+def test_upgrade_during_many_starts_fails_none(programs: Programs, tmp_path: Path) -> None:
     """200 starts at once while new files take the place of the old: each starts whole."""
     place = tmp_path / "cni-reaper"
     shutil.copy(programs.reaper, place)
@@ -427,27 +430,27 @@ LOCALES = [{}, {"LC_ALL": "de_DE.ISO-8859-1"}, {"LANG": "C.UTF-8"}]
 @pytest.mark.parametrize("locale", LOCALES, ids=["none", "Latin 1", "UTF-8"])
 def test_a_call_looks_for_nothing_of_python_and_libc(node: Node, locale: dict[str, str]) -> None:
     """VERSION opens the executable and what malloc asks the kernel; an ADD that heals also what it has to see of the node."""
-    pair = Pair(node)
-    version = {**add(pair), "env": {**VERSION, **locale}}
+    network = Network(node)
+    version = {**add(network), "env": {**VERSION, **locale}}
     found = files_of(node, version)
     assert found.opened <= {"/proc/self/exe", "/proc/sys/vm/overcommit_memory"}
     found.assert_nothing_of((*PYTHON, *LIBC))
-    live, stale = pair.add(node.pod("live")), pair.leak()
-    assert stale in pair.held()
-    healing = add(pair)
+    live, stale = network.add(node.pod("live")), network.leak()
+    assert stale in network.held()
+    healing = add(network)
     healing["env"] = {**{key: value for key, value in healing["env"].items() if key.startswith("CNI_")}, **locale}
     files_of(node, healing).assert_nothing_of((*PYTHON, *LIBC))
-    assert pair.held() == {live}
+    assert network.held() == {live}
 
 
 @pytest.mark.parametrize("arguments", ["--help", "audit --map", "doctor --json", "version --verbose", "completion zsh"])
 @pytest.mark.parametrize("locale", LOCALES, ids=["none", "Latin 1", "UTF-8"])
 def test_a_person_needs_nothing_of_python_and_libc(node: Node, locale: dict[str, str], arguments: str) -> None:
     """The whole interpreter reads its modules from the executable, and no file of the node's libc but the time zone."""
-    pair = Pair(node)
-    pair.add(node.pod("live"))
-    node.conflist(NETWORK, [pair.head, {"type": "bridge", "ipam": pair.ipam["ipam"]}])
-    command = add(pair)
+    network = Network(node)
+    network.add(node.pod("live"))
+    node.conflist(NETWORK, [network.head, {"type": "bridge", "ipam": network.ipam["ipam"]}])
+    command = add(network)
     found = files_of(node, {**command, "argv": [*command["argv"], *arguments.split()], "env": locale})
     found.assert_nothing_of(PYTHON)
     assert [path for path in found.opened if any(name in path for name in LIBC)] == []
@@ -455,10 +458,10 @@ def test_a_person_needs_nothing_of_python_and_libc(node: Node, locale: dict[str,
 
 def test_a_call_writes_no_file_but_its_own(node: Node) -> None:
     """An ADD that heals makes nothing outside the directories of its state: nothing is unpacked."""
-    pair = Pair(node)
-    pair.add(node.pod("live"))
-    pair.leak()
-    command = add(pair)
+    network = Network(node)
+    network.add(node.pod("live"))
+    network.leak()
+    command = add(network)
     command["argv"] = [*strace.listing("/run/trace"), *command["argv"]]
     node.together([command])[0].check()
     made = [

@@ -13,10 +13,10 @@ import pytest
 
 from cni_reaper_plugin.operator.executable import frozen
 from tests.conformance.answers import VERSIONS
-from tests.e2e.pair import Pair, container_id
-from tests.neighbours import Neighbours
-from tests.node import Node
 from tests.packaging import archive
+from tests.support.network import Network, container_id
+from tests.support.node import Node
+from tests.support.programs import Programs
 
 DAMAGED = 102  # the code of last_words.c
 ANSWERED, REFUSED, NO_ANSWER = "answered", "refused", "no answer"
@@ -26,7 +26,7 @@ CIRCLE_S = 60.0  # damaged code can run in a circle; that is no answer, either
 
 
 @pytest.fixture(scope="session")
-def whole(programs: Neighbours) -> bytes:
+def whole(programs: Programs) -> bytes:
     """The executable's content."""
     return programs.reaper.read_bytes()
 
@@ -93,7 +93,7 @@ def test_without_its_sum_it_runs_and_says_so(node: Node, whole: bytes, written: 
     assert not node.path("/run/bin/cni-reaper").exists()
 
 
-def test_zeroed_blocks(whole: bytes, written: Callable[[bytes], Path]) -> None:
+def test_zeroed_blocks_give_no_wrong_answer(whole: bytes, written: Callable[[bytes], Path]) -> None:
     """Blocks that a power loss has left empty, all over the file: no answer is wrong, and the sum tells each of them."""
     seen: Counter[str] = Counter()
     for number in range(48):
@@ -147,17 +147,17 @@ def test_doctor_tells_a_module_that_no_call_has_met(node: Node) -> None:
     """One byte of `uninstall` in the installed executable: calls work, an intact executable's doctor reports the damage."""
     installed = node.path("/opt/cni/bin/cni-reaper")
     installed.unlink()
-    shutil.copy(node.neighbours.reaper, installed)
+    shutil.copy(node.programs.reaper, installed)
     place, length = archive.modules(installed.read_bytes())["cni_reaper_plugin.operator.install.uninstall"]
     with installed.open("r+b") as file:
         file.seek(place + length // 2)
         byte = file.read(1)[0]
         file.seek(place + length // 2)
         file.write(bytes([byte ^ 1]))
-    pair = Pair(node)
-    pair.add(node.pod())
-    node.conflist("net", [pair.head, {"type": "bridge", "ipam": pair.ipam["ipam"]}])
-    findings = node.run([str(node.neighbours.reaper), "doctor", "--json"]).json()["findings"]
+    network = Network(node)
+    network.add(node.pod())
+    node.conflist("net", [network.head, {"type": "bridge", "ipam": network.ipam["ipam"]}])
+    findings = node.run([str(node.programs.reaper), "doctor", "--json"]).json()["findings"]
     assert "executable-damaged" in {one["key"] for one in findings}, findings
 
 
@@ -168,26 +168,26 @@ def cold(whole: bytes) -> list[str]:
 
 
 @pytest.mark.parametrize("byte", [b"\0", b"x", b"\xe3"], ids=["zeros", "other bytes", "half of code"])
-def test_an_add_with_a_damaged_module(node: Node, whole: bytes, written: Callable[[bytes], Path], byte: bytes) -> None:
+def test_add_with_damaged_module_keeps_live_pods(node: Node, whole: bytes, written: Callable[[bytes], Path], byte: bytes) -> None:
     """Each module that is loaded late in turn: the ADD succeeds, frees the leak or says why not, and keeps the living."""
-    pair = Pair(node)
-    live = pair.add(node.pod("live"))
+    network = Network(node)
+    live = network.add(node.pod("live"))
     seen: Counter[str] = Counter()
     for name in cold(whole):
-        stale = pair.leak()
+        stale = network.leak()
         executable = written(whole)
         archive.overwrite(executable, name, byte)
         pod = node.pod()
-        ran = node.plugin("ADD", pair.head, netns=pod, container_id=container_id(pod.name), binary=str(executable))
+        ran = node.plugin("ADD", network.head, netns=pod, container_id=container_id(pod.name), binary=str(executable))
         assert (ran.rc, ran.err) == (0, b""), f"{name}: {ran}"
         assert ran.json() == {"cniVersion": "1.0.0"}
-        assert live in pair.held(), name
-        if stale in pair.held():
+        assert live in network.held(), name
+        if stale in network.held():
             assert "damaged" in node.log("sweep-skipped")[-1]["reason"], name
             seen["kept"] += 1
         else:
             seen["freed"] += 1
-        pair.reap()
-        assert pair.held() == {live}
+        network.reap()
+        assert network.held() == {live}
     assert seen["kept"] > 3, "what judges"
     assert seen["freed"] > 0, "what counts, and what is for DEL"

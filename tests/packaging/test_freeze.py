@@ -14,17 +14,14 @@ from pathlib import Path
 import pytest
 
 from cni_reaper_plugin.operator.executable import frozen
-from tests.neighbours import ROOT, Neighbours
 from tests.packaging import archive
-from tests.packaging.test_arm64 import executable as arm64
+from tests.support.programs import ROOT, Programs
 
 sys.path.insert(0, str(ROOT / "packaging"))
 import build_root
 import contents
 import freeze
 import modules
-
-__all__ = ["arm64"]  # a fixture
 
 LARGEST_MB = 12
 ET_EXEC, PT_DYNAMIC, PT_INTERP = 2, 2, 3
@@ -34,12 +31,12 @@ MODULE, PACKAGE = 0, 1
 
 
 @pytest.fixture(scope="session")
-def whole(programs: Neighbours) -> bytes:
+def whole(programs: Programs) -> bytes:
     """The executable's content."""
     return programs.reaper.read_bytes()
 
 
-def printed(programs: Neighbours, *arguments: str) -> bytes:
+def printed(programs: Programs, *arguments: str) -> bytes:
     """Return what the executable prints."""
     return subprocess.run([programs.reaper, *arguments], env={}, capture_output=True, check=True).stdout
 
@@ -61,7 +58,7 @@ def test_holds_no_path_of_the_machine_it_was_made_on(whole: bytes) -> None:
     assert [place for place in places if place.encode() in whole] == []
 
 
-def test_ends_with_its_sum(programs: Neighbours, arm64: Path) -> None:
+def test_ends_with_its_sum(programs: Programs, arm64: Path) -> None:
     """The last line is the SHA-256 of all that comes before it, on both architectures."""
     for path in (programs.reaper, arm64):
         with path.open("rb") as file:
@@ -240,7 +237,7 @@ def test_cold_modules_are_read_from_the_archive(tmp_path: Path) -> None:
 # What a package takes out of it
 
 
-def test_packed_files_are_printed(programs: Neighbours) -> None:
+def test_packed_files_are_printed(programs: Programs) -> None:
     """Completions for each shell, the manual page, and the systemd units as they are in this tree."""
     for shell in ("bash", "zsh", "fish"):
         assert b"cni-reaper" in printed(programs, "completion", shell)
@@ -251,7 +248,7 @@ def test_packed_files_are_printed(programs: Neighbours) -> None:
         assert printed(programs, "units", unit.name) == unit.read_bytes()
 
 
-def test_says_what_it_was_built_of(programs: Neighbours) -> None:
+def test_says_what_it_was_built_of(programs: Programs) -> None:
     """`version --verbose`: the commit, the interpreter, and a version of each part."""
     said = dict(line.split(None, 1) for line in printed(programs, "version", "--verbose").decode().splitlines()[1:])
     assert said["python"].startswith("3.13.")
@@ -268,7 +265,7 @@ def copied(into: Path) -> Path:
     return into
 
 
-def frozen_again(programs: Neighbours, tree: Path, *arches: str) -> subprocess.CompletedProcess[str]:
+def frozen_again(programs: Programs, tree: Path, *arches: str) -> subprocess.CompletedProcess[str]:
     """Freeze a copy of this tree as the commit that the executable says it is of."""
     (commit,) = (
         line.split()[1]
@@ -280,7 +277,7 @@ def frozen_again(programs: Neighbours, tree: Path, *arches: str) -> subprocess.C
     return subprocess.run(argv, cwd=tree, env=environment, capture_output=True, text=True)
 
 
-def test_two_builds_are_equal(programs: Neighbours, arm64: Path, tmp_path: Path) -> None:
+def test_two_builds_are_equal(programs: Programs, arm64: Path, tmp_path: Path) -> None:
     """Made again in another folder, from the same sources and the same build root, for both architectures: byte by byte."""
     done = frozen_again(programs, copied(tmp_path), "amd64", "arm64")
     assert done.returncode == 0, done.stderr
@@ -299,7 +296,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize(("file", "old", "new", "says"), BREAKS.values(), ids=BREAKS.keys())
-def test_gate_stops_a_freeze(programs: Neighbours, tmp_path: Path, file: str, old: str, new: str, says: str) -> None:
+def test_gate_stops_a_freeze(programs: Programs, tmp_path: Path, file: str, old: str, new: str, says: str) -> None:
     """It makes no executable, and says what is wrong."""
     tree = copied(tmp_path)
     path = tree / "packaging" / file
@@ -324,7 +321,7 @@ ANSWERS = {"everything": "3 modules", "asked": "\n".join(sorted(freeze.SERVED)),
         ("", "", ""),
     ],
 )
-def test_gate_compares(tmp_path: Path, what: str, answer: str, says: str) -> None:
+def test_gate_looks_at_each_answer(tmp_path: Path, what: str, answer: str, says: str) -> None:
     """Each of its answers is looked at, with a script in its place."""
     script = "".join(f"{name})\ncat <<'END'\n{text}\nEND\n;;\n" for name, text in {**ANSWERS, what: answer}.items() if name)
     gate = tmp_path / "gate"

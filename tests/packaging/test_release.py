@@ -13,8 +13,8 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from tests.neighbours import ROOT, Neighbours
 from tests.packaging.released import Image, bill, told
+from tests.support.programs import ROOT, Programs
 
 sys.path.insert(0, str(ROOT / "packaging"))
 import artifact
@@ -35,7 +35,7 @@ def make(script: str, out: Path, *given: Path, umask: int = 0o022) -> Path:
 
 
 @pytest.fixture(scope="module")
-def out(programs: Neighbours, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a tarball, an image and a package."""
     made = tmp_path_factory.mktemp("release")
     make("image.py", made, programs.reaper)
@@ -59,7 +59,7 @@ def unpacked(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-def test_another_build_of_the_same_files_is_equal(programs: Neighbours, tmp_path: Path) -> None:
+def test_another_build_of_the_same_files_is_equal(programs: Programs, tmp_path: Path) -> None:
     """Elsewhere, with another umask, home, language and time zone, linked again: the same executable, byte by byte."""
     tree = tmp_path / "another tree"
     for name in ("cni_reaper_plugin", "packaging", "requirements"):
@@ -79,7 +79,7 @@ def test_another_build_of_the_same_files_is_equal(programs: Neighbours, tmp_path
     assert (tree / "dist/cni-reaper").read_bytes() == programs.reaper.read_bytes()
 
 
-def test_the_same_executable_makes_the_same_files(out: Path, tarball: Path, programs: Neighbours, tmp_path: Path) -> None:
+def test_the_same_executable_makes_the_same_files(out: Path, tarball: Path, programs: Programs, tmp_path: Path) -> None:
     """Tarball, image and package again, with another umask."""
     again = make("tarball.py", tmp_path, programs.reaper, umask=0o077)
     others = make("image.py", tmp_path, programs.reaper, umask=0o077), make("deb.py", tmp_path, again, umask=0o077)
@@ -88,7 +88,7 @@ def test_the_same_executable_makes_the_same_files(out: Path, tarball: Path, prog
         assert made.read_bytes() == (out / made.name).read_bytes()
 
 
-def test_what_the_tarball_holds(tarball: Path, unpacked: Path, programs: Neighbours) -> None:
+def test_tarball_holds_one_directory_of_root(tarball: Path, unpacked: Path, programs: Programs) -> None:
     """One directory of its own name, root's; the executable under test; no other file that can be run but install.sh."""
     assert unpacked.name == tarball.name.removesuffix(".tgz")
     assert sorted(one.name for one in unpacked.iterdir()) == sorted(
@@ -104,7 +104,7 @@ def test_what_the_tarball_holds(tarball: Path, unpacked: Path, programs: Neighbo
     assert set(modes.values()) == {0o755, 0o644}
 
 
-def test_the_sums_beside_the_tarball(tarball: Path) -> None:
+def test_sums_match_the_tarball(tarball: Path) -> None:
     """What is downloaded can be checked by sha256sum(1) and sha512sum(1)."""
     for kind in ("sha256", "sha512"):
         subprocess.run([f"{kind}sum", "-c", "--quiet", f"{tarball.name}.{kind}"], cwd=tarball.parent, check=True)
@@ -124,7 +124,7 @@ def test_what_the_executable_prints_lies_beside_it(unpacked: Path) -> None:
         assert (unpacked / "systemd" / unit).read_bytes() == (ROOT / "packaging/systemd" / unit).read_bytes()
 
 
-def test_the_bill_of_materials(unpacked: Path) -> None:
+def test_bill_of_materials_is_valid_and_complete(unpacked: Path) -> None:
     """It is valid CycloneDX; what the executable says of its build stands in it; each part has a source."""
     assert JsonStrictValidator(SchemaVersion.V1_5).validate_str((unpacked / "sbom.cdx.json").read_text()) is None
     parts, says = bill(unpacked), told(unpacked / "cni-reaper")
@@ -166,7 +166,7 @@ def test_each_part_has_its_licence(unpacked: Path) -> None:
         assert (ROOT / file).exists()
 
 
-def test_the_image_is_one_file(out: Path, programs: Neighbours) -> None:
+def test_the_image_is_one_file(out: Path, programs: Programs) -> None:
     """The executable, from scratch; under the name that the DaemonSet has."""
     (archive,) = out.glob("*.tar")
     image = Image(archive)
@@ -179,7 +179,7 @@ def test_the_image_is_one_file(out: Path, programs: Neighbours) -> None:
     assert image.named["annotations"]["io.containerd.image.name"] == f"{name}:{tag}"
 
 
-def test_the_package_has_one_executable_and_needs_nothing(out: Path, programs: Neighbours, tmp_path: Path) -> None:
+def test_the_package_has_one_executable_and_needs_nothing(out: Path, programs: Programs, tmp_path: Path) -> None:
     """One file that can be run, root's; no dependency; the units run it; sums of all files; the licences."""
     (package,) = out.glob("*.deb")
     subprocess.run(["dpkg-deb", "--raw-extract", package, tmp_path], check=True)

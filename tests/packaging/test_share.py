@@ -8,7 +8,7 @@ import pytest
 
 from cni_reaper_plugin import __version__
 from cni_reaper_plugin.operator import commandline
-from tests.neighbours import ROOT, Neighbours
+from tests.support.programs import ROOT, Programs
 
 COMPLETE = {
     "bash": [
@@ -23,7 +23,7 @@ SAYS = {"bash": "audit", "zsh": "function", "fish": "audit"}
 
 
 @pytest.mark.parametrize("shell", commandline.SHELLS)
-def test_completions(programs: Neighbours, tmp_path: Path, shell: str) -> None:
+def test_shells_accept_the_completions(programs: Programs, tmp_path: Path, shell: str) -> None:
     """The shell itself reads the script, and knows the commands from it."""
     script = tmp_path / f"completion.{shell}"
     printed = subprocess.run([programs.reaper, "completion", shell], capture_output=True, check=True)
@@ -38,7 +38,7 @@ def test_completions(programs: Neighbours, tmp_path: Path, shell: str) -> None:
     assert SAYS[shell] in ran.stdout, ran
 
 
-def test_the_man_page(programs: Neighbours) -> None:
+def test_man_page_names_every_option(programs: Programs) -> None:
     """Each command and each long option is in it, and troff has nothing to say against it."""
     page = subprocess.run([programs.reaper, "man"], capture_output=True, check=True, text=True).stdout
     formatted = subprocess.run(
@@ -53,7 +53,7 @@ def test_the_man_page(programs: Neighbours) -> None:
                 assert option in formatted.stdout or option == "--help", (name, option)
 
 
-def test_the_units(programs: Neighbours) -> None:
+def test_units_are_printed_as_in_the_source(programs: Programs) -> None:
     """Each as it is in the source, by its name; all of them below comments with their paths; another name is refused."""
     files = sorted((ROOT / "packaging/systemd").iterdir())
     units = {path.name: path.read_text() for path in files if path.suffix in (".path", ".service", ".timer")}
@@ -67,7 +67,7 @@ def test_the_units(programs: Neighbours) -> None:
     assert all(name in ran.stderr for name in ("nothing.service", *units))
 
 
-def test_the_version(programs: Neighbours) -> None:
+def test_version_says_what_it_was_built_of(programs: Programs) -> None:
     """What it was built of, and the node it runs on."""
     told = subprocess.run([programs.reaper, "version", "--verbose"], capture_output=True, check=True, text=True).stdout
     first, *more = told.splitlines()

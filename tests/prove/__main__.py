@@ -8,7 +8,7 @@ import sys
 import time
 
 from tests.prove import kernel_walk, model, mutations, small_world
-from tests.prove.world import Statistics
+from tests.prove.node_state import Statistics
 
 
 def say(text: str) -> None:

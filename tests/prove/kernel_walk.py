@@ -21,10 +21,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests import neighbours
-from tests.e2e import holders
-from tests.e2e.pair import until
-from tests.node import Command, Conf, Node, Nursery, Pod, Ran, bridge, host_local, ptp, reaper
+from tests.support import netns_holders
+from tests.support.cni_calls import Pod, bridge, host_local, ptp, reaper
+from tests.support.commands import Command, Ran
+from tests.support.node import Launcher, Node
+from tests.support.node_files import Conf
+from tests.support.programs import find_programs
+from tests.support.waiting import until
 
 STEPS = 200
 NETWORKS = {"bridged": "10.61.0.0/28", "routed": "10.62.0.0/28"}
@@ -32,11 +35,11 @@ ROOM = 13  # addresses for pods in each
 NAMES = ("blue", "green", "red")  # of netns that come again, as those of `ip netns add` do
 PLENTY = 9  # pods that live at once on one network, at the most
 HOLDS: dict[str, Callable[[Pod], int]] = {
-    "a process": holders.by_process,
-    "a descriptor": holders.by_descriptor,
-    "a thread": holders.by_thread,
-    "a process without a leader": holders.by_a_process_whose_leader_has_exited,
-    "a socket": holders.by_socket,
+    "a process": netns_holders.by_process,
+    "a descriptor": netns_holders.by_descriptor,
+    "a thread": netns_holders.by_thread,
+    "a process without a leader": netns_holders.by_a_process_whose_leader_has_exited,
+    "a socket": netns_holders.by_socket,
 }
 
 
@@ -299,7 +302,7 @@ class Walk:
         pid = HOLDS[how](pod)
         self.processes[pid] = [owner.space]
         owner.space.held.add(f"process {pid}")
-        holders.unpin(pod)
+        netns_holders.unpin(pod)
         owner.space.held.discard(f"mount {owner.space.path}")
         self.done[-1] += f" ({how})"
 
@@ -393,7 +396,7 @@ def _has_ns_id() -> bool:
 
 def walk(number: int, steps: int = STEPS) -> tuple[str, Counter[str]]:
     """Walk once on a node of its own; return what was violated, and what was done."""
-    with Node(neighbours.find(old=False)) as node:
+    with Node(find_programs(old=False)) as node:
         one = Walk(node, number)
         try:
             return "", one.run(steps)
@@ -409,7 +412,7 @@ def walk_all(seeds: int, number: int, workers: int, say: Callable[[str], Any]) -
     begun = time.monotonic()
     counted: Counter[str] = Counter()
     violations = []
-    Nursery.running()  # one for all threads
+    Launcher.running()  # one for all threads
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         for found, done in pool.map(walk, range(number, number + seeds)):
             counted.update(done)

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from tests.prove.world import STATISTICS, Statistics, ViolationError, World, count_rows, steps
+from tests.prove.node_state import STATISTICS, Statistics, ViolationError
+from tests.prove.world import World, count_rows, steps
 
 WALK = 100  # steps of one walk
 WALKS = Path(".build/walks")  # where a walk that broke a promise is kept, to be walked again

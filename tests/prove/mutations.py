@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cni_reaper_plugin.event_log import DEFECT
-from tests.neighbours import ROOT
+from tests.support.programs import ROOT
 
 PACKAGE = "cni_reaper_plugin"
 STEPS = 12_000
@@ -24,20 +24,20 @@ UNIT_TESTS = (
     "tests/prove/test_gaps.py",
     "tests/prove/test_small_races.py",
     "tests/prove/test_traces.py",
-    "tests/unit/test_judge.py",
-    "tests/unit/test_gather.py",
+    "tests/unit/test_decision.py",
+    "tests/unit/test_quick_evidence.py",
     "tests/unit/test_store.py",
     "tests/unit/test_records.py",
-    "tests/unit/test_named.py",
-    "tests/unit/test_standing.py",
-    "tests/unit/test_unclaimed.py",
+    "tests/unit/test_runtime_names.py",
+    "tests/unit/test_live_cache.py",
+    "tests/unit/test_waiting_owners.py",
     "tests/unit/test_gate.py",
-    "tests/unit/test_owners.py",
-    "tests/unit/test_visible.py",
+    "tests/unit/test_user_namespaces.py",
+    "tests/unit/test_visible_netns.py",
     "tests/unit/test_rtnetlink.py",
-    "tests/unit/test_whose.py",
+    "tests/unit/test_whose_netns.py",
     "tests/unit/test_failed_add.py",
-    "tests/unit/test_views.py",
+    "tests/unit/test_proven_views.py",
     "tests/unit/test_other_nodes.py",
     "tests/unit/test_published.py",
 )

@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
-from tests import neighbours
-from tests.e2e.pair import NETWORK, Pair, container_id
-from tests.node import BIN, Node, Pod, Ran
+from tests.support.cni_calls import BIN, Pod
+from tests.support.commands import Ran
+from tests.support.network import NETWORK, Network, container_id
+from tests.support.node import Node
+from tests.support.programs import find_programs
 
 LIVE_AT_ONCE = 120
 POOL = 253
@@ -47,14 +49,14 @@ class Soak:
         self.node = node
         self.random = choices
         self.say = say
-        self.pair = Pair(node, "10.66.0.0/24")
+        self.network = Network(node, "10.66.0.0/24")
         self.ledger: dict[str, Pod] = {}
         self.counted = Counted()
         self.pods = 0
 
     def _plugin(self, verb: str, binary: str, pod: Pod, killed_after_s: float | None) -> Ran:
         """Run one plugin of the chain, and kill it after a while if so told."""
-        conf = self.pair.head if binary == "cni-reaper" else self.pair.ipam
+        conf = self.network.head if binary == "cni-reaper" else self.network.ipam
         command = self.node.plugin_command(verb, conf, binary=binary, netns=pod, container_id=container_id(pod.name))
         if killed_after_s is not None:
             command["argv"] = ["timeout", "-s", "KILL", f"{killed_after_s:.4f}", f"{BIN}/{binary}"]
@@ -135,7 +137,7 @@ class Soak:
         """End some more without DEL, run one more ADD, and count what is left of the dead."""
         for address in list(self.ledger)[::3]:
             self.ledger.pop(address).delete()
-        self.pair.reap()
+        self.network.reap()
         self.check()
         self.counted.leaks_left = len(set(self.node.reservations(NETWORK)) - set(self.ledger))
         self.counted.reaped = len(self.node.log("reaped"))
@@ -157,7 +159,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()), help="where chance begins (default: the time)")
     arguments = parser.parse_args()
     begun = time.monotonic()
-    with Node(neighbours.find()) as node:
+    with Node(find_programs()) as node:
         counted = run(node, arguments.cycles, arguments.seed)
     took = time.monotonic() - begun
     print(f"soak: seed {arguments.seed}, {took:.0f} s, {arguments.cycles / took:.1f} cycles a second\n{counted}")

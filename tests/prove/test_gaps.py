@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from tests.prove.world import Attached, Box, World
+from tests.prove.node_state import Attached, Box
+from tests.prove.world import World
 
 GAPS = (
     ("after the snapshot", 1),

@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.node import Node, reaper
 from tests.prove import kernel_walk
 from tests.prove.kernel_walk import ViolationError, Walk
+from tests.support.cni_calls import reaper
+from tests.support.node import Node
 
 
-def test_a_walk(node: Node, record_property: Callable[[str, object], None]) -> None:
+def test_walk_keeps_the_living_and_frees_leaks(node: Node, record_property: Callable[[str, object], None]) -> None:
     """Two hundred steps from a fixed seed: who lives keeps its address, and the next ADD frees what nobody has."""
     counted = Walk(node, 1).run()
     record_property("leaks freed", counted["leaks freed"])
@@ -17,7 +18,7 @@ def test_a_walk(node: Node, record_property: Callable[[str, object], None]) -> N
     assert counted["lose_path"] > 5
 
 
-def test_it_notices_a_live_address_that_goes(node: Node) -> None:
+def test_walk_notices_a_live_address_that_goes(node: Node) -> None:
     """Whoever takes it."""
     walk = Walk(node, 2)
     walk._add("bridged", 1, far=3)
@@ -27,7 +28,7 @@ def test_it_notices_a_live_address_that_goes(node: Node) -> None:
         walk._add("routed", 1, far=1)
 
 
-def test_it_notices_a_leak_that_stays(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_walk_notices_a_leak_that_stays(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """An ADD that frees nothing is a broken promise."""
     monkeypatch.setattr(kernel_walk, "reaper", lambda: reaper(reapOn=[]))
     walk = Walk(node, 3)
@@ -37,7 +38,7 @@ def test_it_notices_a_leak_that_stays(node: Node, monkeypatch: pytest.MonkeyPatc
         walk._add("bridged", 1, far=3)
 
 
-def test_it_notices_an_address_that_is_given_twice(node: Node) -> None:
+def test_walk_notices_an_address_given_twice(node: Node) -> None:
     """A live pod's reservation goes behind the walk's back, and host-local gives its address to the next one."""
     walk = Walk(node, 4)
     walk._add("bridged", 1, far=3)

@@ -5,7 +5,8 @@ import random
 import pytest
 
 from tests.prove import model, mutations
-from tests.prove.world import ViolationError, World
+from tests.prove.node_state import ViolationError
+from tests.prove.world import World
 
 
 def test_a_short_walk_finds_nothing() -> None:
@@ -17,7 +18,7 @@ def test_a_short_walk_finds_nothing() -> None:
     "name",
     ["row 3 (netns_there)", "row 4 (netns_gone)", "netns first, reservations afterwards", "what is removed is not read again"],
 )
-def test_the_net_catches(name: str) -> None:
+def test_model_or_unit_tests_catch_mutation(name: str) -> None:
     """A product with a mutation is caught; all of them are tried by `./build.sh prove`."""
     (mutation,) = [one for one in mutations.MUTATIONS if name in one.name]
     caught = mutations.run(mutation, number=1)

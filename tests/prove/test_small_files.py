@@ -106,7 +106,7 @@ class Caller:
 
 
 @pytest.mark.parametrize("number", range(30))
-def test_as_a_real_file_system(tmp_path: Path, number: int) -> None:
+def test_small_files_answer_as_a_real_file_system(tmp_path: Path, number: int) -> None:
     """Three hundred system calls, each with the same answer or the same error."""
     small, real = Caller(machine(), STORE, random.Random(number)), Caller(posix, str(tmp_path), random.Random(number))
     for turn in range(300):

@@ -7,7 +7,7 @@ from tests.prove.small_world import ROOTS, Exploration, Small
 
 
 @pytest.mark.parametrize("root", ROOTS[:10:5], ids=lambda root: root.name)
-def test_a_list_that_is_older_than_an_add(root: object) -> None:
+def test_gc_list_older_than_an_add_loses_no_record(root: object) -> None:
     """GC marks the record of a container's last life while its next one's ADD writes a new one: that is not lost."""
     with installed() as seat:
         (begin,) = [one for one in ROOTS if one == root]

@@ -12,7 +12,7 @@ from tests.prove.small_world import ORDERS, ROOTS, Small, explore
 LONG_S = 36_000.0  # never over: a test goes so deep, however slow the machine is
 
 
-def test_all_that_two_events_lead_to() -> None:
+def test_two_events_break_no_promise() -> None:
     """From every begin, with one thing in between at any moment: no live address is freed, no leak is left."""
     found = explore(LONG_S, depth=2, orders=ORDERS[:2])
     assert [one.broken for one in found] == [""] * 2 * len(ROOTS)
@@ -20,7 +20,7 @@ def test_all_that_two_events_lead_to() -> None:
     assert sum(one.states for one in found) > 100_000
 
 
-def test_two_calls_in_every_order() -> None:
+def test_two_calls_in_every_order_break_no_promise() -> None:
     """An old node and one event, and then a pod's ADD beside what that began: each order of their system calls."""
     (found,) = explore(LONG_S, depth=1, orders=ORDERS[2:], roots=ROOTS[1:2])
     assert (found.broken, found.depth) == ("", 1)
@@ -33,7 +33,7 @@ def test_two_calls_in_every_order() -> None:
     assert one.done.states > 5_000
 
 
-def test_it_is_the_same_each_time() -> None:
+def test_exploration_is_the_same_each_time() -> None:
     """The same states by the same steps."""
     first, second = (explore(LONG_S, depth=1, orders=ORDERS[1:2], roots=ROOTS[:2]) for _ in range(2))
     assert [(one.states, one.transitions) for one in first] == [(one.states, one.transitions) for one in second]
@@ -74,7 +74,7 @@ def test_who_lives_keeps_its_address() -> None:
 
 
 @pytest.mark.parametrize("name", mutations.IN_THE_SMALL_WORLD)
-def test_it_catches(name: str) -> None:
+def test_exploration_catches_mutation(name: str) -> None:
     """A product with a mutation is caught; all of them are tried by `./build.sh prove`."""
     (mutation,) = [one for one in mutations.MUTATIONS if name in one.name]
     caught = mutations.run_small(mutation, minutes=LONG_S, depth=2)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.prove.kernel import Netns
-from tests.prove.world import Attached, Box, World, packed
+from tests.prove.node_state import Attached, Box, packed
+from tests.prove.world import World
 
 
 class Traced(World):
@@ -105,7 +106,7 @@ def test_a_late_del_accounts_for_nothing(world: Traced) -> None:
     world.swept()
 
 
-def test_the_number_of_a_calls_netns_is_given_to_another(world: Traced) -> None:
+def test_reused_number_of_a_calls_netns_frees_no_live_owner(world: Traced) -> None:
     """While an ADD sweeps, its own netns ends, and the next container's gets the number."""
     own = world.box()
     world.leak()
@@ -166,7 +167,7 @@ def test_an_address_alone_accounts_for_nothing(world: Traced, came_again: bool) 
     world.swept()
 
 
-def test_the_number_of_a_process_and_of_its_netns_are_given_to_another(world: Traced) -> None:
+def test_reused_pid_and_netns_number_free_no_live_owner(world: Traced) -> None:
     """A record of a process's path: another process has the number now, and its netns that of the recorded one."""
     dead = world.box()
     process = world.kernel.pid()
@@ -199,7 +200,7 @@ def test_a_container_that_has_had_its_del_accounts_for_nothing(world: Traced) ->
     world.swept()
 
 
-def test_one_family_speaks_for_the_other(world: Traced) -> None:
+def test_ipv4_address_keeps_hidden_ipv6_address(world: Traced) -> None:
     """The kernel shows the IPv4 address alone of an attachment from before cni-reaper: that keeps its IPv6 address."""
     box = world.box()
     (world.data / "alpha").mkdir(exist_ok=True)

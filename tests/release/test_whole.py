@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cni_reaper_plugin import __version__
-from tests.neighbours import ROOT, Neighbours
 from tests.packaging.released import Image, bill, told
+from tests.support.programs import ROOT, Programs
 
 sys.path.insert(0, str(ROOT / "packaging"))
 from artifact import arch_of
@@ -30,7 +30,7 @@ def unpack(release: Path, arch: str, into: Path) -> Path:
     return into / name
 
 
-def test_what_it_is(release: Path) -> None:
+def test_release_has_each_file_with_its_sums(release: Path) -> None:
     """Tarballs, packages and an image of this version, each with its sums, and what installs them."""
     made = [f"cni-reaper-image-v{__version__}.tar"]
     for arch in ARCHITECTURES:
@@ -43,7 +43,7 @@ def test_what_it_is(release: Path) -> None:
     assert (release / "install.sh").read_bytes() == (ROOT / "packaging/install.sh").read_bytes()
 
 
-def test_the_executable(release: Path, arch: str, programs: Neighbours, tmp_path: Path) -> None:
+def test_executable_is_the_same_in_each_file(release: Path, arch: str, programs: Programs, tmp_path: Path) -> None:
     """Of its architecture; the same file in tarball, image and package; where it runs here, it is the one that a build makes."""
     executable = unpack(release, arch, tmp_path) / "cni-reaper"
     raw = executable.read_bytes()

@@ -1,4 +1,4 @@
-"""Directories with other systems, which nodes take for their root (tests.node, `root`).
+"""Directories with other systems, which nodes take for their root (tests.support.node, `root`).
 
 Debian's are made by debootstrap, as root, and kept in CNI_REAPER_CACHE (packaging/build_root.py) under the hash of their recipe.
 Remove them there for newer packages. Nothing writes to them afterwards: a node has a layer of its own over its root.
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.neighbours import ROOT
+from tests.support.programs import ROOT
 
 sys.path.insert(0, str(ROOT / "packaging"))
 import build_root

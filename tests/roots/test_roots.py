@@ -7,9 +7,12 @@ import stat
 import yaml
 
 from cni_reaper_plugin import __version__
-from tests.e2e.pair import until
-from tests.neighbours import ROOT
-from tests.node import BIN, LOG_FILE, NET_D, Command, Node, bridge, command, host_local, reaper
+from tests.support.cni_calls import BIN, NET_D, bridge, host_local, reaper
+from tests.support.commands import Command, command
+from tests.support.node import Node
+from tests.support.node_files import LOG_FILE
+from tests.support.programs import ROOT
+from tests.support.waiting import until
 
 NETWORK = "net"
 FILE = f"{NET_D}/{NETWORK}.conflist"

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
-from tests.node import BIN, Conf, Node, bridge, host_local, reaper
+from tests.support.cni_calls import BIN, bridge, host_local, reaper
+from tests.support.node import Node
+from tests.support.node_files import Conf
 
 NETWORK = "podnet"
 POOL = "10.88.0.0/29"

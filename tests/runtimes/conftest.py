@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import MakeNode
-from tests.node import Node
 from tests.runtimes import programs
 from tests.runtimes.containerd import NEW, OLD, Containerd, own_cgroups
+from tests.support.node import Node
 
 collect_ignore_glob = [] if programs.given() else ["test_*.py"]
 

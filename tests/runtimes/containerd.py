@@ -13,10 +13,12 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # it ships no types
 
-from tests.e2e.pair import until
-from tests.inside import CGROUPS
-from tests.node import BASE_ENV, BIN, NET_D, Node
 from tests.runtimes import image, programs
+from tests.support.agent import CGROUPS
+from tests.support.cni_calls import BIN, NET_D
+from tests.support.commands import BASE_ENV
+from tests.support.node import Node
+from tests.support.waiting import until
 
 ROOT_DIR = "/var/lib/containerd"
 SOCKET = "/run/containerd/containerd.sock"

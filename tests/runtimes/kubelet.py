@@ -5,13 +5,14 @@ import signal
 import sys
 from typing import Any
 
-from tests import inside
-from tests.e2e.pair import until
-from tests.node import Conf, Node
 from tests.runtimes import image, programs
 from tests.runtimes.chain import MISSING, chain
 from tests.runtimes.containerd import LOG as CONTAINERD_LOG
 from tests.runtimes.containerd import SOCKET, Containerd
+from tests.support import agent
+from tests.support.node import Node
+from tests.support.node_files import Conf
+from tests.support.waiting import until
 
 HOME = "/var/lib/kubelet"
 MANIFESTS = f"{HOME}/manifests"
@@ -66,7 +67,7 @@ class Kubelet:
         for name, value in _SYSCTLS.items():
             shown = f"/opt/cni/sys/{name}"
             node.write(shown, f"{value}\n")
-            node.mount(shown, f"/proc/sys/{name}", flags=inside.MS_BIND)
+            node.mount(shown, f"/proc/sys/{name}", flags=agent.MS_BIND)
 
     def begin(self) -> None:
         """Start containerd and the kubelet, as after a boot."""

@@ -2,8 +2,10 @@
 
 import json
 
-from tests.node import BIN, NET_D, Node, Ran
 from tests.runtimes import image, programs
+from tests.support.cni_calls import BIN, NET_D
+from tests.support.commands import Ran
+from tests.support.node import Node
 
 CONF = f"""
 [containers]

@@ -7,10 +7,11 @@ bytes or the first part.
 import time
 from collections.abc import Callable
 
-from tests.e2e.pair import until
-from tests.node import Node, reaper
 from tests.runtimes.containerd import NEW
 from tests.runtimes.kubelet import Kubelet
+from tests.support.cni_calls import reaper
+from tests.support.node import Node
+from tests.support.waiting import until
 
 NETWORK = "cbr0"
 CACHE = "/var/lib/cni/results"

@@ -1,11 +1,15 @@
 """A real systemd, as PID 1 of a container of Podman's, in a root of its own (debootstrap) that the test sees as a directory."""
 
+import json
 from pathlib import Path
 from typing import Self
 
-from tests.e2e.pair import until
-from tests.node import Node, Ran
 from tests.runtimes import programs
+from tests.support.cni_calls import bridge, host_local
+from tests.support.commands import Ran
+from tests.support.node import Node
+from tests.support.node_files import Conf
+from tests.support.waiting import until
 
 CONF = """
 [containers]
@@ -62,3 +66,29 @@ class Systemd:
 
     def _podman(self, *arguments: str) -> Ran:
         return self.node.run(["podman", "--log-level", "warn", *arguments], env={"CONTAINERS_CONF": _FILE}, timeout=60)
+
+
+NET_D = "/etc/cni/net.d"
+FILE = f"{NET_D}/10-net.conflist"
+LIST: Conf = {"cniVersion": "1.0.0", "name": "net", "plugins": [bridge(host_local("10.66.0.0/29"))]}
+
+
+def write(system: Systemd) -> None:
+    """Write the conflist in place, as a platform does."""
+    system.path(FILE).write_text(json.dumps(LIST, indent=2))
+
+
+def has_us(system: Systemd) -> bool:
+    """Tell whether our entry is in the conflist."""
+    return b'"type": "cni-reaper"' in system.path(FILE).read_bytes()
+
+
+def comes_back(system: Systemd, how: str) -> None:
+    """Wait until our entry is back."""
+    until(lambda: has_us(system), f"back after {how}")
+
+
+def rests(system: Systemd) -> None:
+    """Wait until the service has ended, and well."""
+    until(lambda: system.state("cni-reaper-install.service", "ActiveState") in ("inactive", "failed"), "it ends")
+    assert system.state("cni-reaper-install.service", "Result") == "success"

@@ -13,10 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from tests.e2e.pair import Pair, until
-from tests.node import BIN, NET_D, Node
 from tests.runtimes.chain import EXHAUSTED, MISSING, NETWORK, ROOM, Control, chain, held, in_front_of, owners
 from tests.runtimes.containerd import LOG, NEW, OLD, ROOT_DIR, Containerd, Sandbox
+from tests.support.cni_calls import BIN, NET_D
+from tests.support.network import Network
+from tests.support.node import Node
+from tests.support.waiting import until
 
 METRICS = "/var/lib/cni/reaper.prom"
 
@@ -56,7 +58,7 @@ def assert_next_pod_starts(containerd: Containerd, control: Control) -> Sandbox:
     return sandbox
 
 
-def test_root_directory_lost(containerd: Containerd, us: bool) -> None:
+def test_lost_root_directory_heals(containerd: Containerd, us: bool) -> None:
     """A node is provisioned anew: containerd has lost its root directory, /var/lib/cni has stayed."""
     node = containerd.node
     chain(node, us)
@@ -75,7 +77,7 @@ def test_root_directory_lost(containerd: Containerd, us: bool) -> None:
 
 
 @pytest.mark.parametrize("networks", [["*"], [NETWORK]], ids=str)
-def test_conflist_renamed(containerd: Containerd, us: bool, networks: list[str]) -> None:
+def test_renamed_conflist_heals(containerd: Containerd, us: bool, networks: list[str]) -> None:
     """The conflist is renamed while pods run: their DEL goes to the new network, and the old one's addresses stay."""
     node = containerd.node
     chain(node, us)
@@ -94,7 +96,7 @@ def test_conflist_renamed(containerd: Containerd, us: bool, networks: list[str])
 
 
 @only_new
-def test_later_plugin_missing(containerd: Containerd, us: bool) -> None:
+def test_missing_later_plugin_heals(containerd: Containerd, us: bool) -> None:
     """A later plugin is missing: containerd 2 forgets a sandbox whose ADD and DEL both failed, and each try leaks an address."""
     node = containerd.node
     chain(node, us)
@@ -113,7 +115,7 @@ def test_later_plugin_missing(containerd: Containerd, us: bool) -> None:
         assert_exhausted_for_good(containerd, control)
 
 
-def test_later_plugin_missing_and_we_come_afterwards(node: Node) -> None:
+def test_missing_later_plugin_heals_when_installed_afterwards(node: Node) -> None:
     """As above, and only when the pool is full an operator puts us into the conflist: the next pod starts."""
     containerd = Containerd(node)
     chain(node, False)
@@ -130,7 +132,7 @@ def test_later_plugin_missing_and_we_come_afterwards(node: Node) -> None:
     assert_next_pod_starts(containerd, control)
 
 
-def test_ctr_run_killed(containerd: Containerd, us: bool) -> None:
+def test_killed_ctr_run_is_freed(containerd: Containerd, us: bool) -> None:
     """`ctr run --cni` never sends a DEL for a container that was killed; its netns is a process's path."""
     node = containerd.node
     chain(node, us)
@@ -175,7 +177,7 @@ sys.exit(subprocess.run(["{bridge}"], input=json.dumps(delegate).encode()).retur
 '''
 
 
-def test_flannels_del_that_fails_once(containerd: Containerd, us: bool) -> None:
+def test_flannels_del_that_failed_once_is_freed(containerd: Containerd, us: bool) -> None:
     """The interface plugin's DEL fails once, and answers success when it is sent again: nothing is released."""
     node = containerd.node
     flannel = node.path(f"{BIN}/flannel")
@@ -227,7 +229,7 @@ def let_go(containerd: Containerd) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "restarted"])
-def test_containerd_ends_in_mid_add(containerd: Containerd, how: signal.Signals) -> None:
+def test_containerd_ended_in_mid_add_keeps_pod_while_its_netns_stands(containerd: Containerd, how: signal.Signals) -> None:
     """The runtime ends while an ADD runs: the half-made pod is kept as long as its netns is there, and freed once afterwards."""
     node = containerd.node
     chain(node, True)
@@ -250,13 +252,13 @@ def test_containerd_ends_in_mid_add(containerd: Containerd, how: signal.Signals)
     control.check()
 
 
-def test_thirty_pods_at_once(containerd: Containerd) -> None:
+def test_thirty_pods_at_once_get_unique_addresses(containerd: Containerd) -> None:
     """Thirty pods start at once and are removed at once while there are leaks: addresses are unique, the leaks are gone."""
     node = containerd.node
     chain(node, True, pool="10.88.0.0/26")
     containerd.start()
     control = control_of(containerd)
-    leaks = Pair(node, "10.88.0.0/26", NETWORK)
+    leaks = Network(node, "10.88.0.0/26", NETWORK)
     for number in range(31):
         gone = node.pod(f"dead-{number}")
         leaks.add(gone, reapOn=[])  # recorded, and not freed by the next one
@@ -272,7 +274,7 @@ def test_thirty_pods_at_once(containerd: Containerd) -> None:
 
 
 @pytest.mark.parametrize("how", ["missing", "not executable"])
-def test_our_executable_is_not_there(containerd: Containerd, how: str) -> None:
+def test_missing_executable_leaks_nothing(containerd: Containerd, how: str) -> None:
     """At the head a missing executable fails each ADD before any address is given: nothing leaks, and later it works."""
     node = containerd.node
     chain(node, True)
@@ -292,7 +294,7 @@ def test_our_executable_is_not_there(containerd: Containerd, how: str) -> None:
     assert_next_pod_starts(containerd, control)
 
 
-def test_our_process_is_killed_by_the_callers_timeout(containerd: Containerd) -> None:
+def test_add_killed_by_the_callers_timeout_heals_later(containerd: Containerd) -> None:
     """An ADD that takes longer than its caller waits: it is ended wherever it is, and the next one works."""
     node = containerd.node
     chain(node, True)
@@ -309,7 +311,7 @@ def test_our_process_is_killed_by_the_callers_timeout(containerd: Containerd) ->
 
 
 @only_new
-def test_status_and_check(containerd: Containerd) -> None:
+def test_containerd_asks_status_and_never_check(containerd: Containerd) -> None:
     """At cniVersion 1.1.0 containerd asks for STATUS before it says that the network is ready; it never asks for CHECK or GC."""
     node = containerd.node
     chain(node, True, version="1.1.0")
@@ -323,7 +325,7 @@ def test_status_and_check(containerd: Containerd) -> None:
     control.check()
 
 
-def test_runtime_in_a_mount_namespace_of_its_own(node: Node) -> None:
+def test_runtime_in_its_own_mount_namespace_keeps_live_pods(node: Node) -> None:
     """The runtime is in a mount namespace of its own: the pods' netns are mounted there alone, and there our plugin runs.
 
     An ADD from outside, for all networks, sees them by PID 1's and every process's mount namespace, and frees no live one.
@@ -369,7 +371,7 @@ HALF = (
 
 
 @pytest.mark.parametrize("containerd", [OLD], indirect=True)
-def test_namespaces_without_life(containerd: Containerd) -> None:
+def test_lifeless_netns_are_named_by_each_command(containerd: Containerd) -> None:
     """Containerd 1.6 is killed in mid-ADD until the pool is full: each way to look says how many, which first, what to do."""
     node = containerd.node
     chain(node, True, options={"metricsFile": METRICS})

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.pair import until
-from tests.e2e.test_install import TRAILER
-from tests.neighbours import ROOT, MissingNeighbourError, Neighbours
-from tests.node import BIN, Node
-from tests.runtimes.systemd import Systemd
-from tests.runtimes.test_systemd import FILE, NET_D, comes_back, has_us, rests, write
+from tests.runtimes.systemd import FILE, NET_D, Systemd, comes_back, has_us, rests, write
+from tests.support.cni_calls import BIN
+from tests.support.install import TRAILER
+from tests.support.node import Node
+from tests.support.programs import ROOT, MissingProgramError, Programs
+from tests.support.waiting import until
 
 sys.path.insert(0, str(ROOT / "packaging"))
 import deb
@@ -29,7 +29,7 @@ OLD_HOME = "usr/lib/cni-reaper"
 
 
 @pytest.fixture(scope="session")
-def packages(programs: Neighbours, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def packages(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The package of the executable under test, and that of a later version: the same program, but another file."""
     made = tmp_path_factory.mktemp("packages")
     ours = tarball.stage(programs.reaper, programs.reaper, made)
@@ -60,7 +60,7 @@ def content(system: Systemd, path: str) -> bytes:
     return system.path(path).read_bytes()
 
 
-def test_in_and_out(system: Systemd) -> None:
+def test_package_installs_upgrades_and_removes(system: Systemd) -> None:
     """Installed it is in the conflist and stays there; an upgrade brings its executable; removed, everything is as it was."""
     original = content(system, FILE)
     system("dpkg", "--install", "/root/one.deb").check()
@@ -89,7 +89,7 @@ def make_old(package: Path, work: Path) -> None:
     """Make of a package one of version 0.1.0: a bundle below /usr/lib, which a link on PATH and the units lead to."""
     bundle = os.environ.get("CNI_REAPER_OLD_BUNDLE")
     if not bundle:
-        raise MissingNeighbourError("CNI_REAPER_OLD_BUNDLE names no bundle of version 0.1.0: `./build.sh e2e` provides it")
+        raise MissingProgramError("CNI_REAPER_OLD_BUNDLE names no bundle of version 0.1.0: `./build.sh e2e` provides it")
     subprocess.run(["dpkg-deb", "--raw-extract", package, work], check=True)
     shutil.copytree(bundle, work / OLD_HOME, symlinks=True)
     command = work / COMMAND.lstrip("/")
@@ -104,7 +104,7 @@ def make_old(package: Path, work: Path) -> None:
     subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", work, package], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_upgrade_from_the_package_of_0_1_0(system: Systemd, tmp_path: Path) -> None:
+def test_upgrade_from_0_1_0_keeps_entry_and_options(system: Systemd, tmp_path: Path) -> None:
     """The link on PATH and the bundle below /usr/lib become one file; the entry stays, with its options."""
     original = content(system, FILE)
     shutil.copy(system.path("/root/one.deb"), system.path("/root/old.deb"))
@@ -139,7 +139,7 @@ def test_what_was_disabled_stays_disabled(system: Systemd) -> None:
     assert not has_us(system)
 
 
-def test_the_package_mends(system: Systemd) -> None:
+def test_package_removes_broken_files(system: Systemd) -> None:
     """Its service runs the package's own executable, started by the first one."""
     system("dpkg", "--install", "/root/one.deb").check()
     until(lambda: system.state("cni-reaper-mend.service", "Result") == "success", "it has run")
@@ -147,7 +147,7 @@ def test_the_package_mends(system: Systemd) -> None:
     assert system.state("cni-reaper-mend.service", "ExecMainStatus") == "0"
 
 
-def test_without_a_conflist(system: Systemd) -> None:
+def test_package_waits_for_a_conflist(system: Systemd) -> None:
     """The package goes in on a node that is not set up yet, and does its work when it is."""
     system.path(FILE).unlink()
     system("dpkg", "--install", "/root/one.deb").check()
@@ -155,7 +155,7 @@ def test_without_a_conflist(system: Systemd) -> None:
     comes_back(system, "the first conflist")
 
 
-def test_removed_and_installed_again(system: Systemd) -> None:
+def test_package_installed_again_is_on_again(system: Systemd) -> None:
     """What the removal switched off is on again: dpkg still knows the package, and that is no upgrade."""
     system("dpkg", "--install", "/root/one.deb").check()
     system("dpkg", "--remove", "cni-reaper").check()
@@ -167,7 +167,7 @@ def test_removed_and_installed_again(system: Systemd) -> None:
     comes_back(system, "a rewrite")
 
 
-def test_masked_before_the_package_comes(system: Systemd) -> None:
+def test_masked_units_stay_off(system: Systemd) -> None:
     """Who wants only the executable on this node gets it, and a package in order."""
     system("systemctl", "mask", *UNITS).check()
     system("dpkg", "--install", "/root/one.deb").check()
@@ -175,7 +175,7 @@ def test_masked_before_the_package_comes(system: Systemd) -> None:
     assert system("dpkg-query", "--show", "--showformat=${db:Status-Abbrev}", "cni-reaper").check().text.strip() == "ii"
 
 
-def test_into_a_system_that_is_booted_later(system: Systemd) -> None:
+def test_package_in_an_image_works_after_its_boot(system: Systemd) -> None:
     """An image is made so: nothing can be started yet, the package says what that means, and the boot makes up for it."""
     system.halt()
     said = system.node.run(["chroot", str(system.root), "dpkg", "--install", "/root/one.deb"]).check().text

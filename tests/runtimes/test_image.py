@@ -5,11 +5,14 @@ import signal
 import pytest
 
 from cni_reaper_plugin import __version__
-from tests.e2e.pair import until
-from tests.node import BIN, NET_D, STATE_DIR, Node, Ran
 from tests.runtimes import programs
 from tests.runtimes.chain import NETWORK, chain, owners
 from tests.runtimes.podman import Podman
+from tests.support.cni_calls import BIN, NET_D
+from tests.support.commands import Ran
+from tests.support.node import Node
+from tests.support.node_files import STATE_DIR
+from tests.support.waiting import until
 
 NAME = f"localhost/cni-reaper:{__version__}"
 FILE = f"{NET_D}/{NETWORK}.conflist"
@@ -72,7 +75,7 @@ def test_install_works_and_goes(podman: Podman) -> None:
     assert not node.path(STATE_DIR).exists()
 
 
-def test_watch(podman: Podman) -> None:
+def test_watch_answers_each_rewrite(podman: Podman) -> None:
     """It answers a rewrite in place and one by rename; SIGTERM leaves everything; started again it answers again."""
     node = podman.node
     podman("run", "-d", "--name=watch", *CONFINED, *MOUNTS, *STATE, NAME, "install", "--watch", *DIRECTORIES).check()
@@ -93,7 +96,7 @@ def test_watch(podman: Podman) -> None:
     podman("kill", f"--signal={signal.SIGKILL.value}", "watch").check()
 
 
-def test_watch_on_a_directory_that_was_replaced(podman: Podman) -> None:
+def test_watch_ends_when_its_directory_is_replaced(podman: Podman) -> None:
     """A container sees the one that was mounted, whatever lies there now: it ends, and started anew it sees the new one."""
     node = podman.node
     podman("run", "-d", "--name=watch", *CONFINED, *MOUNTS, *STATE, NAME, "install", "--watch", *DIRECTORIES).check()

@@ -4,13 +4,13 @@ import signal
 
 import pytest
 
-from tests.e2e.pair import until
-from tests.node import Node
-from tests.runtimes import story
+from tests.runtimes import kubelet_demo
 from tests.runtimes.chain import EXHAUSTED, NETWORK, Control, chain, held, owners
 from tests.runtimes.containerd import LOG as CONTAINERD_LOG
 from tests.runtimes.containerd import Containerd
 from tests.runtimes.kubelet import Kubelet
+from tests.support.node import Node
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def control_of(kubelet: Kubelet) -> Control:
 def test_retries_fill_the_pool(kubelet: Kubelet) -> None:
     """The demo: a later plugin is missing, the kubelet's retries fill a /29; after the repair the pod stays stuck without us."""
     steps: list[str] = []
-    story.tell(kubelet, steps.append)
+    kubelet_demo.tell(kubelet, steps.append)
     assert any(EXHAUSTED in step for step in steps)
     assert "Ready" in steps[-1]
 
@@ -51,7 +51,7 @@ def test_retries_leak_nothing_with_us(kubelet: Kubelet) -> None:
     control.check()
 
 
-def test_reboot_with_the_same_pods(kubelet: Kubelet) -> None:
+def test_reboot_frees_old_sandboxes_and_keeps_new(kubelet: Kubelet) -> None:
     """The kubelet stops the old sandboxes late, some time after the new ones run: those are not touched, the old are freed."""
     node = kubelet.node
     chain(node, True)
@@ -70,7 +70,7 @@ def test_reboot_with_the_same_pods(kubelet: Kubelet) -> None:
     assert EXHAUSTED not in node.read(CONTAINERD_LOG)
 
 
-def test_sandbox_made_anew_after_its_shim_died(kubelet: Kubelet) -> None:
+def test_new_sandbox_frees_the_old_address_once(kubelet: Kubelet) -> None:
     """A pod's shim and pause are killed: the kubelet makes a new sandbox, and the old one's address is freed once, not twice."""
     node = kubelet.node
     chain(node, True)
@@ -88,7 +88,7 @@ def test_sandbox_made_anew_after_its_shim_died(kubelet: Kubelet) -> None:
     control.check()
 
 
-def test_pods_come_and_go_with_kubelet_and_runtime_restarted(kubelet: Kubelet) -> None:
+def test_pods_keep_addresses_while_kubelet_and_runtime_restart(kubelet: Kubelet) -> None:
     """The kubelet and containerd are killed and started again while pods run: they keep their addresses."""
     node = kubelet.node
     chain(node, True)

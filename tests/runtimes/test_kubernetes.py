@@ -1,7 +1,6 @@
 """packaging/kubernetes: what kustomize makes of it is what a cluster takes, and what a real kubelet then runs on a node."""
 
 import subprocess
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,15 @@ import pytest
 import yaml
 
 from cni_reaper_plugin import __version__
-from tests.e2e.pair import until
-from tests.node import BIN, NET_D, Node
 from tests.runtimes import programs
 from tests.runtimes.chain import NETWORK, Control, chain, owners
 from tests.runtimes.containerd import Containerd
 from tests.runtimes.kubelet import Kubelet
+from tests.runtimes.kubernetes import pod, rendered
+from tests.support.cni_calls import BIN, NET_D
+from tests.support.node import Node
+from tests.support.waiting import until
 
-OVERLAYS = Path(__file__).parents[2] / "packaging" / "kubernetes" / "overlays"
 PLATFORMS = ("kubeadm", "rke2", "k3s")
 DIRECTORIES = {
     "kubeadm": ("/opt/cni/bin", "/etc/cni/net.d"),
@@ -27,26 +27,13 @@ FILE = f"{NET_D}/{NETWORK}.conflist"
 CNI_DIR = "/var/lib/cni"
 
 
-@cache
-def rendered(overlay: str) -> str:
-    """Return what `kubectl apply -k` would apply."""
-    kustomize = programs.place("CNI_REAPER_KUSTOMIZE")
-    return subprocess.run([kustomize, "build", OVERLAYS / overlay], capture_output=True, check=True, text=True).stdout
-
-
-def pod(overlay: str) -> dict[str, Any]:
-    """Return the PodSpec of the DaemonSet."""
-    spec: dict[str, Any] = yaml.safe_load(rendered(overlay))["spec"]["template"]["spec"]
-    return spec
-
-
 def containers(overlay: str) -> list[dict[str, Any]]:
     """Return all containers of the pod."""
     return [*pod(overlay)["initContainers"], *pod(overlay)["containers"]]
 
 
 @pytest.mark.parametrize("overlay", [*PLATFORMS, *(f"{platform}-uninstall" for platform in PLATFORMS)])
-def test_published_schemas(overlay: str, tmp_path: Path) -> None:
+def test_manifests_fit_the_published_schemas(overlay: str, tmp_path: Path) -> None:
     """The API server's own schemas take it, of the oldest version that the tool has and of the newest."""
     manifest = tmp_path / "daemonset.yaml"
     manifest.write_text(rendered(overlay))
@@ -65,7 +52,7 @@ def validated(manifest: Path, version: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_what_it_may(platform: str) -> None:
+def test_daemonset_may_do_no_more_than_it_needs(platform: str) -> None:
     """Four directories of the node, at their own paths, and nothing else: no token, no writable root, three capabilities."""
     spec = pod(platform)
     every = [*DIRECTORIES[platform], CNI_DIR, "/run/cni-reaper"]
@@ -85,7 +72,7 @@ def test_what_it_may(platform: str) -> None:
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_what_uninstall_may(platform: str) -> None:
+def test_uninstall_mounts_the_same_directories(platform: str) -> None:
     """The same directories, each at its own path."""
     spec = pod(f"{platform}-uninstall")
     paths = {volume["name"]: volume["hostPath"]["path"] for volume in spec["volumes"]}
@@ -117,7 +104,7 @@ def has_us(node: Node) -> bool:
     return '"cni-reaper"' in node.read(FILE)
 
 
-def test_static_pod(bare: Node, kubelet: Kubelet) -> None:
+def test_static_pod_installs_answers_and_leaves(bare: Node, kubelet: Kubelet) -> None:
     """The DaemonSet's pod, by a real kubelet: it installs, pods start through us, a rewrite is answered, its end changes nothing.
 
     With the uninstall overlay its end takes us out, and the pods that we have let start live on.

@@ -3,13 +3,14 @@
 import signal
 from pathlib import Path
 
-from tests.e2e.pair import until
-from tests.e2e.test_install import another_build, executable
-from tests.node import BIN, NET_D, Node
 from tests.runtimes.chain import EXHAUSTED, NETWORK, Control, chain, held, owners
 from tests.runtimes.containerd import LOG as CONTAINERD_LOG
 from tests.runtimes.containerd import Containerd
 from tests.runtimes.kubelet import Kubelet
+from tests.support.cni_calls import BIN, NET_D
+from tests.support.install import another_build, executable
+from tests.support.node import Node
+from tests.support.waiting import until
 
 FILE = f"{NET_D}/{NETWORK}.conflist"
 POOL = "10.88.0.0/28"
@@ -28,7 +29,7 @@ def has_us(node: Node) -> bool:
     return '"cni-reaper"' in node.read(FILE)
 
 
-def test_install_upgrade_rewrite_uninstall(node: Node, tmp_path: Path) -> None:
+def test_install_upgrade_rewrite_uninstall_fail_no_pod(node: Node, tmp_path: Path) -> None:
     """Pods start and end while the executable is changed for another build, again and again, and while the platform rewrites."""
     chain(node, False, pool=POOL)
     original = node.path(FILE).read_bytes()

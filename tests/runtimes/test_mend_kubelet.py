@@ -5,14 +5,15 @@ See tests.runtimes.power_cut for the cut. In each test the pods are first seen t
 
 import pytest
 
-from tests.e2e.pair import until
-from tests.neighbours import strict_readers
-from tests.node import BIN, Node
 from tests.runtimes import programs
 from tests.runtimes.containerd import NEW, NEW_1_7, OLD, Containerd
 from tests.runtimes.kubelet import Kubelet
+from tests.runtimes.kubernetes import pod
 from tests.runtimes.power_cut import PowerCut, flannel_chain
-from tests.runtimes.test_kubernetes import pod
+from tests.support.cni_calls import BIN
+from tests.support.node import Node
+from tests.support.programs import strict_readers
+from tests.support.waiting import until
 
 DAEMON = "cni-reaper"
 
@@ -29,7 +30,7 @@ def has_read(kubelet: Kubelet) -> bool:
     return '"cni-reaper"' in kubelet.containerd.conflists()
 
 
-def test_the_next_pod(kubelet: Kubelet) -> None:
+def test_next_pod_brings_the_others_back(kubelet: Kubelet) -> None:
     """Without us they hang, whatever else starts. Then we are put at the head, and the next pod's ADD brings all back."""
     node = kubelet.node
     flannel_chain(node, us=False)
@@ -48,7 +49,7 @@ def test_the_next_pod(kubelet: Kubelet) -> None:
     cut.assert_back("other", "next")
 
 
-def test_the_units_command(kubelet: Kubelet) -> None:
+def test_units_command_brings_all_pods_back(kubelet: Kubelet) -> None:
     """No pod starts, so no ADD comes: what the systemd unit runs brings all back."""
     node = kubelet.node
     flannel_chain(node, us=True)
@@ -62,7 +63,7 @@ def test_the_units_command(kubelet: Kubelet) -> None:
     cut.assert_back()
 
 
-def test_the_daemonsets_pod(kubelet: Kubelet) -> None:
+def test_daemonsets_pod_brings_the_others_back(kubelet: Kubelet) -> None:
     """No other pod starts: that of the DaemonSet does, since it uses the host's network, and brings all back."""
     node = kubelet.node
     flannel_chain(node, us=False)

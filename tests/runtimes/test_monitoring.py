@@ -4,10 +4,11 @@ import json
 import subprocess
 from pathlib import Path
 
-from tests.e2e.pair import Pair, until
-from tests.neighbours import ROOT
-from tests.node import Node
 from tests.runtimes.programs import place
+from tests.support.network import Network
+from tests.support.node import Node
+from tests.support.programs import ROOT
+from tests.support.waiting import until
 
 DIRECTORY = "/var/lib/node_exporter/textfile_collector"
 ALERTS = ROOT / "packaging" / "monitoring" / "alerts.yaml"
@@ -41,10 +42,10 @@ def promtool(*arguments: str | Path, stdin: str = "") -> str:
 def test_node_exporter_serves_it(node: Node) -> None:
     """What an ADD has written is served as it is, and promtool finds every name and help in order."""
     node.path(DIRECTORY).mkdir(parents=True)
-    pair = Pair(node, metricsFile=f"{DIRECTORY}/cni-reaper.prom")
-    pair.add(node.pod())
+    network = Network(node, metricsFile=f"{DIRECTORY}/cni-reaper.prom")
+    network.add(node.pod())
     node.reserve("net", "10.66.0.7", "d" * 64)
-    pair.reap()
+    network.reap()
     exporter = str(place("CNI_REAPER_PROMETHEUS") / "prometheus-node-exporter")
     options = ("--collector.disable-defaults", "--collector.textfile", f"--collector.textfile.directory={DIRECTORY}")
     running = node.start([exporter, *options, "--web.listen-address=127.0.0.1:9100"])
@@ -92,7 +93,7 @@ def test_prometheus_takes_the_rules() -> None:
     assert "SUCCESS" in promtool("check", "rules", ALERTS)
 
 
-def test_an_alert_fires_and_a_few_leaks_do_not(tmp_path: Path) -> None:
+def test_alert_fires_for_many_leaks_only(tmp_path: Path) -> None:
     """Two an hour are what cni-reaper is for; sixty are a fault elsewhere."""
     summary = "Pods of network net on n keep leaving their addresses behind"
     for leaks, expected in (

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.node import Node
 from tests.runtimes.chain import NETWORK, ROOM, Control, chain, held, owners
 from tests.runtimes.podman import Podman
+from tests.support.node import Node
 
 VERSION = "0.4.0"
 
@@ -26,7 +26,7 @@ def rebooted_with_containers(podman: Podman) -> tuple[list[str], Control]:
     return ids, Control(podman.node, control, address)
 
 
-def test_start_after_a_reboot(podman: Podman, us: bool) -> None:
+def test_start_after_a_reboot_works_at_first_try(podman: Podman, us: bool) -> None:
     """`podman start` of a container that ran at the reboot: refused as a duplicate without us, works at the first try with us."""
     _, control = rebooted_with_containers(podman)
     started = podman("start", "c0")
@@ -35,7 +35,7 @@ def test_start_after_a_reboot(podman: Podman, us: bool) -> None:
     control.check()
 
 
-def test_removed_after_a_reboot(podman: Podman, us: bool) -> None:
+def test_removed_after_a_reboot_is_freed(podman: Podman, us: bool) -> None:
     """`podman rm` of containers that ran at the reboot leaves their addresses for good, with us nothing after the next start."""
     ids, control = rebooted_with_containers(podman)
     for number in range(ROOM - 1):
@@ -50,7 +50,7 @@ def test_removed_after_a_reboot(podman: Podman, us: bool) -> None:
 
 
 @pytest.mark.parametrize("us", [True], indirect=True)
-def test_stop_start_and_remove(podman: Podman) -> None:
+def test_stop_start_and_remove_leave_nothing(podman: Podman) -> None:
     """A container's whole life: stopped and started again, by the same ID, and removed; nothing is left, nothing is reaped."""
     podman.run("control", NETWORK)
     container = podman.run("c", NETWORK)

@@ -10,15 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.pair import until
-from tests.node import Conf, Node, bridge, host_local
-from tests.runtimes.systemd import Systemd
+from tests.runtimes.systemd import FILE, LIST, NET_D, Systemd, comes_back, has_us, rests, write
+from tests.support.node import Node
+from tests.support.waiting import until
 
 PACKAGING = Path(__file__).parents[2] / "packaging" / "systemd"
 HOME = "/root/clone"
-NET_D = "/etc/cni/net.d"
-FILE = f"{NET_D}/10-net.conflist"
-LIST: Conf = {"cniVersion": "1.0.0", "name": "net", "plugins": [bridge(host_local("10.66.0.0/29"))]}
+
 KUBELET = f"[Service]\nType=oneshot\nExecStart=/bin/cp {FILE} /root/seen\n[Install]\nWantedBy=multi-user.target\n"
 SOON = "[Timer]\nOnActiveSec=\nOnUnitInactiveSec=\nOnActiveSec=1s\nOnUnitInactiveSec=1s\nAccuracySec=1ms\n"
 OLD_S = 31
@@ -30,7 +28,7 @@ def system(node: Node, tmp_path: Path) -> Iterator[Systemd]:
     """A system that has had pods, with a built clone, a conflist, and a kubelet that notes the conflist with which it starts."""
     made = Systemd(node, tmp_path / "root")
     made.path(f"{HOME}/dist").mkdir(parents=True)
-    shutil.copy(node.neighbours.reaper, made.path(f"{HOME}/dist"))
+    shutil.copy(node.programs.reaper, made.path(f"{HOME}/dist"))
     made.path(NET_D).mkdir(parents=True)
     made.path("/var/lib/cni/networks").mkdir(parents=True)
     made.path("/etc/systemd/system/kubelet.service").write_text(KUBELET)
@@ -39,30 +37,9 @@ def system(node: Node, tmp_path: Path) -> Iterator[Systemd]:
         yield made
 
 
-def write(system: Systemd) -> None:
-    """Write the conflist in place, as a platform does."""
-    system.path(FILE).write_text(json.dumps(LIST, indent=2))
-
-
 def run(system: Systemd, block: str) -> None:
     """Run a block of the README."""
     system("bash", "-euc", f"cd {HOME}\n{block}").check()
-
-
-def has_us(system: Systemd) -> bool:
-    """Tell whether our entry is in the conflist."""
-    return b'"type": "cni-reaper"' in system.path(FILE).read_bytes()
-
-
-def comes_back(system: Systemd, how: str) -> None:
-    """Wait until our entry is back."""
-    until(lambda: has_us(system), f"back after {how}")
-
-
-def rests(system: Systemd) -> None:
-    """Wait until the service has ended, and well."""
-    until(lambda: system.state("cni-reaper-install.service", "ActiveState") in ("inactive", "failed"), "it ends")
-    assert system.state("cni-reaper-install.service", "Result") == "success"
 
 
 def test_the_units_are_in_order(system: Systemd) -> None:
@@ -76,7 +53,7 @@ def test_the_units_are_in_order(system: Systemd) -> None:
         system("systemd-analyze", "security", "--no-pager", f"--threshold={exposure}", f"cni-reaper-{service}.service").check()
 
 
-def test_put_back_after_each_rewrite(system: Systemd) -> None:
+def test_entry_is_put_back_after_each_rewrite(system: Systemd) -> None:
     """In place, by rename, twice in a row, more often than the start limit, in a new directory; then out for good."""
     original = system.path(FILE).read_bytes()
     run(system, INSTALL)
@@ -103,7 +80,7 @@ def test_put_back_after_each_rewrite(system: Systemd) -> None:
     assert list(system.path("/etc/systemd/system").glob("**/cni-reaper*")) == []
 
 
-def test_before_the_kubelet_at_boot(system: Systemd) -> None:
+def test_entry_is_back_before_the_kubelet(system: Systemd) -> None:
     """The platform has rewritten its conflist while the system went down."""
     run(system, INSTALL)
     system("systemctl", "enable", "kubelet.service").check()
@@ -166,7 +143,7 @@ def test_the_mending_unit_may_look_into_pods(system: Systemd) -> None:
     assert int(capabilities.split()[1], 16) == 1 << 1 | 1 << 19 | 1 << 21
 
 
-def test_a_new_node(system: Systemd) -> None:
+def test_new_node_is_no_failure(system: Systemd) -> None:
     """No directory, no conflist, no failure; later there is one."""
     run(system, INSTALL)
     system.halt()
@@ -205,7 +182,7 @@ def test_the_sandbox_holds(system: Systemd) -> None:
     assert "Read-only file system" in system("journalctl", "--no-pager", "-u", "cni-reaper-install.service").text
 
 
-def test_harvesters_cloudinit(system: Systemd) -> None:
+def test_harvesters_cloudinit_commands_work(system: Systemd) -> None:
     """The commands of the resource, on a node where install was run: its units are at work."""
     system(f"{HOME}/dist/cni-reaper", "install").check()
     resource = yaml.safe_load((PACKAGING / "harvester-cloudinit.yaml").read_text())

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_install import (
+from tests.support.cni_calls import BIN, NET_D, bridge, host_local
+from tests.support.install import (
     FILE,
     LINK,
     OURS,
-    bare,
     executable,
     has_us,
     install,
@@ -29,10 +29,9 @@ from tests.e2e.test_install import (
     until,
     write,
 )
-from tests.neighbours import MissingNeighbourError
-from tests.node import BIN, NET_D, STATE_DIR, Node, bridge, host_local
-
-__all__ = ["bare"]  # a fixture
+from tests.support.node import Node
+from tests.support.node_files import STATE_DIR
+from tests.support.programs import MissingProgramError
 
 ROOT = f"{BIN}/.cni-reaper"
 PLATFORM = [bridge(host_local("10.66.0.0/24"))]
@@ -59,7 +58,7 @@ def old() -> str:
     if not directory:
         pytest.skip("this machine's Python cannot freeze version 0.1.0")
     if not Path(directory, "cni-reaper").exists():
-        raise MissingNeighbourError(f"{directory} is no bundle of version 0.1.0: `./build.sh e2e` provides it")
+        raise MissingProgramError(f"{directory} is no bundle of version 0.1.0: `./build.sh e2e` provides it")
     return f"{directory}/cni-reaper"
 
 
@@ -78,7 +77,7 @@ def wait_for_calls(node: Node) -> None:
 @contextmanager
 def pods(node: Node) -> Iterator[None]:
     """Let pods start and end all the while, and see in the end that none of their calls has failed."""
-    environment = {"NETCONFPATH": NET_D, "CNI_PATH": BIN, "CNI_IFNAME": "eth0", "CNITOOL": str(node.neighbours.cnitool)}
+    environment = {"NETCONFPATH": NET_D, "CNI_PATH": BIN, "CNI_IFNAME": "eth0", "CNITOOL": str(node.programs.cnitool)}
     names = [node.pod().name for _ in range(PODS)]
     running = node.start(["sh", "-c", LIVE, "sh", *names], env=environment)
     yield
@@ -88,7 +87,7 @@ def pods(node: Node) -> Iterator[None]:
     assert node.reservations("net") == {}
 
 
-def test_forth_and_back_while_pods_start(bare: Node, old: str) -> None:
+def test_switching_versions_fails_no_pod(bare: Node, old: str) -> None:
     """Each version installs over the other, and is called from then on; the entry and its options stay as they are."""
     write(bare, PLATFORM)
     before = tree(bare, BIN)
@@ -121,7 +120,7 @@ def test_forth_and_back_while_pods_start(bare: Node, old: str) -> None:
     assert nothing_is_there(bare, STATE_DIR)
 
 
-def test_a_watcher_of_0_1_0_beside_this_one(bare: Node, old: str) -> None:
+def test_watchers_of_both_versions_keep_the_entry(bare: Node, old: str) -> None:
     """As while a DaemonSet is rolled out: both keep the entry in, neither replaces the other's executable, the bundle stays."""
     bare.run([old, "install"]).check()
     theirs = bare.start([LINK, "install", "--watch"])
@@ -139,7 +138,7 @@ def test_a_watcher_of_0_1_0_beside_this_one(bare: Node, old: str) -> None:
     assert nothing_is_there(bare, ROOT)
 
 
-def test_uninstall_of_either(bare: Node, old: str) -> None:
+def test_uninstall_of_either_version_leaves_pods_starting(bare: Node, old: str) -> None:
     """This one's leaves nothing of 0.1.0, also where no runtime looks; and 0.1.0's leaves a node that starts pods."""
     elsewhere = "/srv/net.d/10-net.conflist"
     originals = write(bare, PLATFORM), write(bare, PLATFORM, elsewhere)

@@ -6,18 +6,19 @@ touched again, as a provisioner did that made old reservations look recent: a fi
 
 import os
 
-from tests.e2e.pair import until
-from tests.node import DATA_DIR, Node
 from tests.runtimes.chain import EXHAUSTED, NETWORK, ROOM, chain, held, owners
 from tests.runtimes.containerd import LOG as CONTAINERD_LOG
 from tests.runtimes.containerd import Containerd
 from tests.runtimes.kubelet import LOG as KUBELET_LOG
 from tests.runtimes.kubelet import Kubelet
+from tests.support.node import Node
+from tests.support.node_files import DATA_DIR
+from tests.support.waiting import until
 
 PODS = ("a", "b")
 
 
-def test_upgrade_with_reboot(node: Node) -> None:
+def test_upgrade_with_reboot_fails_no_pod(node: Node) -> None:
     """The pool is full of sentinels and live pods at the reboot: no pod fails afterwards, and the live alone have an address."""
     kubelet = Kubelet(node, Containerd(node))
     chain(node, True)

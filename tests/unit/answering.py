@@ -15,7 +15,7 @@ from multiprocessing.connection import Listener
 from pathlib import Path
 
 from cni_reaper_plugin.plugin import call
-from tests import kernel_calls
+from tests.support import kernel_calls
 
 DATA_DIR, STATE_DIR, RUN_DIR = Path("/var/lib/cni/networks"), Path("/var/lib/cni/reaper"), Path("/run/cni-reaper")
 LOG = Path("/var/log/cni-reaper.log")

@@ -88,6 +88,6 @@ def test_a_record_name_is_one_file_and_one_attachment(container_id: str, ifname:
         (("other", "id", ""), False),
     ],
 )
-def test_owns(owner: tuple[str, str, str], owns: bool) -> None:
+def test_attachment_owns_its_own_reservations_only(owner: tuple[str, str, str], owns: bool) -> None:
     """An attachment owns what host-local wrote for it, with or without ifname, and nothing of a longer or shorter ID."""
     assert Attachment("net", "id", "eth0").owns(*owner) is owns

@@ -1,6 +1,5 @@
 """Conflists as the doctor reads them: as libcni loads them, whatever JSON stands in them."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,8 @@ import pytest
 
 from cni_reaper_plugin.operator.conflists import conflist
 from cni_reaper_plugin.operator.conflists.conflist import Conflist, ConflistError
+from tests.unit.conflists import BRIDGE, HOST_LOCAL, of, written
 
-HOST_LOCAL: dict[str, Any] = {"type": "host-local", "ranges": [[{"subnet": "10.0.0.0/24"}], [{"subnet": "fd00::/64"}]]}
-BRIDGE: dict[str, Any] = {"type": "bridge", "ipam": HOST_LOCAL}
 VALUES: tuple[Any, ...] = (
     None,
     True,
@@ -31,18 +29,6 @@ VALUES: tuple[Any, ...] = (
     {"type": 7},
     [[{"subnet": []}]],
 )
-
-
-def written(directory: Path, told: object, name: str = "10-net.conflist") -> str:
-    """Write a file, JSON but for bytes; return its path."""
-    path = directory / name
-    path.write_bytes(told if isinstance(told, bytes) else json.dumps(told).encode())
-    return str(path)
-
-
-def of(*plugins: Any, **more: Any) -> dict[str, Any]:
-    """Return a list of plugins."""
-    return {"cniVersion": "1.0.0", "name": "net", "plugins": list(plugins), **more}
 
 
 def test_loads_a_list(tmp_path: Path) -> None:
@@ -110,7 +96,7 @@ def test_refuses_files_that_are_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["plugins", "name", "cniVersion", "loadOnlyInlinedPlugins"])
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_any_value_in_a_list(tmp_path: Path, key: str, value: Any) -> None:
+def test_any_value_in_a_list_is_read_or_refused(tmp_path: Path, key: str, value: Any) -> None:
     """A hostile value is refused or read, and nothing else comes of it."""
     written(tmp_path, of({"type": "cni-reaper"}, BRIDGE, **{key: value}))
     look_at(conflist.found([str(tmp_path)]))
@@ -120,7 +106,7 @@ def test_any_value_in_a_list(tmp_path: Path, key: str, value: Any) -> None:
     "key", ["type", "ipam", "delegate", "delegates", "clusterNetwork", "master", "dataDir", "ranges", "subnet"]
 )
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_any_value_in_a_plugin(tmp_path: Path, key: str, value: Any) -> None:
+def test_any_value_in_a_plugin_is_read_or_refused(tmp_path: Path, key: str, value: Any) -> None:
     """The same below `plugins`, in each kind of plugin that is looked into, and in its ipam section."""
     kinds = ("bridge", "flannel", "multus", "multus-shim", "ipvlan", "cilium-cni", "cni-reaper")
     for number, kind in enumerate(kinds):
@@ -175,14 +161,14 @@ def test_finds_in_the_order_of_the_runtime(tmp_path: Path) -> None:
         ({"type": "macvlan", "ipam": {}}, []),
     ],
 )  # fmt: skip
-def test_ipam_sections(tmp_path: Path, plugin: Any, sections: list[Any]) -> None:
+def test_finds_each_siblings_ipam_section(tmp_path: Path, plugin: Any, sections: list[Any]) -> None:
     """Each sibling's section is found, also where a plugin delegates, with host-local's own defaults."""
     read = conflist.load(written(tmp_path, of({"type": "cni-reaper"}, plugin)))
     assert [one[:4] for one in conflist.ipams(read)] == [(kind, own, data_dir, "net") for kind, own, data_dir in sections]
     assert conflist.host_local(read) == [one for one in conflist.ipams(read) if one.kind == "host-local"]
 
 
-def test_what_multus_holds(tmp_path: Path) -> None:
+def test_finds_what_multus_holds(tmp_path: Path) -> None:
     """The copies of other configurations that are in multus' own file, a list or one plugin; a path where it has that."""
     inlined = {"type": "multus", "name": "multus", "delegates": [of(BRIDGE), {"name": "one", "type": "ptp"}, 7, {}]}
     read = conflist.load(written(tmp_path, inlined, "00-multus.conf"))
@@ -192,7 +178,7 @@ def test_what_multus_holds(tmp_path: Path) -> None:
     assert conflist.cluster_network(conflist.load(written(tmp_path, shim, "00-multus.conf"))) == shim["clusterNetwork"]
 
 
-def test_drop_ins(tmp_path: Path) -> None:
+def test_finds_drop_ins_unless_the_list_says_no(tmp_path: Path) -> None:
     """What libcni 1.3 appends: `<name>/*.conf`, unless the list says no."""
     (tmp_path / "net").mkdir()
     written(tmp_path / "net", {"type": "cni-reaper"}, "10.conf")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_reaper_plugin.operator.conflists.conflist_text import TextError, plugins, with_entry, without
-from tests.neighbours import ROOT
+from tests.support.programs import ROOT
 
 ENTRY = '{"type": "cni-reaper"}'
 EXAMPLES = sorted((ROOT / "conflist-examples").glob("*.conflist"))
@@ -48,7 +48,7 @@ def texts(draw: st.DrawFn) -> bytes:
 
 
 @given(texts(), st.integers(0, 4))
-def test_in_and_out_again(raw: bytes, at: int) -> None:
+def test_entry_goes_in_and_out_byte_for_byte(raw: bytes, at: int) -> None:
     """What libcni reads has the entry at its place and is the same otherwise; without it every byte is as it was."""
     before = json.loads(raw)
     at = min(at, len(before["plugins"]))
@@ -71,7 +71,7 @@ def test_any_entry_comes_out(raw: bytes, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_every_example(example: Any) -> None:
+def test_every_example_takes_the_entry_once(example: Any) -> None:
     """Out of it and in again at the same place: the same entries in the same order, and twice is as once."""
     raw = example.read_bytes()
     types = [one["type"] for one in plugins(raw).values]
@@ -94,7 +94,7 @@ def test_every_example(example: Any) -> None:
         b'{"plugin\\u0073": [{"type": "bridge"}]}',
     ],
 )
-def test_odd_texts(raw: bytes, ending: bytes) -> None:
+def test_odd_texts_keep_their_bytes(raw: bytes, ending: bytes) -> None:
     """One line, tabs, CRLF, no plugin at all, a key twice (the last counts), bytes that are no UTF-8, an escaped key."""
     raw = raw.replace(b"\n", ending or b"\n") + ending
     put = with_entry(raw, ENTRY, 0)
@@ -120,7 +120,7 @@ def test_odd_texts(raw: bytes, ending: bytes) -> None:
         (b'{"plugins": ' + b"[" * 100_000, "no JSON"),
     ],
 )
-def test_what_is_no_conflist(raw: bytes, says: str) -> None:
+def test_what_is_no_conflist_is_refused(raw: bytes, says: str) -> None:
     """It is told in a sentence, and nothing is written."""
     for attempt in (lambda: plugins(raw), lambda: with_entry(raw, ENTRY, 0), lambda: without(raw, 0)):
         with pytest.raises(TextError, match=says):

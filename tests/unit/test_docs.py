@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.neighbours import ROOT
+from tests.support.programs import ROOT
 
 PLACES = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
 DOCUMENTS = sorted(

@@ -14,8 +14,8 @@ from cni_reaper_plugin.operator import finding
 from cni_reaper_plugin.operator.conflists import conflist, runtimes
 from cni_reaper_plugin.operator.doctor import conflists, host
 from cni_reaper_plugin.operator.finding import ERROR, KEYS, WARNING
-from tests.neighbours import ROOT
-from tests.unit.test_conflist import BRIDGE, of, written
+from tests.support.programs import ROOT
+from tests.unit.conflists import BRIDGE, of, written
 
 EXAMPLES = sorted((ROOT / "conflist-examples").glob("*.conflist"))
 OPERATOR = ROOT / "cni_reaper_plugin" / "operator"
@@ -34,7 +34,7 @@ def test_examples_are_in_place(tmp_path: Path, example: Path) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_examples_without_us(tmp_path: Path, example: Path) -> None:
+def test_examples_without_entry_are_found(tmp_path: Path, example: Path) -> None:
     """And each of them without our entry is one that it wants changed."""
     read = conflist.load(str(example))
     others = [plugin for plugin in read.plugins if plugin["type"] != "cni-reaper"]
@@ -50,7 +50,9 @@ def test_examples_without_us(tmp_path: Path, example: Path) -> None:
         (CRIO, runtimes.Place("/c", [["/b"]])),
     ],
 )
-def test_what_runtimes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, place: runtimes.Place) -> None:
+def test_directories_come_from_the_runtimes_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, place: runtimes.Place
+) -> None:
     """The directories in a runtime's configuration count; without them its defaults."""
     told(tmp_path, monkeypatch, text)
     ((found,), unread) = runtimes.places([place.conf_dir], [])
@@ -64,7 +66,7 @@ def test_what_runtimes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     ["plugins = 7", "crio = []", "[crio]\nnetwork = 1", "[plugins]\na = 1", "[plugins.a]\ncni = ''", CRIO.replace('"/c"', "{}"),
      'crio.network.network_dir = "/\\u0000"']
 )  # fmt: skip
-def test_hostile_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_hostile_configurations_get_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Whatever stands in a runtime's configuration, there is an answer."""
     told(tmp_path, monkeypatch, text)
     found, unread = runtimes.places([], [])
@@ -73,7 +75,7 @@ def test_hostile_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize("text", ["", "[", "a = 1979-99-99", "\0"])
-def test_a_configuration_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_broken_configuration_is_named_and_defaults_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """It is named, and the defaults count."""
     config = told(tmp_path, monkeypatch, text)
     found, unread = runtimes.places(["/c"], [])
@@ -90,7 +92,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Path:
     return config
 
 
-def test_directories_given_or_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_directories_replace_those_that_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those given count; else those that exist, each once."""
     told(tmp_path, monkeypatch, f'[crio.network]\nnetwork_dir = "{tmp_path}/"\n')
     assert runtimes.directories(["/a", "/b"]) == ["/a", "/b"]
@@ -110,13 +112,13 @@ def test_syslog_is_a_socket(tmp_path: Path) -> None:
         assert host.has_syslog(str(path))
 
 
-def test_the_kind_of_a_file_system() -> None:
+def test_file_system_is_that_of_its_mount() -> None:
     """The mount that a path is below of says it, whether the path is there or not."""
     assert host.file_system("/proc/self/nowhere") == "proc"
     assert host.file_system("/processes") == host.file_system("/")
 
 
-def test_a_host_before_its_first_add(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_before_its_first_add_is_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host's own namespaces, which no test has: what an ADD of a boot allows before there was one is no warning."""
     monkeypatch.setattr(proven_views, "own_view", lambda: [1, 2, 3])
     monkeypatch.setattr(proven_views, "proven", lambda _: [])
@@ -127,7 +129,7 @@ def test_a_host_before_its_first_add(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("profile", "confined"), [("snap.microk8s.daemon-containerd (enforce)", True), ("unconfined", False), ("", False)]
 )
-def test_a_strict_snap(monkeypatch: pytest.MonkeyPatch, profile: str, confined: bool) -> None:
+def test_strict_snap_is_told_by_its_profile(monkeypatch: pytest.MonkeyPatch, profile: str, confined: bool) -> None:
     """The runtime's AppArmor profile, which the kernel of the tests has not, tells a strict snap."""
     own_name = Path("/proc/self/comm").read_text().strip()
     monkeypatch.setattr(host, "RUNTIMES", (own_name,))
@@ -151,7 +153,7 @@ def test_a_strict_snap(monkeypatch: pytest.MonkeyPatch, profile: str, confined: 
         ([{"type": "tuning"}, {"type": "cni-reaper"}, BRIDGE], "not-first"),
     ],
 )  # fmt: skip
-def test_the_place(tmp_path: Path, plugins: list[Any], key: str) -> None:
+def test_place_is_the_head_or_second(tmp_path: Path, plugins: list[Any], key: str) -> None:
     """The head, but second behind what takes a head's answer for more than it is."""
     written(tmp_path, of(*plugins))
     keys = [one.key for one in conflists.check(conflist.found([str(tmp_path)]))]
@@ -177,7 +179,7 @@ def test_every_finding_is_found_somewhere() -> None:
     assert used == set(KEYS)
     tests = "".join(
         (ROOT / "tests/e2e" / name).read_text()
-        for name in ("test_astray.py", "test_doctor.py", "test_stores.py", "test_mend_command.py")
+        for name in ("test_stray_ports.py", "test_doctor.py", "test_stores.py", "test_mend_command.py")
     )
     tests += Path(__file__).read_text()
     assert [key for key in KEYS if f'"{key}"' not in tests] == []

@@ -21,14 +21,14 @@ from cni_reaper_plugin.operator.executable import elf
         (b"", ""),
     ],
 )
-def test_architecture(tmp_path: Path, head: bytes, told: str) -> None:
+def test_architecture_is_told_in_unames_words(tmp_path: Path, head: bytes, told: str) -> None:
     """In the words of uname(2); a file that is no executable of that kind has none."""
     path = tmp_path / "x"
     path.write_bytes(head)
     assert elf.architecture(str(path)) == told
 
 
-def test_foreign() -> None:
+def test_own_architecture_is_not_foreign() -> None:
     """The interpreter that runs is not; what is not known is not called foreign."""
     own = elf.architecture(os.path.realpath(sys.executable))
     assert own

@@ -108,7 +108,7 @@ def test_it_is_run_where_it_lies(bin_dir: Path, run_as: Run) -> None:
         plugin_dir.place(str(bin_dir))
 
 
-def test_another_architecture(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_architecture_is_refused(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both are named. What is no executable of any kind is not called foreign."""
     bin_dir.mkdir(parents=True)
     for content, says in ((FOREIGN, f"built for s390x, and this kernel runs {os.uname().machine}"), (b"\0" * 64, "format")):
@@ -120,7 +120,7 @@ def test_another_architecture(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert os.listdir(bin_dir) == []
 
 
-def test_one_that_hangs(bin_dir: Path, run_as: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_executable_is_given_up(bin_dir: Path, run_as: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait is bounded."""
     monkeypatch.setattr(plugin_dir, "_START_WAIT_S", 0.05)
     run_as("#!/bin/sh\nexec sleep 1000\n")
@@ -129,7 +129,7 @@ def test_one_that_hangs(bin_dir: Path, run_as: Run, monkeypatch: pytest.MonkeyPa
     assert os.listdir(bin_dir) == []
 
 
-def test_one_that_is_damaged(bin_dir: Path, tmp_path: Path) -> None:
+def test_damaged_executable_is_refused(bin_dir: Path, tmp_path: Path) -> None:
     """Its sum is another one, or is not there: refused before anything is written."""
     for damaged, says in ((whole(ANSWERS).replace(b"exit 0", b"exit 1"), "SHA-256"), (whole(ANSWERS)[:-1], "missing")):
         (tmp_path / "running").write_bytes(damaged)
@@ -138,7 +138,7 @@ def test_one_that_is_damaged(bin_dir: Path, tmp_path: Path) -> None:
         assert not bin_dir.exists()
 
 
-def test_whether_one_works(bin_dir: Path, tmp_path: Path) -> None:
+def test_working_executable_is_not_run_again(bin_dir: Path, tmp_path: Path) -> None:
     """One that has answered is not run again until it is another file; one that is being written is nobody's to replace."""
     assert not plugin_dir.works(str(bin_dir))
     bin_dir.mkdir(parents=True)
@@ -159,7 +159,7 @@ def test_whether_one_works(bin_dir: Path, tmp_path: Path) -> None:
         plugin_dir.works(str(bin_dir))
 
 
-def test_what_is_removed(bin_dir: Path) -> None:
+def test_only_files_with_a_sum_of_ours_are_removed(bin_dir: Path) -> None:
     """A file that ends with a sum of ours, of any version and damaged as it may be; no link, and nothing else."""
     plugin_dir.place(str(bin_dir))
     path = bin_dir / "cni-reaper"
@@ -174,7 +174,7 @@ def test_what_is_removed(bin_dir: Path) -> None:
     assert path.is_symlink()
 
 
-def test_from_source() -> None:
+def test_install_from_source_is_refused() -> None:
     """There is no executable to install, and the sentence says where to get one."""
     with pytest.raises(ExecutableError, match="only the frozen executable"):
         plugin_dir.is_placed("/opt/cni/bin")
@@ -222,7 +222,7 @@ class TestOld:
         assert legacy_bundle.tidy(str(bin_dir)) == ""
         assert sorted(path.name for path in root.iterdir()) == ["lock", "mine"]
 
-    def test_withdrawn_with_the_rest(self, bin_dir: Path, old: Path) -> None:
+    def test_uninstall_removes_link_and_bundle(self, bin_dir: Path, old: Path) -> None:
         """Uninstall removes the link and the bundle, however lately it was used."""
         assert old.exists()
         assert legacy_bundle.withdraw(str(bin_dir))

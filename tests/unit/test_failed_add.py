@@ -54,6 +54,6 @@ def test_it_is_nobodys(changes: dict[str, Any]) -> None:
     assert names(**changes) == set()
 
 
-def test_whose_it_is_already() -> None:
+def test_assigned_netns_stays_the_others() -> None:
     """It is the other's alone."""
     assert names(others={"another"}) == {"another"}

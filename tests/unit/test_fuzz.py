@@ -19,8 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conformance.answers import VERSIONS, assert_result, the_error
-from tests.neighbours import ROOT, Neighbours
-from tests.node import LOG_FILE, Node, Pod
+from tests.support.cni_calls import Pod
+from tests.support.node import Node
+from tests.support.node_files import LOG_FILE
+from tests.support.programs import ROOT, Programs
 from tests.unit.answering import Answer, Example
 
 SOCKET = "/run/answering"
@@ -218,7 +220,7 @@ class Nest:
 
 
 @pytest.fixture(scope="module")
-def nest(programs: Neighbours) -> Iterator[Nest]:
+def nest(programs: Programs) -> Iterator[Nest]:
     """A private node with one living pod, and the answering process in it."""
     with Node(programs) as node:
         pod = Pod(node, "living", node.create_netns(LIVING_NETNS))

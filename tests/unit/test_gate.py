@@ -47,7 +47,7 @@ def test_a_scan_that_was_running_counts_for_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_scan_that_began_while_we_waited(tmp_path: Path, whole: bool) -> None:
+def test_scan_that_began_while_waiting_counts_unless_cut(tmp_path: Path, whole: bool) -> None:
     """It has judged what we would; unless it was cut off."""
     waiting = Gate(str(tmp_path), "net")
     scan(tmp_path, whole=whole)
@@ -75,7 +75,7 @@ def test_a_scan_that_ended_and_has_not_begun_counts_for_nothing(tmp_path: Path) 
     gate.close()
 
 
-def test_the_numbers_go_round(tmp_path: Path) -> None:
+def test_any_numbers_in_the_file_stop_no_scan(tmp_path: Path) -> None:
     """What somebody has written into the file keeps no scan from being made."""
     (tmp_path / "net.sweep").write_bytes(b"\xff" * 40)
     scan(tmp_path)

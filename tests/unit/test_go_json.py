@@ -24,7 +24,7 @@ READ: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("given", "read"), READ)
-def test_plugin(given: dict[str, Any], read: dict[str, Any]) -> None:
+def test_keys_are_read_as_go_reads_them(given: dict[str, Any], read: dict[str, Any]) -> None:
     """A key counts in any case, the last in the order of bytes wins, objects are merged; other keys stay as they are."""
     before = repr(given)
     assert go_json.plugin(given) == read

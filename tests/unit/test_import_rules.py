@@ -13,8 +13,10 @@ from typing import Any
 
 import orjson
 
-from tests.neighbours import ROOT
-from tests.node import DATA_DIR, LOG_FILE, Node, Pod
+from tests.support.cni_calls import Pod
+from tests.support.node import Node
+from tests.support.node_files import DATA_DIR, LOG_FILE
+from tests.support.programs import ROOT
 
 sys.path.insert(0, str(ROOT / "packaging"))
 import modules

@@ -4,7 +4,7 @@ import os
 import struct
 from pathlib import Path
 
-from tests import kernel_calls
+from tests.support import kernel_calls
 
 kernel_calls.stand_in()
 from cni_reaper_plugin.operator.watch import inotify  # noqa: E402  its C module is stood in for first

@@ -146,7 +146,7 @@ def test_the_lock_is_found_again_when_its_file_was_removed(state: Path) -> None:
         assert Path(installation.LOCK).exists()
 
 
-def test_a_directory_that_cannot_be_made(state: Path) -> None:
+def test_uncreatable_directory_is_named(state: Path) -> None:
     """The sentence names it, and what to do."""
     state.parent.parent.write_text("no directory")
     with pytest.raises(InstallationError, match="cni"), installation.locked():
@@ -166,6 +166,6 @@ STATE_MOUNT = "3 1 8:1 /x /var/lib/cni/reaper rw - ext4 /dev/sda1 rw\n"
         pytest.param(MOUNTS.splitlines()[0], 4026532000, False, id="a node that is a container (kind)"),
     ],
 )
-def test_what_is_lost_with_a_container(mounts: str, pid_namespace: int, is_lost: bool) -> None:
+def test_state_lost_with_a_container_is_refused(mounts: str, pid_namespace: int, is_lost: bool) -> None:
     """Nothing is installed where the options of an entry would be forgotten."""
     assert installation.is_of_container(["/opt/cni/bin"], mounts, pid_namespace) is is_lost

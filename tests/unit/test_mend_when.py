@@ -34,17 +34,17 @@ def due_in_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *waits_s: float, i
     return (due - NOW) / clock.TICKS_A_SECOND
 
 
-def test_a_minute_later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_next_look_is_a_minute_later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """All was looked at, and nothing has to wait."""
     assert due_in_s(monkeypatch, tmp_path) == when.EVERY_S
 
 
-def test_when_a_file_is_old_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_next_look_is_when_a_file_is_old_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The first of those that wait."""
     assert due_in_s(monkeypatch, tmp_path, 20, 7) == 7
 
 
-def test_soon_after_a_look_that_was_cut(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_next_look_is_soon_after_a_cut_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What it has not seen keeps pods from ending, however long the seen ones wait."""
     assert due_in_s(monkeypatch, tmp_path, is_whole=False) == when.GO_ON_S
     assert due_in_s(monkeypatch, tmp_path, 20, is_whole=False) == when.GO_ON_S

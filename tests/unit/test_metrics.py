@@ -23,7 +23,7 @@ from cni_reaper_plugin.model import STALE, UNKNOWN, Call, Evidence, Judged, Rese
 from cni_reaper_plugin.network_sweep import OUTCOMES, Result
 from cni_reaper_plugin.reaper import report
 from cni_reaper_plugin.reasons import EMPTY, NETNS_GONE, UNACCOUNTED, Reason
-from tests.neighbours import ROOT
+from tests.support.programs import ROOT
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
@@ -90,7 +90,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "own.prom"
 
 
-def test_a_clean_sweep(file: Path) -> None:
+def test_clean_sweep_is_counted(file: Path) -> None:
     """One sweep that finds nothing: it is counted, all counters are there from the beginning, and others can read the file."""
     before = os.umask(0o077)
     try:
@@ -124,7 +124,7 @@ def test_what_a_sweep_does_is_counted(file: Path) -> None:
     assert (value(file, "kept_unknown"), value(file, "pool_used")) == (1, 7)
 
 
-def test_dry_run(file: Path) -> None:
+def test_dry_run_counts_stale_and_frees_nothing(file: Path) -> None:
     """Nothing is freed: the sweep is a clean one, and what it would have freed is stale, still there, and counted once."""
     sweep(file, would_free)
     assert value(file, "would_reap_total", reason="empty") == value(file, "sweeps_total", outcome="clean") == 1
@@ -179,7 +179,7 @@ names = st.text(max_size=12) | st.sampled_from(('"', "\\", "\n", '\\"', "\\n", "
 
 
 @given(st.lists(st.tuples(names, names), max_size=4))
-def test_whatever_a_label_holds(tmp_path: Path, given_labels: list[tuple[str, str]]) -> None:
+def test_any_label_value_is_escaped(tmp_path: Path, given_labels: list[tuple[str, str]]) -> None:
     """Each network and reason is one label value, escaped, for the official parser and for ourselves."""
     file = tmp_path / "labels.prom"
     file.unlink(missing_ok=True)
@@ -220,7 +220,7 @@ def test_a_damaged_file_is_replaced(file: Path, content: bytes) -> None:
 
 
 @given(st.integers(0), st.binary(min_size=1, max_size=3), st.booleans())
-def test_whatever_the_file_has_become(tmp_path: Path, where: int, what: bytes, ends: bool) -> None:
+def test_any_file_is_made_readable_again(tmp_path: Path, where: int, what: bytes, ends: bool) -> None:
     """Bytes written over it, or its end cut off: the next call leaves a file that Prometheus reads."""
     file = tmp_path / "bent.prom"
     file.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ MOUNTINFO = b"""\
 """
 
 
-def test_parse_mountinfo() -> None:
+def test_mountinfo_shows_mounted_netns_only() -> None:
     """Every mounted netns is found with its mount point, and nothing that only looks like one."""
     assert visible.parse_mountinfo(MOUNTINFO) == [
         (4026532281, "/run/netns/cni-1"),
@@ -30,7 +30,7 @@ def test_parse_mountinfo() -> None:
     ]
 
 
-def test_parse_mountinfo_of_nothing() -> None:
+def test_mountinfo_of_nothing_shows_none() -> None:
     """A mount namespace without netns has none."""
     assert visible.parse_mountinfo(b"") == []
 
@@ -63,14 +63,14 @@ Local:
 """
 
 
-def test_ipv4() -> None:
+def test_fib_trie_shows_local_addresses_only() -> None:
     """Exactly the local addresses of fib_trie are found: no network, no broadcast, no other host's route."""
     assert addresses._ipv4(FIB_TRIE) == {addresses.pack(one) for one in ("10.9.0.7", "127.0.0.1", "192.168.1.1")}
     assert addresses._ipv4(b"") == set()
 
 
 @given(st.ip_addresses())
-def test_pack(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_pack_gives_4_or_16_bytes(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     """An address as Go spells it is its 4 or 16 bytes."""
     spelt = str(address)
     if address.version == 6 and address.ipv4_mapped:
@@ -101,12 +101,12 @@ def test_pack(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
         "0x1.2.3.4",
     ],
 )
-def test_pack_of_anything_else(name: str) -> None:
+def test_pack_refuses_other_spellings(name: str) -> None:
     """What is no address, or another spelling of one, is not host-local's."""
     assert addresses.pack(name) == b""
 
 
-def test_identify_of_a_plain_file(tmp_path: object) -> None:
+def test_plain_file_is_no_netns(tmp_path: object) -> None:
     """The file that a lazy umount leaves behind is no netns; one that is not there raises."""
     path = f"{tmp_path}/left"
     with open(path, "w"):

@@ -1,6 +1,7 @@
 """What the tests read of a node while runtimes go on in it."""
 
-from tests.node import DATA_DIR, Node
+from tests.support.node import Node
+from tests.support.node_files import DATA_DIR
 
 
 def test_reservation_that_goes_while_it_is_read_was_never_there(node: Node) -> None:

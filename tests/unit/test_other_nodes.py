@@ -56,7 +56,7 @@ def test_gc_marks_what_its_list_lacks(settings: Settings, node: tuple[str, str],
 
 
 @pytest.mark.parametrize(("node", "is_left"), [(THEIRS, True), (OURS, False)])
-def test_a_record_that_is_over_is_dropped(settings: Settings, node: tuple[str, str], is_left: bool) -> None:
+def test_over_record_of_this_node_only_is_dropped(settings: Settings, node: tuple[str, str], is_left: bool) -> None:
     """That its netns is not seen here says nothing of another container node's of this kernel."""
     recorded(settings, node)
     record_expiry.drop_records("net", [], settings)
@@ -64,7 +64,9 @@ def test_a_record_that_is_over_is_dropped(settings: Settings, node: tuple[str, s
 
 
 @pytest.mark.parametrize(("file_system", "is_left"), [("nfs", True), ("", False)])
-def test_a_record_of_another_boot(settings: Settings, monkeypatch: pytest.MonkeyPatch, file_system: str, is_left: bool) -> None:
+def test_record_of_another_boot_is_dropped_on_a_disk_only(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, file_system: str, is_left: bool
+) -> None:
     """On a network file system it is of a node that runs; on a disk, of the node that had this disk before."""
     monkeypatch.setattr(network_file_system, "name", lambda _: file_system)
     recorded(settings, THEIRS, "another boot")

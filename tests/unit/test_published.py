@@ -20,8 +20,8 @@ from cni_reaper_plugin.reasons import LEFT_BY_DEL, NETNS_GONE, PORT_PUBLISHED, R
 from cni_reaper_plugin.system import boot, conntrack, programs
 from cni_reaper_plugin.system.clock import Budget
 from cni_reaper_plugin.system.programs import Ended
-from tests.e2e.pair import until
-from tests.neighbours import ROOT
+from tests.support.programs import ROOT
+from tests.support.waiting import until
 
 DEAD, OTHER = "d" * 64, "e" * 64
 PORTS = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
@@ -59,7 +59,7 @@ class TestEntries:
         (cache / "results" / f"net-{DEAD}-eth0").write_bytes(content)
         return entries.read(["/nowhere", str(cache)], "net", DEAD, "eth0")
 
-    def test_with_ports(self, cache: Path) -> None:
+    def test_entry_gives_the_configuration_of_portmap(self, cache: Path) -> None:
         """The configuration is what libcni would give to portmap."""
         found = self.read(cache, json.dumps(entry()).encode())
         assert found is not None
@@ -69,13 +69,13 @@ class TestEntries:
         assert found.args == "IgnoreUnknown=1;K8S_POD_NAME=p"
 
     @pytest.mark.parametrize("ports", [None, [], {}], ids=str)
-    def test_without_ports(self, cache: Path, ports: Any) -> None:
+    def test_entry_without_ports_says_none(self, cache: Path, ports: Any) -> None:
         """It is known that there are none."""
         found = self.read(cache, json.dumps(entry(ports)).encode())
         assert found is not None
         assert not found.has_ports
 
-    def test_without_portmap(self, cache: Path) -> None:
+    def test_ports_without_portmap_are_another_plugins(self, cache: Path) -> None:
         """Ports that no portmap was given are another plugin's."""
         found = self.read(cache, json.dumps(entry(plugins=[{"type": "cilium-cni"}])).encode())
         assert found is not None
@@ -105,7 +105,7 @@ class TestEntries:
             assert found is not None
             assert found.has_ports
 
-    def test_another_plugin_of_the_chain(self, cache: Path) -> None:
+    def test_another_plugin_gets_what_it_takes_only(self, cache: Path) -> None:
         """It gets of what the runtime gave what it takes, and nothing else."""
         plugins: list[dict[str, Any]] = [
             {"type": "bandwidth", "capabilities": {"bandwidth": True}},
@@ -191,18 +191,18 @@ class TestWritten:
         machine.ends = Machine(**{key.replace("save", "-save"): end for key, end in ends.items()}).ends
         return written.look([], {}, machine.run)
 
-    def test_no_program_no_rules(self, machine: Machine) -> None:
+    def test_missing_program_has_no_rules(self, machine: Machine) -> None:
         """A backend whose program is missing has written nothing."""
         seen = self.look(machine)
         assert (seen.trouble, seen.backends("net", DEAD), machine.ran) == ("", [], [])
 
-    def test_iptables(self, machine: Machine) -> None:
+    def test_iptables_rules_are_of_this_network(self, machine: Machine) -> None:
         """Of this network, and not what another plugin's comments name."""
         seen = self.look(machine, iptablessave=said(SAVED), ip6tablessave=said())
         assert seen.trouble == ""
         assert [seen.backends(*one) for one in (("net", DEAD), ("other", DEAD), ("net", OTHER))] == [["iptables"], [], []]
 
-    def test_nftables(self, machine: Machine) -> None:
+    def test_nftables_rules_are_of_any_network(self, machine: Machine) -> None:
         """Of any network: the comment is the container alone."""
         seen = self.look(machine, nft=said(LISTED), nft_list_tables=said("table inet x\ntable ip cni_hostport\n"))
         assert [seen.backends(*one) for one in (("net", DEAD), ("other", DEAD), ("net", OTHER))] == [
@@ -225,7 +225,7 @@ class TestWritten:
         """A program that does not say all leaves everything open."""
         assert self.look(machine, **{name: end}).trouble
 
-    def test_ipv6_without_nat(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_kernel_without_ipv6_nat_has_no_rules(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
         """A kernel without IPv6's NAT has no rules there; with it, a failure is trouble."""
         monkeypatch.setattr(written, "_has_legacy_nat", lambda: False)
         assert not self.look(machine, iptablessave=said(), ip6tablessave=said(code=1)).trouble
@@ -287,7 +287,7 @@ class TestWithdraw:
         assert all(one.reason == PORT_PUBLISHED for one, _ in withdrawn.stays)
         return [one.reason.text for one, _ in withdrawn.stays]
 
-    def test_first_the_rules(self) -> None:
+    def test_rules_and_connections_go_first(self) -> None:
         """Look, DEL, look, and the connections; then it is free."""
         self.programs(iptablessave=said(SAVED), portmap=said())
         dead = self.judged()
@@ -296,7 +296,7 @@ class TestWithdraw:
         assert self.machine.documents[0]["backend"] == "iptables"
         assert self.ended[0] == {bytes((10, 9, 0, 2))}
 
-    def test_without_ports_no_program(self) -> None:
+    def test_entry_without_ports_runs_no_program(self) -> None:
         """Its entry says that it has published nothing."""
         self.put(entry(None))
         self.programs(iptablessave=said(SAVED), portmap=said())
@@ -316,14 +316,14 @@ class TestWithdraw:
         assert self.machine.documents[0]["runtimeConfig"]["portMappings"]
 
     @pytest.mark.parametrize("reason", [REBOOTED])
-    def test_not_asked(self, reason: Any) -> None:
+    def test_rebooted_owner_runs_no_program(self, reason: Any) -> None:
         """Nothing stands after a reboot."""
         self.programs(iptablessave=said(SAVED), portmap=said())
         dead = self.judged(reason=reason)
         assert self.take_back(dead).free == [dead]
         assert self.machine.ran == []
 
-    def test_asked_after_a_del_too(self) -> None:
+    def test_owner_left_by_del_is_asked(self) -> None:
         """A runtime may have given that DEL no ports."""
         self.programs(iptablessave=said(SAVED), portmap=said())
         self.take_back(self.judged(reason=LEFT_BY_DEL))
@@ -341,7 +341,7 @@ class TestWithdraw:
             ({"iptablessave": said(code=4), "portmap": said()}, "what is published cannot be seen: iptables: exit code 4: no"),
         ],
     )
-    def test_what_stays(self, ends: dict[str, Ended], why: str) -> None:
+    def test_failed_removal_keeps_and_says_why(self, ends: dict[str, Ended], why: str) -> None:
         """And why; not tried again for a while, and then it is."""
         self.programs(**ends)
         dead = self.judged()
@@ -365,7 +365,7 @@ class TestWithdraw:
         self.machine.works = False
         assert self.why(self.take_back(self.judged())) == [withdraw.STANDS]
 
-    def test_connections_that_cannot_be_ended(self) -> None:
+    def test_connections_that_stay_keep_the_address(self) -> None:
         """Where a port led to it they keep the address; else they do not."""
         self.programs(iptablessave=said(SAVED), portmap=said())
         self.flows = OSError(1, "not permitted")
@@ -374,7 +374,7 @@ class TestWithdraw:
         self.put(entry(None))
         assert self.take_back(other).free == [other]
 
-    def test_no_time(self) -> None:
+    def test_no_time_leaves_it_to_the_next_call(self) -> None:
         """What there is no time for waits for the next call, which goes on at once."""
         self.programs(iptablessave=said(SAVED), portmap=said())
         dead = self.judged()
@@ -389,7 +389,7 @@ class TestWithdraw:
         assert "portmap" not in self.machine.ran
 
     @pytest.mark.parametrize(("backend", "network", "stays"), [("nftables", "other", True), ("iptables", "other", False)])
-    def test_the_ports_of_an_attachment_that_lives(self, backend: str, network: str, stays: bool) -> None:
+    def test_ports_of_a_live_attachment_stay(self, backend: str, network: str, stays: bool) -> None:
         """With nftables portmap's DEL takes all that a container has published, in each network; with iptables in its own."""
         if backend == "iptables":
             self.programs(iptablessave=said(SAVED), portmap=said())
@@ -418,7 +418,7 @@ class TestWithdraw:
 class TestTries:
     """What was tried a moment ago."""
 
-    def test_of_this_boot_and_this_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_tries_count_in_this_boot_for_this_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Another boot's, another file's, and what nobody wrote say nothing."""
         monkeypatch.setattr(proven_views, "RUN_DIR", str(tmp_path))
         one = Reservation("net", "10.9.0.2", b"x\r\neth0", 7, 8)
@@ -446,18 +446,18 @@ class TestPrograms:
         """Run a script."""
         return programs.run(["/bin/sh", "-c", script], {b"PATH": b"/usr/bin:/bin", b"SAID": b"yes"}, wait_s, document)
 
-    def test_what_it_says(self) -> None:
+    def test_program_gives_code_output_and_environment(self) -> None:
         """Exit code, output and the environment are its own."""
         ended = self.run("echo $SAID; echo no >&2; exit 3")
         assert (ended.code, ended.out, ended.err, ended.trouble) == (3, b"yes\n", b"no\n", "")
 
-    def test_a_long_document(self) -> None:
+    def test_long_document_may_be_left_unread(self) -> None:
         """It is written while the answer is read, and may be left unread."""
         document = bytes(1 << 20)
         assert self.run("cat", document=document).out == document
         assert self.run("exit 0", document=document).code == 0
 
-    def test_a_signal(self) -> None:
+    def test_signal_gives_a_negative_code(self) -> None:
         """A program that a signal has ended has a negative code."""
         assert self.run("kill -9 $$").code == -9
 
@@ -473,7 +473,7 @@ class TestPrograms:
 
         until(has_ended, "its child ends")
 
-    def test_a_child_that_holds_its_output(self) -> None:
+    def test_child_that_holds_output_delays_nothing(self) -> None:
         """The end is the program's own, not that of whom it leaves behind."""
         ended = self.run("sleep 20 & echo done")
         assert (ended.code, ended.out) == (0, b"done\n")
@@ -483,19 +483,19 @@ class TestPrograms:
         monkeypatch.setattr(programs, "_MOST", 1 << 16)
         assert self.run("exec yes").trouble == "it said more than 65536 bytes"
 
-    def test_where_children_are_ignored(self) -> None:
+    def test_ignored_sigchld_loses_no_exit_code(self) -> None:
         """A runtime may ignore SIGCHLD, which is inherited."""
         script = "from cni_reaper_plugin.system import programs; print(programs.run(['/bin/sh', '-c', 'exit 3'], {}, 600).code)"
         argv = ["sh", "-c", 'trap "" CHLD; exec "$@"', "sh", sys.executable, "-c", script]
         assert subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "3\n"
 
     @pytest.mark.parametrize("path", ["/nowhere/portmap", "/etc/passwd", "/"])
-    def test_cannot_be_started(self, path: str) -> None:
+    def test_program_that_cannot_be_started_is_told(self, path: str) -> None:
         """Missing, not executable, a directory."""
         with pytest.raises(OSError, match=path):
             programs.run([path], {}, 1.0)
 
-    def test_find(self, tmp_path: Path) -> None:
+    def test_first_regular_file_on_path_is_found(self, tmp_path: Path) -> None:
         """The first regular file, by absolute directories alone."""
         for name in ("a", "b", "c"):
             (tmp_path / name).mkdir()

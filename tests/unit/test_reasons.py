@@ -7,7 +7,7 @@ import pytest
 from cni_reaper_plugin import reasons
 from cni_reaper_plugin.operator import commandline
 from cni_reaper_plugin.reasons import NETNS_GONE, UNACCOUNTED, Reason
-from tests.neighbours import ROOT
+from tests.support.programs import ROOT
 
 EVERY = {name: one for name, one in vars(reasons).items() if isinstance(one, Reason)}
 

@@ -43,7 +43,7 @@ def test_what_is_written_is_read_again(directory: records.Directory) -> None:
     assert directory.names() == [("id", "eth0")]
 
 
-def test_a_record_after_its_del(directory: records.Directory) -> None:
+def test_del_mark_changes_nothing_else(directory: records.Directory) -> None:
     """Marking a record as deleted changes nothing else in it, also nothing that a newer version has put there."""
     directory.write(ATTACHMENT, encoded(later=[1]))
     before = directory.read("id", "eth0")
@@ -114,7 +114,7 @@ def test_one_that_cannot_be_read_raises(directory: records.Directory, tmp_path: 
         directory.read("id", "eth0")
 
 
-def test_modes(directory: records.Directory, tmp_path: Path) -> None:
+def test_directories_are_0700_and_records_0600(directory: records.Directory, tmp_path: Path) -> None:
     """Directories are 0700, records 0600, and no temporary file stays."""
     directory.write(ATTACHMENT, encoded())
     modes = {path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "state", *(tmp_path / "state").rglob("*")]}
@@ -169,7 +169,7 @@ OURS, OTHERS = "1" * 32, "2" * 32
         (("", "a"), OTHERS, "b", "this boot", False, True),
     ],
 )
-def test_of_which_node_a_record_is(
+def test_node_of_a_record_is_told_by_machine_id_or_name(
     directory: records.Directory,
     node: tuple[str, str],
     machine: Any,
@@ -190,7 +190,7 @@ def test_of_which_node_a_record_is(
     ("text", "machine_id"),
     [(f"{OURS}\n", OURS), (OURS, OURS), ("", ""), ("uninitialized\n", ""), (f"{OURS}1", ""), ("\0" * 32, ""), ("x" * 100, "")],
 )
-def test_machine_id(tmp_path: Path, text: str, machine_id: str) -> None:
+def test_machine_id_is_32_letters_or_digits(tmp_path: Path, text: str, machine_id: str) -> None:
     """32 letters or digits are one; whatever else stands in the file is none, and so is a file that is not there."""
     (tmp_path / "machine-id").write_text(text)
     assert boot._machine_id(str(tmp_path / "machine-id")) == machine_id

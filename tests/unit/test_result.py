@@ -51,7 +51,7 @@ def test_raw_member_is_the_very_bytes(members: dict[str, Any], value: Any, place
         (b'{"k":[]\n}', b"[]"),
     ],
 )
-def test_raw_member(document: bytes, raw: bytes) -> None:
+def test_raw_member_is_what_a_json_decoder_takes(document: bytes, raw: bytes) -> None:
     """Escapes, nesting, blanks and repeated keys lead to the member that a JSON decoder would take."""
     assert raw_member(document, "k") == raw
 
@@ -74,7 +74,7 @@ def request(document: bytes) -> Request:
         (b'{"x":{"cniVersion":"9"}}', b'{"cniVersion":"1.0.0","x":{"cniVersion":"9"}}'),
     ],
 )
-def test_of_add_behind_another_plugin(previous: bytes, answer: bytes) -> None:
+def test_add_behind_another_plugin_prints_its_bytes(previous: bytes, answer: bytes) -> None:
     """The bytes of prevResult are not rewritten; only a missing cniVersion is put in front."""
     add = request(b'{"cniVersion":"1.0.0","name":"net","prevResult":' + previous + b',"type":"cni-reaper"}')
     assert not is_head(add)
@@ -83,7 +83,7 @@ def test_of_add_behind_another_plugin(previous: bytes, answer: bytes) -> None:
 
 
 @pytest.mark.parametrize("member", [b"", b',"prevResult":null'], ids=["absent", "null"])
-def test_of_add_at_the_head(member: bytes) -> None:
+def test_add_at_the_head_prints_the_smallest_result(member: bytes) -> None:
     """Without prevResult the smallest result there is says the config's version."""
     add = request(b'{"cniVersion":"0.3.1","name":"net"' + member + b"}")
     assert is_head(add)
@@ -99,7 +99,7 @@ def test_of_add_at_the_head(member: bytes) -> None:
         ("K8S_POD_NAME=;K8S_POD_UID=x", {"uid": "x"}),
     ],
 )
-def test_pod(args: str, pod: dict[str, str]) -> None:
+def test_pod_is_read_from_cni_args(args: str, pod: dict[str, str]) -> None:
     """CNI_ARGS is read for what it says of the pod, and never refused."""
     add = request(b'{"name":"net"}')
     add.args = args

@@ -58,7 +58,7 @@ def test_a_list_that_changed_is_read_again() -> None:
     assert socket.asked == 2
 
 
-def test_a_list_that_always_changes() -> None:
+def test_list_that_always_changes_is_told_as_incomplete() -> None:
     """It is read three times; what it showed is told, and that it may not be all."""
     netlink, socket = listening(*(answer(address, whole=False) for address in (OWN, OWN, ENDING)))
     with pytest.raises(UnsteadyError) as raised:
@@ -121,18 +121,18 @@ def seen(far: type[FarEnds], nsid: bytes, *, foreign: bool = False) -> VisibleNe
     return found
 
 
-def test_a_far_end_that_always_changes_and_is_not_seen(far: type[FarEnds]) -> None:
+def test_changing_far_end_not_seen_shows_no_address(far: type[FarEnds]) -> None:
     """Only by its addresses is it known, and these are not."""
     with pytest.raises(OSError, match="far end") as raised:
         peer_addresses.addresses([seen(far, STEADY), seen(far, FOREIGN, foreign=True)])
     assert raised.value.errno == errno.EAGAIN
 
 
-def test_a_far_end_that_always_changes_and_is_seen(far: type[FarEnds]) -> None:
+def test_changing_far_end_seen_cannot_be_looked_into(far: type[FarEnds]) -> None:
     """It counts as a netns that cannot be looked into, and what it showed is in use."""
     assert peer_addresses.addresses([seen(far, UNSTEADY)]) == {OWN, ENDING, b"other"}
 
 
-def test_the_far_end_of_another_user(far: type[FarEnds]) -> None:
+def test_far_end_of_another_user_does_not_count(far: type[FarEnds]) -> None:
     """What it shows does not count."""
     assert peer_addresses.addresses([seen(far, UNSTEADY), seen(far, FOREIGN, foreign=True)]) == {OWN, ENDING}

@@ -97,7 +97,7 @@ def test_networks_are_directories_and_links_to_them(net: Path) -> None:
         store.Network(str(net.parent), "file")
 
 
-def test_keys() -> None:
+def test_keys_are_unique_file_names() -> None:
     """B11: a key is the network's name in the default store; no two stores or networks have one key, and it is a file's name."""
     default = "/var/lib/cni/networks"
     assert store_key.key(default, "net") == "net"
@@ -192,7 +192,7 @@ def test_makes_the_lock_as_host_local_does(net: Path) -> None:
     }
 
 
-def test_networks(net: Path) -> None:
+def test_networks_are_directories_with_valid_names(net: Path) -> None:
     """Directories with a valid name are networks; files and hidden ones are not."""
     data_dir = net.parent
     (data_dir / "cni0").mkdir()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.neighbours import ROOT
+from tests.support.programs import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").iterdir())
 USAGE = (ROOT / "build.sh").read_text().split("TEXT\n")[0]
