@@ -32,7 +32,9 @@ usage: ./build.sh [VERB [ARGUMENTS]]
            Arguments go to pytest
   test     all tests on the frozen executable (root); arguments go to pytest
   e2e      the plugin under containerd, the kubelet and Podman, on the frozen executable (root); arguments go to pytest
-  machines the arm64 executable on a real arm64 kernel, in qemu, with power cuts (tests/machines/README.md); arguments go to pytest
+  machines the executable on arm64's Linux 6.12 and in part on 5.10, in qemu, with power cuts (tests/machines/README.md);
+           arguments go to pytest
+  kernels  all of that on four kernels: Linux 5.10, 6.1 and 6.12 for amd64, 6.12 for arm64 (docs/kernels.md); arguments go to pytest
   prove    the long proof (tests/prove/README.md): a million steps of the model, a small world explored completely, walks on the
            real kernel, mutations, 10,000 pod cycles, every fault (root)
   bench    how long a call takes, beside its neighbours (root): docs/performance.md; bench --help
@@ -370,36 +372,42 @@ e2e() {
     exec "$venv/bin/python" -m pytest -n "$(nproc)" -o testpaths=tests/runtimes "$@"
 }
 
-# What the machines of tests/machines boot, for arm64: Debian's kernel, busybox and NFS server, cnitool and the reference plugins.
+# What the machines of tests/machines boot: Debian's kernels, busybox and NFS server, and below one directory for each
+# architecture the executable, cnitool and the reference plugins, and those that are strict about broken files.
 machine_tools() {
-    need "${for_build[@]}" qemu-system-aarch64=qemu-system-arm mkfs.ext4=e2fsprogs
+    need "${for_build[@]}" qemu-system-aarch64=qemu-system-arm qemu-system-x86_64=qemu-system-x86 depmod=kmod \
+        mkfs.ext4=e2fsprogs mkfs.xfs=xfsprogs mkfs.btrfs=btrfs-progs
     freeze amd64 arm64
     python_env requirements/dev.txt
-    local fetched
-    fetched=$(PYTHONPATH=packaging "$venv/bin/python" -m tests.machines.fetch)
-    CNI_REAPER_MACHINES_DEBIAN=${fetched%$'\n'*} CNI_REAPER_MACHINES_NFS=${fetched#*$'\n'}
-    local into=$go_dir/bin-cni-${plugins_version#v}-arm64
-    if [[ ! -d $into ]]; then
-        go_compiler
-        say "building cnitool $cni_version and CNI reference plugins $plugins_version for arm64"
-        go_install_for arm64 "$into.new" "github.com/containernetworking/cni/cnitool@$cni_version"
-        go_install_for arm64 "$into.new" "github.com/containernetworking/plugins/plugins/"{main/bridge,main/loopback,ipam/host-local,meta/portmap}"@$plugins_version"
-        mv "$into.new" "$into"
-    fi
-    local strict=$go_dir/bin-strict-${strict_cni_version#v}-${flannel_version#v}-arm64
-    if [[ ! -d $strict ]]; then
-        go_compiler
-        say "building cnitool $strict_cni_version and flannel's plugin $flannel_version for arm64"
-        go_install_for arm64 "$strict.new" "github.com/containernetworking/cni/cnitool@$strict_cni_version"
-        go_install_for arm64 "$strict.new" "github.com/containernetworking/plugins/plugins/meta/flannel@$flannel_version"
-        mv "$strict.new" "$strict"
-    fi
-    export CNI_REAPER_MACHINES_DEBIAN CNI_REAPER_MACHINES_NFS CNI_REAPER_MACHINES_PLUGINS=$into CNI_REAPER_MACHINES_STRICT=$strict
+    CNI_REAPER_MACHINES_DEBIAN=$(PYTHONPATH=packaging "$venv/bin/python" -m tests.machines.fetch)
+    local into=$build/machines arch tools strict sources=("${plugins[@]/#/github.com/containernetworking/plugins/plugins/}")
+    for arch in amd64 arm64; do
+        tools=$go_dir/machines-${plugins_version#v}-$arch strict=$go_dir/bin-strict-${strict_cni_version#v}-${flannel_version#v}-$arch
+        if [[ ! -d $tools ]]; then
+            go_compiler
+            say "building cnitool $cni_version and CNI reference plugins $plugins_version for $arch"
+            go_install_for "$arch" "$tools.new" "github.com/containernetworking/cni/cnitool@$cni_version"
+            go_install_for "$arch" "$tools.new" "${sources[@]/%/@$plugins_version}"
+            mv "$tools.new" "$tools"
+        fi
+        if [[ ! -d $strict ]]; then
+            go_compiler
+            say "building cnitool $strict_cni_version and flannel's plugin $flannel_version for $arch"
+            go_install_for "$arch" "$strict.new" "github.com/containernetworking/cni/cnitool@$strict_cni_version"
+            go_install_for "$arch" "$strict.new" "github.com/containernetworking/plugins/plugins/meta/flannel@$flannel_version"
+            mv "$strict.new" "$strict"
+        fi
+        mkdir -p "$into/$arch"
+        ln -sfn "$tools" "$into/$arch/plugins"
+        ln -sfn "$strict" "$into/$arch/strict"
+        ln -sfn "$tree/dist/cni-reaper" "$into/$arch/cni-reaper"
+        [[ ! -x dist/$arch/cni-reaper ]] || ln -sfn "$tree/dist/$arch/cni-reaper" "$into/$arch/cni-reaper"
+    done
+    export CNI_REAPER_MACHINES_DEBIAN CNI_REAPER_MACHINES_PROGRAMS=$into
 }
 
 machines() {
     machine_tools
-    export CNI_REAPER_ARM64=$tree/dist/arm64/cni-reaper
     exec "$venv/bin/python" -m pytest -o testpaths=tests/machines "$@" # a path among the arguments takes its place
 }
 
@@ -413,7 +421,8 @@ prove() { # the model, the small world, the kernel and the mutations; without ar
     "$venv/bin/python" -m tests.prove "$@"
     (($#)) && return
     "$venv/bin/python" -m tests.prove.soak --cycles 10000
-    CNI_REAPER_FAULTS=all CNI_REAPER_MEND_ROUNDS=10000 run_tests tests/e2e/test_faults.py tests/e2e/test_install_faults.py tests/e2e/test_mend.py
+    export CNI_REAPER_FAULTS=all CNI_REAPER_MEND_ROUNDS=10000 CNI_REAPER_PUBLISHED_ROUNDS=200
+    run_tests tests/e2e/test_faults.py tests/e2e/test_install_faults.py tests/e2e/test_mend.py tests/e2e/test_published.py
 }
 
 rewriting() {
@@ -485,6 +494,11 @@ case ${1-} in
     machines)
         shift
         machines "$@"
+        ;;
+    kernels)
+        shift
+        export CNI_REAPER_MACHINES_KERNELS=${CNI_REAPER_MACHINES_KERNELS:-all}
+        machines -n "$(nproc)" --dist loadgroup "$@" # a machine has one CPU
         ;;
     prove)
         shift

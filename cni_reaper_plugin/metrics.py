@@ -1,8 +1,7 @@
 """What sweeps do, counted over all calls: a Prometheus textfile (docs/metrics.md), for node_exporter to read.
 
     <metricsFile>         the text format; its last line is a comment, `# state` and Samples as JSON: all that is read back
-    <metricsFile>.lock    flock: one process at a time reads, adds and writes
-    <metricsFile>.late/   counts of calls that did not get the lock in time, a file each; whoever has it next adds them
+    <metricsFile>.lock    flock: one process at a time reads, adds and writes; one byte for each call that did not get it in time
 
 A call ends with its process, so the file is all that remembers. One that is missing, or not as we write it, is begun anew.
 Imported when `metricsFile` is set. Nothing here may fail or delay the call: what cannot be counted is not.
@@ -23,19 +22,18 @@ from cni_reaper_plugin.reasons import ADDED_AGAIN, EMPTY, LEFT_BY_DEL, NETNS_GON
 from cni_reaper_plugin.system import files, flock
 
 WAIT_S = 0.02  # for the lock: on a busy machine its holder may not be running just now
-MOST_LATE = 1024  # files; when there are as many, nobody has had the lock for long
-LATE_AT_ONCE = 64
-LEARNT_FOR_S = 3600  # a conflist's ranges hardly ever change
-_POOL_SIZE = "cni_reaper_pool_size"
+MOST_DROPPED = 1 << 20  # bytes of the lock file, in which each call that is not counted leaves one
 BUCKETS_S = ("0.001", "0.002", "0.005", "0.02", "0.1", "0.5", "5", "+Inf")
 REASONS = (REBOOTED, NETNS_GONE, EMPTY, NO_NETNS_LEFT, UNCLAIMED, NOT_LISTED, ADDED_AGAIN, LEFT_BY_DEL)
 NODE = ""  # in the place of a network: what is counted for the whole node
 CACHE_REMOVED = "cni_reaper_cache_removed_total"
+DROPPED = "cni_reaper_dropped_total"
 CACHE_KINDS = ("libcni", "flannel", "multus")
 FAMILIES = (
     ("cni_reaper_reaped_total", "counter", "reason", "Reservations that were freed."),
     ("cni_reaper_would_reap_total", "counter", "reason", "Reservations that were kept for dryRun only, again in each sweep."),
     (CACHE_REMOVED, "counter", "kind", "Broken files of libcni's cache, of flannel and of multus that were removed."),
+    (DROPPED, "counter", "", "Calls that are not counted, since others held the lock of the file."),
     ("cni_reaper_sweeps_total", "counter", "outcome", "Sweeps of the network."),
     ("cni_reaper_sweep_duration_seconds", "histogram", "le", "Wall time of a sweep, waiting for locks included."),
     (
@@ -52,17 +50,12 @@ FAMILIES = (
     ),
     ("cni_reaper_reservations", "gauge", "verdict", "Reservations that were left by the last whole sweep."),
     ("cni_reaper_pool_used", "gauge", "", "Addresses that were reserved after the last sweep."),
-    ("cni_reaper_pool_size", "gauge", "", "Addresses that the network's ranges have for pods, by its conflist at a DEL."),
     ("cni_reaper_last_sweep_timestamp_seconds", "gauge", "", "When the last sweep was that was neither skipped nor failed."),
 )
 """Name, type, label besides `network`, and help, in the order of the file."""
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cni_reaper_plugin.event_log import Log
-
-    PoolSize = tuple[str, Callable[[], int | None]]
 
 Families = dict[str, dict[str, float]]
 Samples = dict[str, Families]
@@ -71,8 +64,6 @@ Samples = dict[str, Families]
 _STATE = b"\n# state "
 _MODE = 0o644  # node_exporter runs as somebody else
 _LIMIT = 1 << 22
-_LATE_LIMIT = 1 << 16
-_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -81,11 +72,8 @@ def now_s() -> float:
     return time.monotonic()
 
 
-def save(path: str, results: list[Result], log: Log, pool_size: PoolSize | None = None) -> None:
-    """Add what sweeps have done to a file, or leave it beside it. Raises nothing: what cannot be counted is logged at `debug`.
-
-    pool_size: a network, and what returns how many addresses it has, asked once an hour.
-    """
+def save(path: str, results: list[Result], log: Log) -> None:
+    """Add what sweeps have done to a file. Raises nothing: what cannot be counted is logged at `debug`."""
     counts: Samples = {}
     gauges: Samples = {}
     try:
@@ -94,7 +82,7 @@ def save(path: str, results: list[Result], log: Log, pool_size: PoolSize | None 
             if result.took_s is not None and result.listed is not None:
                 gauges[result.network] = _gauges(result, result.listed)
         if counts:
-            _update(path, {NODE: {}, **counts}, gauges, pool_size)
+            _update(path, {NODE: {}, **counts}, gauges)
     except Exception as e:  # noqa: BLE001  whatever it is, no pod fails for its being counted
         log.debug("not-counted", reason=str(e))
 
@@ -102,7 +90,7 @@ def save(path: str, results: list[Result], log: Log, pool_size: PoolSize | None 
 def save_removed(path: str, kinds: list[str], log: Log) -> None:
     """Count the broken files that were removed, in a file; as `save`. kinds: of CACHE_KINDS, one for each file."""
     try:
-        _update(path, {NODE: {CACHE_REMOVED: {kind: kinds.count(kind) for kind in kinds}}}, {}, None)
+        _update(path, {NODE: {CACHE_REMOVED: {kind: kinds.count(kind) for kind in kinds}}}, {})
     except Exception as e:  # noqa: BLE001  as in `save`
         log.debug("not-counted", reason=str(e))
 
@@ -153,6 +141,8 @@ def render(samples: Samples) -> bytes:
                 for key, value in values.items():
                     of = 'network="%s",' % network if name != CACHE_REMOVED else ""
                     lines.append('%s{%s%s="%s"} %d' % (name, of, label, _escaped(key), value))
+            elif values and name == DROPPED:
+                lines.append("%s %d" % (name, values[""]))
             elif values:
                 lines.append('%s{network="%s"} %.15g' % (name, network, values[""]))
     lines.append("# HELP cni_reaper_build_info 1, of the version that has written this.\n# TYPE cni_reaper_build_info gauge")
@@ -187,22 +177,24 @@ def add(samples: Samples, counts: Samples) -> None:
                 known[key] = known.get(key, 0) + more
 
 
-def _update(path: str, counts: Samples, gauges: Samples, pool_size: PoolSize | None) -> None:
-    """Add counts to a file and set its gauges; without the lock, leave the counts for whoever has it next. Raises OSError."""
+def _update(path: str, counts: Samples, gauges: Samples) -> None:
+    """Add counts to a file and set its gauges, when no other call holds its lock for WAIT_S.
+
+    Raises OSError; TimeoutError without the lock: the counts are dropped, and the next call that has it says of how many calls.
+    """
     parent, _, name = path.rpartition("/")
-    directory = posix.open(parent or "/", _DIRECTORY)
+    directory = posix.open(parent or "/", files.DIRECTORY)
     try:
-        lock = flock.open_lock(name + ".lock", 0o600, directory)
+        lock = flock.open_lock(name + ".lock", 0o600, directory, writable=True)
         try:
             if not flock.take(lock, fcntl.LOCK_EX, WAIT_S):
-                _leave(path + ".late", counts)
-                return
-            for late in _late(path + ".late"):
-                add(counts, late)
+                _drop(lock)
+                raise TimeoutError("others hold the lock of %s" % path)
+            gauges = {**gauges, NODE: {DROPPED: {"": posix.fstat(lock).st_size}}}
             try:
-                content = _content(parse(files.read(name, directory, _LIMIT, posix.O_NOFOLLOW)), counts, gauges, pool_size)
+                content = _content(parse(files.read(name, directory, _LIMIT, posix.O_NOFOLLOW)), counts, gauges)
             except (OSError, *_MALFORMED):
-                content = _content({}, counts, gauges, pool_size)
+                content = _content({}, counts, gauges)
             files.replace(name, content, directory, _MODE)
         finally:
             posix.close(lock)
@@ -210,56 +202,15 @@ def _update(path: str, counts: Samples, gauges: Samples, pool_size: PoolSize | N
         posix.close(directory)
 
 
-def _content(samples: Samples, counts: Samples, gauges: Samples, pool_size: PoolSize | None) -> bytes:
+def _drop(lock: int) -> None:
+    """Leave a byte at the end of the lock file. To append one needs no lock, so its size is a counter of its own."""
+    if posix.fstat(lock).st_size < MOST_DROPPED:
+        fcntl.fcntl(lock, fcntl.F_SETFL, posix.O_APPEND | posix.O_NONBLOCK)
+        posix.write(lock, b".")
+
+
+def _content(samples: Samples, counts: Samples, gauges: Samples) -> bytes:
     add(samples, counts)
     for network, families in gauges.items():
         samples[network].update(families)
-    if pool_size is not None and pool_size[0] in samples:
-        _learn(samples[pool_size[0]], pool_size[1])
     return render(samples)
-
-
-def _learn(families: dict[str, dict[str, float]], asked: Callable[[], int | None]) -> None:
-    """Set the size of a network's pool, when it was learnt longer than an hour ago."""
-    if time.time() - families.get(_POOL_SIZE, {}).get("learnt", 0) > LEARNT_FOR_S:
-        try:
-            size = asked()
-        except Exception:  # noqa: BLE001  a cache entry or a module that cannot be read costs no counts
-            return
-        if size is not None:
-            families[_POOL_SIZE] = {"": size, "learnt": time.time()}
-
-
-def _leave(late: str, counts: Samples) -> None:
-    """Leave counts for a later call. The gauges are not left: they would be older than what the file has by then."""
-    files.make_directory(late, 0o700)
-    fd = posix.open(late, _DIRECTORY | posix.O_NOFOLLOW)
-    try:
-        if len(posix.listdir(fd)) < MOST_LATE:
-            files.replace(posix.urandom(8).hex(), orjson.dumps(counts), fd)
-    finally:
-        posix.close(fd)
-
-
-def _late(late: str) -> list[Samples]:
-    """Take away what late calls have left, and return it. What cannot be removed is not counted: it would be in each call."""
-    try:
-        fd = posix.open(late, _DIRECTORY | posix.O_NOFOLLOW)
-    except OSError:
-        return []
-    found: list[Samples] = []
-    try:
-        for name in [one for one in posix.listdir(fd) if not one.startswith(files.TEMPORARY)][:LATE_AT_ONCE]:
-            try:
-                counts: Samples = {}
-                try:
-                    add(counts, orjson.loads(files.read(name, fd, _LATE_LIMIT, posix.O_NOFOLLOW)))
-                except (*_MALFORMED, files.TooLargeError):
-                    counts = {}  # cut off by a power cut, or nothing of ours: in the way of those behind it
-                files.drop(name, fd)
-            except OSError:
-                continue
-            found.append(counts)
-    finally:
-        posix.close(fd)
-    return found

@@ -59,9 +59,16 @@ class StrandedError(Exception):
 class Reservation:
     """One file of host-local's store as it was read once.
 
-    network, address: str (directory and file name); content: bytes as read; ino, ctime: of the file, ns;
-    kind: OWNED, BLANK or ODD; container_id, ifname: str, empty unless OWNED (ifname also when host-local < 0.8 wrote it);
-    mtime_s: seconds since the epoch, for people only, never evidence.
+    Attributes:
+        network: the name of its directory.
+        address: its file name.
+        content: its bytes.
+        ino: its inode number.
+        ctime: its change time in ns.
+        kind: OWNED, BLANK or ODD.
+        container_id: of its owner, "" unless OWNED.
+        ifname: of its owner, "" unless OWNED, and where host-local before 0.8 wrote it.
+        mtime_s: seconds since the epoch; for people only, never evidence.
     """
 
     __slots__ = ("address", "container_id", "content", "ctime", "ifname", "ino", "kind", "mtime_s", "network")
@@ -100,9 +107,13 @@ def _parse(content: bytes) -> tuple[str, str, str]:
 
 
 class Netns:
-    """The identity of a network namespace: (dev, ino) of its nsfs inode, its ctime in ns, and its ID where the kernel tells.
+    """The identity of a network namespace.
 
-    ctime: 0 when it could not be had. ns_id: ioctl NS_GET_ID (Linux >= 6.18), 0 when not known; unique within one boot.
+    Attributes:
+        dev: the device of its nsfs inode.
+        ino: the number of that inode.
+        ctime: the inode's change time in ns, 0 where it cannot be had.
+        ns_id: ioctl NS_GET_ID (Linux 6.18 and later), unique within one boot; 0 where it is not known.
     """
 
     __slots__ = ("ctime", "dev", "ino", "ns_id")
@@ -137,12 +148,17 @@ class Netns:
 class Surroundings:
     """What one sweep saw of the node.
 
-    boot_id: str; node: its machine ID and host name, see system.boot.node; netns: every visible netns by inode number, before
-    the full scan only those remembered of an earlier one and seen again, None where none was; deep: all sources were read,
-    addresses too; trouble: why something may be missing, empty when every source was read; peer_addresses: packed addresses in
-    netns that the far end of a link shows; grace_s: how long an unmapped owner is waited for; list_complete: GC's list lacks no
-    owner of its network that is LIVE; shared: why other nodes may have reservations in this store, "" where nothing says so, None
-    before it was asked.
+    Attributes:
+        boot_id: of this boot.
+        node: the machine ID and the host name of this node, see system.boot.node.
+        netns: every visible netns by inode number. Before the full scan only those remembered of an earlier one and seen again,
+            None where there are none.
+        deep: all sources were read, addresses too.
+        trouble: why something may be missing, "" when every source was read.
+        peer_addresses: packed addresses in netns that the far end of a link shows.
+        grace_s: how long an owner without a netns is waited for.
+        list_complete: GC's list names every owner of its network that is LIVE.
+        shared: why other nodes may have reservations in this store, "" where nothing says so, None before it was asked.
     """
 
     __slots__ = ("boot_id", "deep", "grace_s", "list_complete", "netns", "node", "peer_addresses", "shared", "trouble")
@@ -182,12 +198,20 @@ UNREADABLE = "unreadable"
 class Mapping:
     """Which netns an owner is said to have, and what stands at that path now.
 
-    source: `record`, `cache`, `path` or `cnitool`; path: str; recorded: the identity a record has, None from other sources;
-    boot_id: the record's; pod: the record's {namespace, name, uid}; state: GONE, NETNS or UNREADABLE of the path now;
-    now: its identity when NETNS; of_host: it is the host's own; head: the record was written before the reservation; deleted:
-    the attachment's DEL has been here since; outlived: the reservation is of a later life of the container than the record;
-    pid_ns: inode of the PID namespace in which a process's path was recorded, 0 where nobody said; node: what the record says of
-    its node (machine ID, host name), None where it says nothing, see other_nodes.
+    Attributes:
+        source: `record`, `cache`, `path` or `cnitool`.
+        path: where the netns is said to be.
+        recorded: the identity that a record has, None from other sources.
+        boot_id: of the record.
+        pod: {namespace, name, uid} of the record.
+        state: what the path is now: GONE, NETNS or UNREADABLE.
+        now: the identity of what the path is now, None unless NETNS.
+        of_host: it is the host's own netns.
+        head: the record was written before the reservation.
+        deleted: the attachment's DEL has called cni-reaper since.
+        outlived: the reservation is of a later life of the container than the record.
+        pid_ns: inode of the PID namespace in which a process's path was recorded, 0 where the record does not say.
+        node: what the record says of its node (machine ID, host name), None where it says nothing, see other_nodes.
     """
 
     __slots__ = (
@@ -252,14 +276,22 @@ class Mapping:
 class Call:
     """The call of the runtime (or the command of an operator) that a sweep is part of.
 
-    verb: CNI_COMMAND; attachment: None on GC, STATUS and the command line; netns_path: CNI_NETNS as given; netns: its
-    identity now, None where it has none; at_head: ADD without prevResult, DEL whose record says so; may_reap: ALL,
-    NEEDS_NO_POD or NOTHING, by the self-check and the proven views; view: ours, see memory.proven_views; self_checked: ADD whose
-    self-check passed; valid: GC's list of (container ID, ifname), None when there is none; valid_network: the network it is
-    of. For ADD: older, what the attachment's record said before this call, and standing, {(address, ino, ctime)} of the
-    attachment's reservations before this call's record was written. For DEL: shows, whether its CNI_NETNS has proven the view,
-    while no ADD of this boot had; add_failed: it has no prevResult, so its ADD has probably failed. environment: of this process,
-    by bytes, as the programs that are run for this call get it; CNI_PATH in it says where the plugins are.
+    Attributes:
+        verb: CNI_COMMAND, or sweep.PERSON.
+        attachment: None on GC, STATUS and the command line.
+        environment: of this process, by bytes, as the programs that run for this call get it. CNI_PATH says where plugins are.
+        netns_path: CNI_NETNS as given.
+        netns: its identity now, None where it has none.
+        at_head: ADD without prevResult, DEL whose record says so.
+        may_reap: ALL, NEEDS_NO_POD or NOTHING, by the self-check and the proven views.
+        view: of this process, see memory.proven_views.
+        self_checked: ADD whose self-check passed.
+        shows: DEL whose CNI_NETNS has proven the view, while no ADD of this boot had.
+        add_failed: DEL without prevResult, so its ADD has probably failed.
+        valid: GC's list of (container ID, ifname), None without one.
+        valid_network: the network that the list is of.
+        older: on ADD what the attachment's record said before this call.
+        standing: on ADD {(address, ino, ctime)} of the attachment's reservations before this call's record was written.
     """
 
     __slots__ = (
@@ -326,12 +358,18 @@ class Call:
 class Evidence:
     """All that is known about the owner of one reservation.
 
-    mapping: see Mapping, None when unmapped; siblings: mappings of the same container ID under another ifname or network;
-    sibling_addresses: packed addresses reserved for those; packed: the reservation's own address, b"" until looked;
-    record: the bytes of the owner's own record, b"" without one; named: the path at which a runtime names the owner, "" where
-    none does; unclaimed: what is
-    remembered of it, None when nothing is; suspect: the kernel alone does not settle it; trouble: why a source about this
-    owner could not be read; call, surroundings: the sweep's.
+    Attributes:
+        call: of the sweep.
+        surroundings: of the sweep.
+        mapping: which netns it is said to have, None when unmapped.
+        siblings: mappings of the same container ID under another ifname or network.
+        sibling_addresses: packed addresses reserved for those.
+        packed: the reservation's own address, b"" before the full scan.
+        record: the bytes of the owner's own record, b"" without one.
+        named: the path at which a runtime names the owner, "" where none does.
+        unclaimed: what an earlier full scan found of it, None without one.
+        suspect: the kernel alone does not settle it.
+        trouble: why a source about this owner could not be read, "" where none failed.
     """
 
     __slots__ = (
@@ -363,7 +401,22 @@ class Evidence:
 
 
 class Settings:
-    """The options (docs/options.md), with their defaults. Times as the names say; lists are lists of str."""
+    """The options (docs/options.md), with their defaults.
+
+    Attributes:
+        data_dir: host-local's store.
+        networks: the networks to sweep, or ["*"].
+        state_dir: where records are.
+        cache_dirs: where libcni may keep results.
+        cache: remove broken files of libcni's cache.
+        reap_on: the verbs that sweep.
+        dry_run: free nothing.
+        grace_s: how long an owner without a netns is waited for.
+        budget_ms: CPU time of a sweep.
+        log_file: "" for none.
+        log_level: see event_log.LEVELS.
+        metrics_file: "" for none.
+    """
 
     __slots__ = (
         "budget_ms",
@@ -396,7 +449,14 @@ class Settings:
 
 
 class Judged:
-    """One reservation with what is known of its owner, and what follows from that: LIVE, STALE or UNKNOWN, and why."""
+    """One reservation with what is known of its owner, and what follows from that.
+
+    Attributes:
+        reservation: the file.
+        evidence: what is known of its owner.
+        verdict: LIVE, STALE or UNKNOWN.
+        reason: why.
+    """
 
     __slots__ = ("evidence", "reason", "reservation", "verdict")
 

@@ -1,6 +1,6 @@
-"""The sweep of one network: what everybody who takes part in it is handed, and what came of it.
+"""The sweep of one network: what each part of it is handed, and what came of it.
 
-sweep.py makes one for each network of a call, first_look and reap work with it, and metrics and commands read its result.
+reaper.sweep makes one for each network of a call, quick scan and reap_network work with it, metrics and commands read its result.
 """
 
 from __future__ import annotations
@@ -27,17 +27,20 @@ class Result:
 
     What a quick scan and a full scan may both find is by address, so that it counts once.
 
-    network: its name; "*" where the networks could not even be listed.
-    listed: how many reservations there were, None where that is not known.
-    freed: what was freed.
-    would_free: what would have been but for dryRun, by address.
-    refused: what was to be freed and could not be unlinked, with the error.
-    kept: owners that are UNKNOWN, by address.
-    published: what is STALE and stays, since something outside of the pod leads to it (PORT_PUBLISHED), by address.
-    lifeless: how many addresses netns without a process hold; None where nobody looked.
-    judged: the verdicts are all there are: whatever was stale could be freed by this call.
-    cut, skipped, failed: why it ended before its end, was not begun, or has failed; "" where it did not.
-    took_s: wall time in seconds; None where it was not begun, or nobody asked.
+    Attributes:
+        network: its name; "*" where the networks could not even be listed.
+        listed: how many reservations there were, None where that is not known.
+        freed: what was freed.
+        would_free: what would have been freed but for dryRun, by address.
+        refused: what was to be freed and could not be unlinked, with the error.
+        kept: owners that are UNKNOWN, by address.
+        published: what is STALE and stays, since something outside of the pod leads to it (PORT_PUBLISHED), by address.
+        lifeless: how many addresses netns without a process hold; None where that was not counted.
+        judged: the verdicts are all there are: whatever was stale could be freed by this call.
+        cut: why it ended before its end, "" where it did not.
+        skipped: why it was not begun, "" where it was.
+        failed: why it failed, "" where it did not.
+        took_s: wall time in seconds; None where it was not begun, or is not measured.
     """
 
     __slots__ = (
@@ -84,7 +87,16 @@ class Result:
 
 
 class NetworkSweep:
-    """One sweep: the network's directory in the store, the call it is for, its limits, and its result."""
+    """One sweep.
+
+    Attributes:
+        network: the network's directory in the store.
+        call: of the runtime or of a person, that the sweep is part of.
+        settings: the options.
+        budget: of time, for the whole call.
+        log: for its events.
+        result: what has come of it so far.
+    """
 
     __slots__ = ("budget", "call", "log", "network", "result", "settings")
 

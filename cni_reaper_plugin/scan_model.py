@@ -7,13 +7,18 @@ Place = tuple[str, int, int, int]
 
 
 class VisibleNetns:
-    """A netns that somebody on this node has open, mounted or lives in.
+    """A netns that a process of this node has open, has mounted or runs in.
 
-    addresses: packed addresses configured in it, None where it could not be looked into; host: ours or PID 1's; names:
-    container IDs for which it is known to be: this ADD's, or one whose record or address says so; place: a path that led to
-    it, "" where none does now; foreign: another user owns it, so it is no pod's of a root runtime; assigned: the unit or docker
-    container whose it is, for people, "" where it is neither's; containers: the IDs of those docker containers; inhabited: a
-    process or a thread runs in it.
+    Attributes:
+        netns: its identity.
+        place: a path that led to it, "" where none does now.
+        addresses: packed addresses configured in it, None where it could not be looked into.
+        host: it is this process's or PID 1's.
+        foreign: another user owns it, so a root runtime has no pod in it.
+        inhabited: a process or a thread runs in it.
+        names: container IDs for which it is known to be: this ADD's, or one whose record or address says so.
+        assigned: the unit or docker container that has it, for people; "" for neither.
+        containers: the IDs of those docker containers.
     """
 
     __slots__ = ("addresses", "assigned", "containers", "foreign", "host", "inhabited", "names", "netns", "place")
@@ -56,8 +61,11 @@ class VisibleNetns:
 class Unclaimed:
     """What an earlier full scan of this boot found of the same reservation (same file), whose owner had no netns then.
 
-    age_s: seconds since the first such look (CLOCK_MONOTONIC); netns: those that could be the owner's at that time, None
-    where nobody looked for them. As a netns exists before its reservation, no later one can be.
+    A netns exists before its reservation, so no later one can be the owner's.
+
+    Attributes:
+        age_s: seconds since the first such scan (CLOCK_MONOTONIC).
+        netns: those that could be the owner's at that time, None where none was looked for.
     """
 
     __slots__ = ("age_s", "netns")

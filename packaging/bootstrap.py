@@ -155,7 +155,7 @@ def finds_cold(package: "ModuleType") -> "Callable[[str], ModuleType]":
         where = entry(name) if own_name[0] != "_" else None
         if where is None:
             raise AttributeError(own_name)
-        module = made(name, where[0] == PACKAGE)
+        module = made(name, package.__name__, where[0] == PACKAGE)
         try:
             exec(_code(where), module.__dict__)  # noqa: S102  its own code
         except BaseException:
@@ -167,10 +167,10 @@ def finds_cold(package: "ModuleType") -> "Callable[[str], ModuleType]":
     return find
 
 
-def made(name: str, is_package: bool) -> "ModuleType":
-    """Return a new module of cni-reaper's, among those that are imported."""
+def made(name: str, parent: str, is_package: bool) -> "ModuleType":
+    """Return a new module of cni-reaper's, among those that are imported. parent: the package that it is in."""
     module = type(sys)(name)
-    module.__package__ = name if is_package else name.rpartition(".")[0]
+    module.__package__ = name if is_package else parent
     if is_package:
         module.__path__ = []  # no directory is searched
         module.__getattr__ = finds_cold(module)  # type: ignore[method-assign]
@@ -179,11 +179,11 @@ def made(name: str, is_package: bool) -> "ModuleType":
 
 
 def run_modules(marshalled: bytes) -> None:
-    """Make modules of (name, is it a package?, code), in that order."""
-    for name, is_package, code in marshal.loads(marshalled):  # its own file, about to be run
-        module = made(name, is_package)
-        exec(code, module.__dict__)  # noqa: S102  its own code
-        parent, _, own_name = name.rpartition(".")
+    """Make modules of (name, its package, its name in that, is it a package?, code or None for none), in that order."""
+    for name, parent, own_name, is_package, code in marshal.loads(marshalled):  # its own file, about to be run
+        module = made(name, parent, is_package)
+        if code is not None:
+            exec(code, module.__dict__)  # noqa: S102  its own code
         if parent:
             setattr(sys.modules[parent], own_name, module)
 

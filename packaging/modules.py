@@ -64,10 +64,15 @@ def _imports(name: str, modules: dict[str, Path]) -> list[str]:
 def marshalled(root: Path, names: list[str]) -> bytes:
     """Return modules of the package below `root` as bootstrap.py runs them, all in one, so that each name is there only once.
 
-    The names of their files are relative to `root`.
+    The names of their files are relative to `root`. Of a package that says only what it is there is no code.
     """
     found = sources(root)
-    return marshal.dumps([(name, _is_package(found[name]), _compiled(found[name], root)) for name in names])
+    every = []
+    for name in names:
+        parent, _, own_name = name.rpartition(".")
+        code = _compiled(found[name], root) if _does_something(found[name]) else None
+        every.append((name, parent, own_name, _is_package(found[name]), code))
+    return marshal.dumps(every)
 
 
 def bootstrap_with(file: Path, version: bytes, verbs: tuple[int, int], cold: bytes) -> CodeType:
@@ -82,6 +87,11 @@ def bootstrap_with(file: Path, version: bytes, verbs: tuple[int, int], cold: byt
         msg = f"{file.name} has no place for the hot modules, or for where the cold ones are"
         raise ValueError(msg)
     return code.replace(co_consts=tuple(given.get(one, one) if isinstance(one, tuple | bytes) else one for one in code.co_consts))
+
+
+def _does_something(file: Path) -> bool:
+    body = ast.parse(file.read_bytes()).body
+    return any(not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)) for one in body)
 
 
 def _is_package(file: Path) -> bool:

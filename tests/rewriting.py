@@ -38,7 +38,7 @@ import select, subprocess, sys
 sys.path.insert(0, {str(ROOT)!r})
 from tests import kernel_calls
 kernel_calls.stand_in()
-from cni_reaper_plugin.operator import inotify
+from cni_reaper_plugin.operator.watch import inotify
 directory, *command = sys.argv[1:]
 queue = inotify.Inotify()
 queue.add(directory, inotify.CLOSE_WRITE | inotify.MOVED_TO | inotify.CREATE | inotify.DELETE)

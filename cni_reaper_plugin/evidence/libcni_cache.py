@@ -34,18 +34,6 @@ def read(cache_dirs: list[str], network: str, container_id: str, ifname: str) ->
     return None
 
 
-def conflist(cache_dirs: list[str], network: str, container_id: str, ifname: str) -> dict[str, object]:
-    """Return the network's conflist as it was when the attachment was made, {} where no entry has it. Raises OSError."""
-    for cache_dir in cache_dirs:
-        try:
-            told = conflist_of(load(cache_dir, network, container_id, ifname))
-        except _ABSENT:
-            continue
-        if told is not None:
-            return told
-    return {}
-
-
 def conflist_of(entry: dict[str, object]) -> dict[str, object] | None:
     """Return the conflist that an entry has, None where it is not whole."""
     config = entry.get("config")

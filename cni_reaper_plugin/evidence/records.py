@@ -26,15 +26,17 @@ from cni_reaper_plugin.system import files, flock
 VERSION = 1
 LOCK = ".lock"
 LOCK_WAIT_S = 2.0
-_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
 _LIMIT = 1 << 13  # bytes; a record has a few hundred
 
 
 class Record:
     """One record as it was read.
 
-    raw: its bytes; mapping: what it says of the netns, see model.Mapping (`state` and `now` not looked up);
-    boottime_s: when it was written."""
+    Attributes:
+        raw: its bytes.
+        mapping: what it says of the netns; `state` and `now` are not looked up.
+        boottime_s: when it was written.
+    """
 
     __slots__ = ("boottime_s", "mapping", "raw")
 
@@ -53,13 +55,13 @@ class Directory:
         """Open the directory, made (0700, as state_dir is) if `make`. Raises OSError, FileNotFoundError among them."""
         path = state_dir + "/" + network
         try:
-            self._fd = posix.open(path, _DIRECTORY)
+            self._fd = posix.open(path, files.DIRECTORY | posix.O_NOFOLLOW)
         except FileNotFoundError:
             if not make:
                 raise
             files.make_directory(state_dir, 0o700)  # before it: a parent is made for everybody to read
             files.make_directory(path, 0o700)
-            self._fd = posix.open(path, _DIRECTORY)
+            self._fd = posix.open(path, files.DIRECTORY | posix.O_NOFOLLOW)
 
     def __enter__(self) -> Directory:
         return self
@@ -82,8 +84,28 @@ class Directory:
 
     def read(self, container_id: str, ifname: str) -> Record | None:
         """Return an attachment's record, None when there is none that we wrote. Raises OSError when it cannot be read."""
+        raw = self._raw(container_id, ifname)
+        return _parse(raw) if raw is not None else None
+
+    def is_broken(self, container_id: str, ifname: str) -> bool:
+        """Tell whether a record is as a power cut leaves it, empty, NUL bytes or cut off: a regular file that is no JSON.
+
+        It says no more than a missing one, and nobody is writing it: a record gets its name when it is whole. Raises OSError.
+        """
+        raw = self._raw(container_id, ifname)
+        if raw is None:
+            return False
         try:
-            raw = files.read_small(container_id + ":" + ifname, self._fd, _LIMIT)
+            orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            about = posix.stat(container_id + ":" + ifname, dir_fd=self._fd, follow_symlinks=False)
+            return files.is_regular(about)
+        return False
+
+    def _raw(self, container_id: str, ifname: str) -> bytes | None:
+        """Return the bytes of a record, None when there is none, or what we never write. Raises OSError."""
+        try:
+            return files.read_small(container_id + ":" + ifname, self._fd, _LIMIT)
         except FileNotFoundError:
             return None
         except files.TooLargeError:
@@ -94,7 +116,6 @@ class Directory:
             if e.errno in (errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG):
                 return None  # nothing that we wrote
             raise
-        return _parse(raw)
 
     def mark_deleted(self, attachment: Attachment, record: Record) -> None:
         """Write a record again after its DEL, with the time of its ADD. The caller holds the lock. Raises OSError."""
@@ -155,9 +176,9 @@ class Directory:
         return posix.access(".", posix.W_OK, dir_fd=self._fd)
 
     def drop(self, attachments: list[tuple[str, str]], is_done: IsDone) -> int:
-        """Drop the records that `is_done` still agrees to under the exclusive lock; return how many. Raises OSError.
+        """Drop the records that `is_done` still agrees to under the exclusive lock, and the broken ones; return how many.
 
-        Writes nothing while another process writes. Temporary files found under this lock belong to dead processes.
+        Raises OSError. Writes nothing while another process writes. Temporary files found under this lock are dead processes'.
         """
         fd = flock.open_lock(LOCK, 0o600, self._fd)
         try:
@@ -166,7 +187,8 @@ class Directory:
             dropped = 0
             for container_id, ifname in attachments:
                 record = self.read(container_id, ifname)
-                if record is not None and is_done(record, container_id, ifname):
+                is_over = is_done(record, container_id, ifname) if record else self.is_broken(container_id, ifname)
+                if is_over:
                     posix.unlink(container_id + ":" + ifname, dir_fd=self._fd)
                     dropped += 1
             for name in posix.listdir(self._fd):

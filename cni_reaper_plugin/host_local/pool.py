@@ -15,7 +15,15 @@ class PoolError(ValueError):
 
 @dataclass(frozen=True)
 class Range:
-    """One range. version: 4 or 6; first, last: of the addresses that can be given; subnet: (first, last); gateway: as ints."""
+    """One range; its addresses are numbers.
+
+    Attributes:
+        version: 4 or 6.
+        first: of the addresses that can be given.
+        last: of the addresses that can be given.
+        subnet: its first and its last address.
+        gateway: never given.
+    """
 
     version: int
     first: int

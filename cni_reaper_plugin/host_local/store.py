@@ -27,7 +27,6 @@ LOCK_WAIT_S = 2.0  # host-local's own queue after a reboot is that long
 DIRECTORY_WAIT_S = 0.2  # host-local up to 0.6 holds it for milliseconds; each user who can read the directory can hold it, too
 HOLD_LIMIT_S = 2.0  # host-local waits for as long as we hold its lock; on a store that is slow the rest waits for the next call
 CONTENT_LIMIT = 1024  # an ID and an ifname are far shorter; more is not host-local's
-_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _FILE = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
 _DIRECTORY_LOCKED = "a process holds a lock on the network's directory, as host-local up to 0.6 does while it writes"
 _ADDRESS_CHARS = frozenset("0123456789abcdefABCDEF.:")
@@ -68,7 +67,7 @@ def _is_blank(reservation: Reservation) -> bool:
 def usable(data_dir: str, must_exist: bool = False) -> None:
     """Check that a store can be listed; one that is not there yet is fine, unless it must exist. Raises OSError."""
     try:
-        posix.close(posix.open(data_dir, _DIRECTORY))
+        posix.close(posix.open(data_dir, files.DIRECTORY))
     except FileNotFoundError:
         if must_exist:
             raise
@@ -93,7 +92,7 @@ class Network:
         self.name = name
         self.key = name if data_dir == DATA_DIR and len(name) <= LONGEST_KEY else _key(data_dir, name)
         self.listed = 0
-        self._fd = posix.open(data_dir + "/" + name, _DIRECTORY)
+        self._fd = posix.open(data_dir + "/" + name, files.DIRECTORY)
 
     def __enter__(self) -> Network:
         return self
@@ -148,12 +147,20 @@ class Network:
     def remove(self, stale: list[Reservation], still_judged: Callable[[Reservation], bool], wait_s: float) -> Removed:
         """Unlink reservations that are, under host-local's lock, still what was judged.
 
-        stale: from `snapshot`; still_judged: asked under the lock whether the owner's record is still the one judged;
-        wait_s: how long to wait for the lock. Returns those that are gone now and those that could not be unlinked, with the
-        error. Raises SkippedError, with nothing removed, while others hold the lock, and OSError.
-
         A blank file is removed under a lock on the directory as well, since host-local up to 0.6 creates and writes under that
         one; such files come last. The order is always `lock`, then the directory, and both waits are bounded.
+
+        Args:
+            stale: from `snapshot`.
+            still_judged: asked under the lock whether the owner's record is still the one judged.
+            wait_s: how long to wait for the lock.
+
+        Returns:
+            Those that are gone now, and those that could not be unlinked, with the error.
+
+        Raises:
+            SkippedError: others hold the lock; nothing is removed.
+            OSError: the lock cannot be opened or taken.
         """
         lock = flock.open_lock(LOCK, LOCK_MODE, self._fd)
         older = -1
@@ -169,7 +176,7 @@ class Network:
                     break
                 if _is_blank(judged):
                     if older < 0:
-                        older = posix.open(".", _DIRECTORY, dir_fd=self._fd)
+                        older = posix.open(".", files.DIRECTORY, dir_fd=self._fd)
                         free = flock.take(older, fcntl.LOCK_EX, DIRECTORY_WAIT_S)
                     if not free:
                         import errno

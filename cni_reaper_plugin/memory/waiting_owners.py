@@ -45,8 +45,10 @@ _MALFORMED = (AttributeError, KeyError, IndexError, OverflowError, TypeError, Va
 class Memory:
     """The memory of one network.
 
-    boot_id: of this boot; cursor: the address at which the next sweep begins, "" for the first; is_foreign: the file is of
-    another PID namespace, and only a full scan in a proven view may write over it.
+    Attributes:
+        boot_id: of this boot.
+        cursor: the address at which the next sweep begins, "" for the first.
+        is_foreign: the file is of another PID namespace, and only a full scan in a proven view may overwrite it.
     """
 
     __slots__ = (

@@ -12,9 +12,16 @@ _SPACE = b" \t\r\n"
 class Broken:
     """One broken file, as it was read.
 
-    path: str, as its directory is configured; kind: of its place; network, container_id, ifname: by its name, "" where it holds
-    none; size: bytes; cause: EMPTY, BLANK, NUL_BYTES or NO_JSON; reason: why it is not removed, "" while nothing stands
-    against it; wait_s: of one that has to wait, in how many seconds it may be asked again.
+    Attributes:
+        path: as its directory is configured.
+        kind: of its place.
+        network: by its name, "" where that holds none; so are container_id and ifname.
+        container_id: see network.
+        ifname: see network.
+        size: in bytes.
+        cause: EMPTY, BLANK, NUL_BYTES or NO_JSON.
+        reason: why it is not removed, "" while nothing speaks against it.
+        wait_s: of one that has to wait, in how many seconds to look again.
     """
 
     __slots__ = ("cause", "container_id", "ifname", "kind", "network", "path", "reason", "size", "wait_s")

@@ -38,10 +38,13 @@ if TYPE_CHECKING:
 class Result:
     """What a look has found.
 
-    removed: broken files that are gone, or with dry_run would be; waiting: those that have changed less than OLD_S ago, or that
-    a process may be writing, with `reason` and `wait_s`; kept: those that could not be removed, with `reason`; trouble: what
-    could not be read, in words; checked: how many files were read; is_whole: False where time was up, or another process is
-    looking.
+    Attributes:
+        removed: broken files that are gone, or with dry_run would be.
+        waiting: those that have changed less than OLD_S ago, or that a process may be writing, with `reason` and `wait_s`.
+        kept: those that could not be removed, with `reason`.
+        trouble: what could not be read, in words.
+        checked: how many files were read.
+        is_whole: False where time was up, or another process is looking.
     """
 
     __slots__ = ("checked", "is_whole", "kept", "removed", "trouble", "waiting")
@@ -66,9 +69,16 @@ def look(
 ) -> Result:
     """Look at all places once; remove what is broken and was not written to for OLD_S.
 
-    dry_run: remove nothing, say what would be; budget: of the whole look, none means no limit; networks: names that are known,
-    see Place.named; lock_wait_s: for how long to wait while another process looks. Raises OSError only where /proc cannot be
-    read.
+    Args:
+        places: where to look.
+        log: for its events.
+        dry_run: remove nothing, say what would be.
+        budget: of the whole look, None for no limit.
+        networks: names that are known, see Place.named.
+        lock_wait_s: how long to wait while another process looks.
+
+    Raises:
+        OSError: /proc cannot be read.
     """
     result = Result()
     lock = _opened_lock()

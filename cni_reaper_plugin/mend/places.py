@@ -11,13 +11,13 @@ import posix
 from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.attachment import CNITOOL, valid_ifname, valid_name
+from cni_reaper_plugin.system import files
 
 LIBCNI, FLANNEL, MULTUS = "libcni", "flannel", "multus"
 SCRATCH_DIRS = ((FLANNEL, "/var/lib/cni/flannel"), (MULTUS, "/var/lib/cni/multus"))
 """The directories of delegating plugins that have no option for them in cni-reaper's entry: (kind, directory)."""
 
 _RESULTS = (("results",), ("cache", "results"))
-_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _HEX = frozenset("0123456789abcdef")
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ class Place:
         The configured directory may be a symlink, since its writer follows one. What libcni makes below it is never followed.
         Raises OSError: FileNotFoundError where it is missing, NotADirectoryError where it is a symlink or no directory.
         """
-        fd = posix.open(self.directory, _DIRECTORY)
+        fd = posix.open(self.directory, files.DIRECTORY)
         for name in self.below:
             try:
-                below = posix.open(name, _DIRECTORY | posix.O_NOFOLLOW, dir_fd=fd)
+                below = posix.open(name, files.DIRECTORY | posix.O_NOFOLLOW, dir_fd=fd)
             finally:
                 posix.close(fd)
             fd = below

@@ -21,8 +21,15 @@ WALL_S, CPU_MS = 1.0, 200
 def after(call: Call, settings: Settings, log: Log, due: str, left_s: float) -> None:
     """Look for broken files at the end of a call, and note when to do it next.
 
-    call: for its network's name; settings: cache_dirs, dry_run, networks; due: the file that says when; left_s: of the call's
-    wall time. Raises OSError where /proc cannot be read.
+    Args:
+        call: for its network's name.
+        settings: cache_dirs, dry_run, networks and metrics_file count.
+        log: for its events.
+        due: the file that says when.
+        left_s: of the call's wall time.
+
+    Raises:
+        OSError: /proc cannot be read.
     """
     _due_in(due, EVERY_S)  # before: other calls need not come as well
     networks = {one for one in settings.networks if one != "*"}

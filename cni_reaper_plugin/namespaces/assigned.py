@@ -62,7 +62,11 @@ def assign(nobodys: Iterable[Places], claimed: Collection[int]) -> None:
 class _Processes:
     """Every process of the node by its ID, and its cgroups; but for zombies, which are in no netns.
 
-    cgroups: its cgroup file; inside: IDs by the inode number of their netns; of_unit, of_container: by whose own cgroup it is.
+    Attributes:
+        cgroups: process ID -> its cgroup file.
+        inside: inode number of a netns -> IDs of the processes in it.
+        of_unit: unit -> IDs of the processes in its own cgroup.
+        of_container: docker container -> IDs of the processes in its own cgroup.
     """
 
     def __init__(self) -> None:

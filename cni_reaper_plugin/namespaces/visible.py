@@ -66,10 +66,14 @@ def _is_shared(mountinfo: bytes, directory: str) -> bool:
 class Sighting:
     """A visible netns and the places from which it can be entered or read.
 
-    ino: of the nsfs; mounts: absolute paths, also below /proc/<pid>/root; processes: process IDs; others: paths of threads
-    that live elsewhere than their leader, and of open descriptors; owned_by_other: another user owns it, None where that could
-    not be read. It is read when the netns is first seen, since a user's process can end at any time. A netns that gets the
-    same number later in this look is younger than every reservation that is judged.
+    Attributes:
+        ino: its inode number in the nsfs.
+        mounts: absolute paths, also below /proc/<pid>/root.
+        processes: process IDs.
+        others: paths of threads that are in another netns than their leader, and of open descriptors.
+        owned_by_other: another user owns it, None where that could not be read. It is read when the netns is first seen, since
+            a user's process can end at any time. A netns that gets the same number later in this scan is younger than every
+            reservation that is judged.
     """
 
     __slots__ = ("ino", "mounts", "others", "owned_by_other", "processes")
@@ -250,9 +254,9 @@ def _namespace_of(task: str, kind: str) -> int:
 class _Descriptors:
     """Adds the netns that processes hold by an open descriptor; of a bound socket's netns nothing shows, see `peer_addresses`.
 
-    A process that cannot enter a runtime's netns (owners.is_process_powerless) can hold only the one that it was started in, and
-    can have any number of descriptors. Such processes are searched up to _POWERLESS_DESCRIPTORS in all, without those that have
-    only a few; a process with more than the rest is skipped.
+    A process that cannot enter a runtime's netns (user_namespaces.is_process_powerless) can hold only the one that it was
+    started in, and can have any number of descriptors. Such processes are searched up to _POWERLESS_DESCRIPTORS in all, without
+    those that have only a few; a process with more than the rest is skipped.
     """
 
     __slots__ = ("_left", "_seen")
@@ -264,7 +268,7 @@ class _Descriptors:
     def add(self, task: str) -> None:
         """Add those of a task's table. Raises OSError."""
         directory = task + "/fd"
-        fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        fd = posix.open(directory, files.DIRECTORY)
         try:
             number = posix.fstat(fd).st_size  # of descriptors, since Linux 6.2: a million are not even listed
             names = [] if number else posix.listdir(fd)
@@ -300,13 +304,16 @@ def _unmounted(path: str) -> int:
 
     One that was opened at a netns' mount point shows as that path, and as `/` once the mount is gone. So does the root of any
     other file system that is gone, and to ask one whose server hangs is to hang. So what the kernel knows itself (fdinfo, the
-    number since Linux 5.14) is read first: the number has to be a namespace's, and the file not opened as a directory. What is
-    left is opened without asking.
+    number since Linux 5.14) is read first: the number has to be a namespace's, and the file not opened as a directory. Where no
+    number is told it is one of a process that could have entered a netns: no other user makes us wait. What is left is opened
+    without asking.
     """
     try:
         about = files.read(path.replace("/fd/", "/fdinfo/"))
         number = about.partition(b"ino:\t")[2].split(b"\n", 1)[0]
-        if not number or not _FIRST_NUMBER <= int(number) <= _LAST_NUMBER:
+        if number and not _FIRST_NUMBER <= int(number) <= _LAST_NUMBER:
+            return 0
+        if not number and user_namespaces.is_process_powerless(path.rpartition("/fd/")[0]):
             return 0
         if int(about.partition(b"flags:\t")[2].split(b"\n", 1)[0], 8) & posix.O_DIRECTORY:
             return 0

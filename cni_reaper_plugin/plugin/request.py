@@ -36,10 +36,21 @@ Environment = dict[bytes, bytes]
 
 
 class Request:
-    """One call. verb; container_id, ifname, netns, args: the CNI_* variables, "" where absent; config: the object on stdin;
-    document: its bytes; cni_version, name: of the config, checked; problem: why a DEL can do nothing, "" otherwise."""
+    """One call.
 
-    __slots__ = ("args", "cni_version", "config", "container_id", "document", "ifname", "name", "netns", "problem", "verb")
+    Attributes:
+        verb: CNI_COMMAND.
+        container_id: CNI_CONTAINERID, "" where absent.
+        ifname: CNI_IFNAME, "" where absent.
+        netns: CNI_NETNS, "" where absent.
+        args: CNI_ARGS, "" where absent.
+        config: the object on stdin.
+        cni_version: of the config, checked.
+        name: of the config, checked.
+        problem: why a DEL can do nothing, "" otherwise.
+    """
+
+    __slots__ = ("args", "cni_version", "config", "container_id", "ifname", "name", "netns", "problem", "verb")
 
     def __init__(self, verb: str, environment: Environment) -> None:
         """Take the environment's part of a request. Raises CNIError 4 that names every missing and invalid variable."""
@@ -48,7 +59,6 @@ class Request:
         self.ifname = variable(environment, "CNI_IFNAME")
         self.netns = variable(environment, "CNI_NETNS")
         self.args = environment.get(b"CNI_ARGS", b"").decode("utf-8", "replace")
-        self.document = b""
         self.config: dict[str, object] = {}
         self.cni_version = LATEST_VERSION
         self.name = ""
@@ -70,7 +80,6 @@ class Request:
 
         A DEL whose network cannot be told sets `problem` instead.
         """
-        self.document = document
         try:
             config = orjson.loads(document)
         except orjson.JSONDecodeError as e:

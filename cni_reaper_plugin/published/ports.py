@@ -38,9 +38,16 @@ if TYPE_CHECKING:
 class Port(NamedTuple):
     """A published port.
 
-    backend: IPTABLES or NFTABLES; network, container: as the rule's comment has them, network "" where it has none (nftables),
-    container "" where the comment is cut; comment: all of it; protocol: `tcp`, `udp` or `sctp`; host: the address of the node
-    that is published, "" for each; host_port; address: where it leads to, packed, 4 or 16 bytes; port: there.
+    Attributes:
+        backend: IPTABLES or NFTABLES.
+        network: as the rule's comment has it, "" where it has none (nftables).
+        container: as the rule's comment has it, "" where the comment is cut.
+        comment: all of it.
+        protocol: `tcp`, `udp` or `sctp`.
+        host: the address of the node that is published, "" for each.
+        host_port: the port that is published.
+        address: where it leads to, packed, 4 or 16 bytes.
+        port: where it leads to.
     """
 
     backend: str

@@ -1,6 +1,7 @@
 """When a record is over: a record outlives its DEL, since a DEL may have answered success too early, and goes some time later.
 
-Records of an ADD whose IPAM never wrote a reservation go the same way; otherwise nobody would ever look at them again.
+Records of an ADD whose IPAM never wrote a reservation go the same way; otherwise nobody would ever look at them again. Those that
+a power cut has broken go at once.
 """
 
 from cni_reaper_plugin.evidence import records
@@ -38,7 +39,7 @@ def drop_records(network: str, reservations: list[Reservation], settings: Settin
         done = []
         for owner in (idle[turn:] + idle[:turn])[:MOST]:
             record = directory.read(*owner)
-            if record is not None and is_done(record, *owner):
+            if is_done(record, *owner) if record else directory.is_broken(*owner):
                 done.append(owner)
         if done or directory.has_temporary():
             directory.drop(done, is_done)

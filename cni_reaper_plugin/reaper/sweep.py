@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from cni_reaper_plugin.metrics import PoolSize
     from cni_reaper_plugin.model import Reservation
 
     Allow = Callable[[], None]
@@ -63,7 +62,7 @@ def run(call: Call, settings: Settings, log: Log, allow: Allow, budget: Budget) 
         if not goes_on:
             break
     if metrics is not None:
-        metrics.save(settings.metrics_file, results, log, _pool_size(call, settings))
+        metrics.save(settings.metrics_file, results, log)
     return results
 
 
@@ -75,21 +74,6 @@ def _metrics(log: Log) -> ModuleType | None:
         log.debug("not-counted", reason=DEFECT % e)
         return None
     return metrics
-
-
-def _pool_size(call: Call, settings: Settings) -> PoolSize | None:
-    """Return how to learn the size of this call's network; only a DEL finds its own entry in libcni's cache."""
-    attachment = call.attachment
-    if call.verb != "DEL" or attachment is None:
-        return None
-
-    def learn() -> int | None:
-        """Return how many addresses it has, None when nothing tells."""
-        from cni_reaper_plugin.reaper import pool_size
-
-        return pool_size.of_network(settings.cache_dirs, attachment)
-
-    return attachment.network, learn
 
 
 def _networks(call: Call, settings: Settings, log: Log, results: list[Result]) -> list[str]:

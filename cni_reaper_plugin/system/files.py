@@ -8,6 +8,8 @@ CHUNK = 1 << 16  # below malloc's mmap threshold
 HERE = -100  # AT_FDCWD, include/uapi/linux/fcntl.h
 NOFOLLOW = 0x100  # AT_SYMLINK_NOFOLLOW
 UNASKED = 0x4000  # AT_STATX_DONT_SYNC: no server is asked, and one that hangs is not waited for
+DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+"""open(2) flags of a directory."""
 _READ = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
 
 
@@ -152,13 +154,8 @@ def replace_in(directory: str, name: str, data: bytes) -> None:
     directory: a path whose last part is no symlink.
     """
     make_directory(directory, 0o700)
-    fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
+    fd = posix.open(directory, DIRECTORY | posix.O_NOFOLLOW)
     try:
         replace(name, data, fd)
     finally:
         posix.close(fd)
-
-
-def drop(name: str, dir_fd: int) -> None:
-    """Remove a file that has been read, and whose content is kept elsewhere from now on. Raises OSError."""
-    posix.unlink(name, dir_fd=dir_fd)

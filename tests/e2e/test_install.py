@@ -144,6 +144,22 @@ def test_running_process_keeps_its_executable(bare: Node, tmp_path: Path) -> Non
     assert is_there(bare)
 
 
+@pytest.mark.parametrize("content", [b"", bytes(300)], ids=["empty", "NUL bytes"])
+def test_purge_removes_records_that_a_power_cut_has_broken(bare: Node, content: bytes) -> None:
+    """A broken record is ours by its name, beside our lock; another file in that directory makes it somebody else's."""
+    install(bare).check()
+    bare.cnitool("add", "net", bare.pod()).check()
+    (record,) = bare.path(f"{STATE_DIR}/net").glob("*:eth0")
+    record.write_bytes(content)
+    somebodys = record.with_name("somebodys")
+    somebodys.touch()
+    uninstall(bare, "--purge").check()
+    assert record.exists()
+    somebodys.unlink()
+    uninstall(bare, "--purge").check()
+    assert not bare.path(f"{STATE_DIR}/net").exists()
+
+
 def test_chain_without_host_local_is_left_alone(bare: Node) -> None:
     """A chain without host-local is left alone, unless a person insists."""
     write(bare, [{"type": "calico", "ipam": {"type": "calico-ipam"}}])

@@ -254,8 +254,8 @@ def test_second_network_in_mid_add_is_kept(node: Node) -> None:
 def test_dead_owners_address_in_use_is_kept(network: Network, where: str) -> None:
     """A dead owner's address that is configured somewhere is not given to the next pod."""
     node = network.node
+    other = node.pod("other").path if where == "another netns" else None  # before the leak, whose number it would else have
     address = network.leak()
-    other = node.pod("other").path if where == "another netns" else None
     node.add_address("lo", f"{address}/32", other)
     network.leak()
     assert_reaps_all_but(network, {address})

@@ -305,7 +305,7 @@ ROUNDS = int(os.environ.get("CNI_REAPER_MEND_ROUNDS", "200"))
 SWEEPER = """
 import os, sys, time
 sys.path[:0] = {path}
-from cni_reaper_plugin.events import Log
+from cni_reaper_plugin.event_log import Log
 from cni_reaper_plugin.mend.look import look
 from cni_reaper_plugin.mend.places import places
 real = time.time_ns

@@ -21,10 +21,10 @@ import ctypes, posix, sys
 sys.path.insert(0, {str(ROOT)!r})
 if not hasattr(posix, "setns"):  # before Python 3.12
     posix.setns = lambda fd, kind: ctypes.CDLL(None).setns(fd, kind) and sys.exit("setns")
-from cni_reaper_plugin.evidence import views
-views._INITIAL_PID_NAMESPACE = posix.stat("/proc/self/ns/pid").st_ino
-from cni_reaper_plugin.operator import mending
-sys.exit(mending.run([], dry_run="--dry-run" in sys.argv, wait=False, as_json=True))
+from cni_reaper_plugin.memory import proven_views
+proven_views._INITIAL_PID_NAMESPACE = posix.stat("/proc/self/ns/pid").st_ino
+from cni_reaper_plugin.operator.mend import mend
+sys.exit(mend.run([], dry_run="--dry-run" in sys.argv, wait=False, as_json=True))
 """
 DEAD, EMPTY_ONE, UNKNOWN_ONE = "10.66.0.12", "10.66.0.13", "10.66.0.14"
 

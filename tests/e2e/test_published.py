@@ -1,5 +1,8 @@
 """What a pod has published leads nowhere when its address is free: rows of "What leads to an address" of docs/evidence.md."""
 
+import os
+from collections.abc import Callable
+
 import pytest
 
 from cni_reaper_plugin.published import withdraw
@@ -8,7 +11,7 @@ from tests.support.cni_calls import BIN, reaper
 from tests.support.commands import BASE_ENV
 from tests.support.node import Node
 from tests.support.node_files import DATA_DIR
-from tests.support.publishing import ANSWER_S, BACKENDS, NOBODY, NODE_SIX, Shop, Town
+from tests.support.publishing import ANSWER_S, BACKENDS, DROP_IN, NOBODY, NODE_SIX, Shop, Town
 from tests.support.waiting import until
 
 
@@ -18,10 +21,14 @@ def test_a_published_port_leads_to_nobody_else(make_node: MakeNode, plugins: str
     node = make_node(plugins)
     town = Town(node, backend, addresses=2)
     first = town.open("shop", 8080)
+    living = town.open("living")
+    addresses = first.addresses()
     assert town.ask_all(8080) == {"shop"}
     first.close()
     stranger = town.open("stranger")
+    assert stranger.addresses() == addresses
     assert town.ask_all(8080) == {NOBODY}
+    living.end()
     again = town.open("shop", 8080)
     assert town.ask_all(8080) == {"shop"}
     assert len(town.held()) == 4
@@ -30,15 +37,47 @@ def test_a_published_port_leads_to_nobody_else(make_node: MakeNode, plugins: str
     stranger.close()
 
 
-@pytest.mark.parametrize("place", [1, 2], ids=["second", "last"])
+ROUNDS = int(os.environ.get("CNI_REAPER_PUBLISHED_ROUNDS", "10"))
+
+
+@pytest.mark.parametrize(("plugins", "backend"), BACKENDS)
+def test_at_no_moment_of_many_rounds(
+    make_node: MakeNode, plugins: str, backend: str, record_property: Callable[[str, object], None]
+) -> None:
+    """A client that asks all the time hears the shop or nobody, while each shop leaks, a stranger follows, and it is back.
+
+    In each round the stranger gets the address of the shop, and the next shop that of the last round's stranger.
+    """
+    town = Town(make_node(plugins), backend, addresses=2)
+    last = town.open("stranger")
+    shop = town.open("shop", 8080)
+    watch = town.client.watch(8080)
+    for _ in range(ROUNDS):
+        addresses = shop.addresses()
+        shop.close()
+        stranger = town.open("stranger")
+        assert stranger.addresses() == addresses
+        assert watch.now() == {NOBODY}
+        last.end()
+        last, shop = stranger, town.open("shop", 8080)
+        watch.wait_for("shop")
+    assert watch.ever() == {NOBODY, "shop"}
+    record_property("rounds of a leak with published ports", ROUNDS)
+
+
+@pytest.mark.parametrize("place", [1, 2, DROP_IN], ids=["second", "last", "drop-in"])
 def test_port_is_taken_back_in_each_place_of_the_chain(node: Node, place: int) -> None:
-    """The same behind others, and behind portmap itself."""
-    town = Town(node, "iptables", addresses=3, place=place)
-    town.open("shop", 8080).close()
-    town.open("first")
-    town.open("stranger")
+    """The same behind others, and behind portmap itself: there an ADD frees for the next one."""
+    town = Town(node, "iptables", addresses=2, place=place)
+    shop = town.open("shop", 8080)
+    addresses = shop.addresses()
+    shop.close()
+    living = town.open("living")
     assert len(node.log("reaped")) == 2
+    stranger = town.open("stranger")
+    assert stranger.addresses() == addresses
     assert town.ask_all(8080) == {NOBODY}
+    living.end()
     town.open("shop", 8080)
     assert town.ask_all(8080) == {"shop"}
 

@@ -23,6 +23,8 @@ from tests.support.views import OWN_VIEW, SAME_BOOT
 RUN = "/run/cni-reaper"
 MEMORY = f"{RUN}/{NETWORK}.json"
 BOOT_ID_FILE = f"{agent.NODE_OWN}/boot_id"
+RECORDS = f"{STATE_DIR}/{NETWORK}"
+BROKEN = {"empty": b"", "NUL bytes": bytes(300), "cut off": b'{"v":1,"netns":"/run/netns/dead","de'}
 LONG_UPTIME_S = 1_000_000
 
 
@@ -44,6 +46,27 @@ def call(network: Network, verb: str, netns: Pod | str, owner: str, ahead: int =
 def forget(node: Node, owner: str) -> None:
     """Lose our record of a container."""
     node.path(f"{STATE_DIR}/{NETWORK}/{owner}:eth0").unlink()
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_records_that_a_power_cut_has_broken_go(network: Network, content: bytes) -> None:
+    """Nobody writes them any more, and no DEL removes them. Records of who lives stay, and those of a newer version."""
+    node = network.node
+    for name in ("dead", "newer"):
+        network.leak(name)
+    node.reboot()
+    of = {name: f"{container_id(name)}:eth0" for name in ("dead", "newer", "living", "ended")}
+    node.path(f"{RECORDS}/{of['dead']}").write_bytes(content)
+    newer = {**json.loads(node.read(f"{RECORDS}/{of['newer']}")), "v": 2}
+    node.write(f"{RECORDS}/{of['newer']}", json.dumps(newer))
+    living = network.add(node.pod("living"))
+    ended = node.pod("ended")
+    network.add(ended)
+    network.give_back(ended)
+    assert network.held() == {living}, node.log()
+    left = {path.name for path in node.path(RECORDS).iterdir()}
+    assert of["dead"] not in left
+    assert {of["living"], of["newer"]} <= left
 
 
 @pytest.mark.parametrize("run_is_kept", [False, True], ids=["run wiped", "run kept"])

@@ -67,6 +67,11 @@ def dead(network: Network) -> str:
     return address
 
 
+def has_number(network: Network) -> bool:
+    """Tell whether the live pod's record has what only Linux 6.18 tells: a number of its netns that is never used again."""
+    return "nsID" in json.loads(network.node.read(f"{STATE_DIR}/{NETWORK}/{OWNER}:eth0"))
+
+
 def sweep(network: Network, waited: int = 0, within: tuple[str, ...] = (), verb: str = "ADD") -> None:
     """Run our plugin for a container of its own, behind the words of a command; its netns goes again."""
     own = network.node.pod()
@@ -103,7 +108,7 @@ def test_netns_reached_only_by_a_holder_is_kept(network: Network, hold: netns_ho
     netns_holders.unpin(pod)
     sweep(network)
     assert network.held() == {address}, network.node.log()
-    if "older" not in known:
+    if known == "its address" or has_number(network):
         sweep(network, waited=2 * GRACE_S)
         assert network.held() == {address}, network.node.log()
     network.node.stop(holder)
@@ -321,7 +326,7 @@ def test_rootless_pod_is_seen_and_kept(network: Network, known: str) -> None:
         address, _ = start(network, pod, known)
     sweep(network)
     assert network.held() == {address}, node.log()
-    if "older" not in known:
+    if known == "its address" or has_number(network):
         sweep(network, waited=2 * GRACE_S)
         assert network.held() == {address}, node.log()
     node.stop(process)
@@ -341,8 +346,8 @@ def test_rootless_node_keeps_live_and_frees_leaked(make_node: MakeNode) -> None:
 def test_what_a_view_has_missed_is_freed_by_the_next(network: Network) -> None:
     """Leaks that a blind daemon leaves for hours, ten of them, are all gone with the first ADD that sees; no live one is."""
     kept = {network.add(network.node.pod(f"live-{number}")) for number in range(3)}
+    trigger = network.node.pod("trigger")  # before the leaks, whose number it would else have
     leaks = {dead(network) for _ in range(10)}
-    trigger = network.node.pod("trigger")
     for _ in range(3):
         one = network.node.plugin_command("ADD", network.head, netns=trigger, container_id=container_id("trigger"))
         one["argv"] = [*OWN_VIEW, f"{SAME_BOOT} && {HIDE_RUN} && {RUN_CNI_REAPER}"]

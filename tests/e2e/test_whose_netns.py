@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.runtimes.containerd import own_cgroups
+from tests.runtimes.cgroups import own_cgroups
 from tests.support import agent, netns_holders
 from tests.support.calls import call_reaper, write_cache_entry
 from tests.support.cni_calls import Pod, bridge, host_local, reaper

@@ -5,15 +5,36 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.machines.kernels import CHOSEN, Kernel, kernels_of
 from tests.machines.machine import Console, Machine, find
 
 collect_ignore_glob = [] if os.environ.get("CNI_REAPER_MACHINES_DEBIAN") else ["test_*.py"]
+if not CHOSEN:
+    collect_ignore_glob += ["test_suites.py"]  # it takes the most of `./build.sh kernels`
+LONGEST = ("test_suites.py", "test_power_cuts.py")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test that needs a machine runs on each of its module's kernels, all tests of one kernel before the next."""
+    if "machine" in metafunc.fixturenames:
+        kernels = kernels_of(metafunc.module.__name__.rpartition(".")[2])
+        metafunc.parametrize("machine", kernels, ids=str, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have one process run all tests of a boot, and the boots that take longest first, so that two processes end together."""
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "machine" in item.callspec.params:
+            item.add_marker(pytest.mark.xdist_group(f"{item.module.__name__} {item.callspec.params['machine']}"))
+    if CHOSEN:
+        items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")
-def machine() -> Machine:
-    """An arm64 machine, which boots for each scenario."""
-    return Machine(find())
+def machine(request: pytest.FixtureRequest) -> Machine:
+    """A machine with one of the kernels; it boots for each scenario."""
+    kernel: Kernel = request.param
+    return Machine(find(kernel))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,10 +1,11 @@
 """Machines: qemu boots Debian's kernel with the executable, runs a scenario there, and returns what its steps have answered.
 
-    console = Machine(programs.find()).run("step version /root/cni-reaper --version")
+    console = Machine(find(OLDEST)).run("step version /root/cni-reaper --version")
     console["version"].check()
 
-A machine has one CPU, 512 MB, no disk and no network. All it holds is an initramfs: busybox, cnitool, the reference plugins
-in /opt/cni/bin, the executable in /root, and what the scenario brings along. init.sh is its first process.
+A machine has one CPU, 512 MB, no network, and a disk where a test gives it one. Else all it holds is an initramfs: busybox,
+cnitool, the reference plugins in /opt/cni/bin, the executable in /root, and what the scenario brings along. init.sh is its first
+process.
 """
 
 import base64
@@ -20,21 +21,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from tests.machines.kernels import NEWEST_SUITE, Kernel
 from tests.support.commands import Ran
 
 BOUND_S = 1200
 """Seconds after which a machine is ended. A boot takes three to ten, a scenario one to two minutes on an idle host."""
 TAIL = 60
+PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 MODULES = ("bridge", "veth")
-DISK_MODULES = ("virtio_blk",)
-DISK_SIZE = 64 << 20
-"""Bytes of a disk; ext4 is part of the kernel."""
-QEMU = (
-    *("qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-accel", "tcg", "-smp", "1", "-m", "512"),
+DISK_MODULES = ("virtio_pci", "virtio_blk")
+DISK_SIZE = 640 << 20
+"""Bytes of a disk, a sparse file: what a program that makes file systems has its defaults for."""
+MKFS = {
+    "ext4": ("mkfs.ext4", "-q"),
+    "xfs": ("mkfs.xfs", "-q", "-i", "nrext64=0"),
+    "btrfs": ("mkfs.btrfs", "-q"),
+}
+"""How each file system is made: with its defaults, but for the one of XFS that Linux before 5.19 does not mount."""
+QEMU = {
+    "amd64": ("qemu-system-x86_64",),
+    "arm64": ("qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72"),
+}
+OPTIONS = (
+    *("-accel", "tcg", "-smp", "1"),
     *("-display", "none", "-serial", "stdio", "-monitor", "none", "-nic", "none", "-no-reboot"),
 )
-ARGUMENTS = "console=ttyAMA0 quiet panic=-1"
-"""Of the kernel; a panic ends the machine. The kernel gives init what it does not know itself as variables."""
+CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
+ARGUMENTS = "quiet panic=-1 no_timer_check"
+"""Of the kernel. A panic ends the machine, and amd64's check of the timer is one on a busy host. The kernel gives init what it
+does not know itself as variables.
+"""
 INIT = Path(__file__).with_name("init.sh")
 STEP = re.compile(r"^@step:([^:]*):(\d+):([\d.]+):([\d.]+):([^:]*):([^:]*)$")
 
@@ -43,26 +59,35 @@ STEP = re.compile(r"^@step:([^:]*):(\d+):([\d.]+):([\d.]+):([^:]*):([^:]*)$")
 class Programs:
     """What a machine is made of.
 
+    kernel: which it boots. image: the directory in which that is unpacked.
+    debian: a directory in which Debian's busybox and NFS server are unpacked.
     executable: cni-reaper, for the machine's architecture.
-    debian: a directory in which Debian's kernel and busybox are unpacked.
-    plugins: a directory of the reference plugins and cnitool.
+    plugins: a directory of the reference plugins and cnitool. strict: one of an old libcni's cnitool, and flannel's plugin.
     """
 
-    executable: Path
+    kernel: Kernel
+    image: Path
     debian: Path
+    executable: Path
     plugins: Path
+    strict: Path
 
 
-def find() -> Programs:
-    """Find the programs for arm64 where `./build.sh machines` has put them.
+def find(kernel: Kernel) -> Programs:
+    """Find the programs for a kernel where `./build.sh machines` has put them.
 
     Raises:
         KeyError: a variable that `./build.sh machines` sets is not set.
     """
+    debian = Path(os.environ["CNI_REAPER_MACHINES_DEBIAN"])
+    ours = Path(os.environ["CNI_REAPER_MACHINES_PROGRAMS"]) / kernel.architecture
     return Programs(
-        executable=Path(os.environ["CNI_REAPER_ARM64"]),
-        debian=Path(os.environ["CNI_REAPER_MACHINES_DEBIAN"]),
-        plugins=Path(os.environ["CNI_REAPER_MACHINES_PLUGINS"]),
+        kernel,
+        image=debian / f"kernel-{kernel.suite}-{kernel.architecture}",
+        debian=debian / f"programs-{NEWEST_SUITE}-{kernel.architecture}",
+        executable=ours / "cni-reaper",
+        plugins=ours / "plugins",
+        strict=ours / "strict",
     )
 
 
@@ -107,21 +132,24 @@ def _told(line: str) -> str:
 
 @dataclass(frozen=True)
 class Disk:
-    """An ext4 file system that outlives its machine, as the disk of a node does; what the machine had in memory is lost.
+    """A file system that outlives its machine, as the disk of a node does; what the machine had in memory is lost.
 
-    file: its image. clock: what the machine's clock shows at the boot, in UTC, 2026-12-01T12:00:00; None is the host's clock.
+    file: its image. file_system: one of MKFS. clock: what the machine's clock shows at the boot, in UTC, 2026-12-01T12:00:00;
+    None is the host's clock.
     """
 
     file: Path
+    file_system: str = "ext4"
     clock: str | None = None
 
     @classmethod
-    def make(cls, file: Path) -> Self:
-        """Make an empty one in a new file."""
+    def make(cls, file: Path, file_system: str = "ext4") -> Self:
+        """Make an empty one in a new file, with the defaults of its file system."""
         with file.open("wb") as image:
             image.truncate(DISK_SIZE)
-        subprocess.run(["/sbin/mkfs.ext4", "-q", file], check=True)
-        return cls(file)
+        program, *options = MKFS[file_system]
+        subprocess.run([f"/sbin/{program}", *options, file], check=True)
+        return cls(file, file_system)
 
     def options(self) -> list[str]:
         """Return qemu's options for it."""
@@ -138,21 +166,29 @@ class Cut:
 
 
 class Machine:
-    """Boots arm64 machines."""
+    """Boots machines of one kernel.
+
+    programs: what it is made of. modules: the directory of the kernel's modules.
+    """
 
     def __init__(self, programs: Programs) -> None:
         """Read the programs, which is the same for every boot."""
-        (self._kernel,) = (programs.debian / "boot").glob("vmlinuz-*")
+        self.programs = programs
+        (self._image,) = (programs.image / "boot").glob("vmlinuz-*")
+        usr = programs.image / "usr"  # where /lib is a link, and where it is not
+        self.modules = (usr if (usr / "lib/modules").is_dir() else programs.image) / "lib/modules"
         self._files = {
             "init": INIT.read_bytes(),
             "bin/busybox": (programs.debian / "usr/bin/busybox").read_bytes(),
             "bin/cnitool": (programs.plugins / "cnitool").read_bytes(),
             "root/cni-reaper": programs.executable.read_bytes(),
         }
-        for plugin in programs.plugins.iterdir():
-            if plugin.name != "cnitool":
-                self._files[f"opt/cni/bin/{plugin.name}"] = plugin.read_bytes()
-        self._modules = programs.debian / "usr/lib/modules"
+        self._files |= {f"opt/cni/bin/{name}": (programs.plugins / name).read_bytes() for name in PLUGINS}
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel that it boots."""
+        return self.programs.kernel
 
     def run(
         self,
@@ -162,6 +198,8 @@ class Machine:
         bound_s: int = BOUND_S,
         *,
         disk: Disk | None = None,
+        images: tuple[Path, ...] = (),
+        memory_mb: int = 512,
         cut: Cut | None = None,
     ) -> Console:
         """Boot, run a scenario, power off.
@@ -172,22 +210,27 @@ class Machine:
             modules: of the kernel, loaded after MODULES.
             bound_s: seconds after which the machine is ended.
             disk: the machine's /dev/vda, and the clock with which it boots.
+            images: of ext4, the machine's next disks; nothing that it writes there is kept.
+            memory_mb: how much memory it has.
             cut: when the power goes; the scenario never ends then.
 
         Raises:
             AssertionError: the scenario did not come to its end, or to the cut; the console's tail says how far it came.
         """
-        modules = (*modules, *DISK_MODULES) if disk else modules
-        kernel = _modules(self._modules, (*MODULES, *modules))
+        if disk or images:
+            modules = (*modules, *DISK_MODULES, *([disk.file_system] if disk else []), *(["ext4"] if images else []))
+        kernel = _modules(self.modules, (*MODULES, *modules))
         loaded = {f"modules/{name}.ko": data for name, data in kernel.items()}
         loaded["modules/order"] = "".join(f"{name}.ko\n" for name in kernel).encode()
         initramfs = archive({**self._files, **loaded, **(files or {}), "scenario": scenario.encode(errors="surrogateescape")})
         with tempfile.NamedTemporaryFile(prefix="initramfs-") as file:
             file.write(initramfs)
             file.flush()
-            boot = ["-kernel", str(self._kernel), "-initrd", file.name, "-append", f"{ARGUMENTS} BOUND_S={bound_s}"]
+            arguments = f"console={CONSOLES[self.kernel.architecture]} {ARGUMENTS} BOUND_S={bound_s}"
+            boot = ["-m", str(memory_mb), "-kernel", str(self._image), "-initrd", file.name, "-append", arguments]
+            drives = [*(disk.options() if disk else ()), *(one for image in images for one in _lent(image))]
             with subprocess.Popen(
-                [*QEMU, *boot, *(disk.options() if disk else ())],
+                [*QEMU[self.kernel.architecture], *OPTIONS, *boot, *drives],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -196,6 +239,11 @@ class Machine:
         reached = cut.line in console.text.splitlines() if cut else console.complete
         assert reached, f"the scenario did not come to its {'cut' if cut else 'end'}; the console's tail:\n{console.tail}"
         return console
+
+
+def _lent(image: Path) -> tuple[str, str]:
+    """Return qemu's options for a disk that it does not change."""
+    return "-drive", f"file={image},format=raw,if=virtio,snapshot=on"
 
 
 def _watched(qemu: subprocess.Popen[bytes], bound_s: int, cut: Cut | None) -> str:
@@ -213,11 +261,19 @@ def _watched(qemu: subprocess.Popen[bytes], bound_s: int, cut: Cut | None) -> st
 
 
 def _modules(below: Path, names: tuple[str, ...]) -> dict[str, bytes]:
-    """Return modules and what they depend on, unpacked, in the order in which they can be loaded."""
-    found = {file.name.partition(".")[0].replace("-", "_"): file for file in below.rglob("*.ko*")}
+    """Return modules and what they depend on, unpacked, in the order in which they can be loaded, without what is built in.
+
+    Raises:
+        KeyError: the kernel has no such module.
+    """
+    found = {_module(file): file for file in below.rglob("*.ko*")}
+    (listed,) = below.glob("*/modules.builtin")
+    built_in = {_module(Path(line)) for line in listed.read_text().splitlines()}
     order: dict[str, bytes] = {}
 
     def need(name: str) -> None:
+        if name in built_in:
+            return
         file = found[name]
         data = lzma.decompress(file.read_bytes()) if file.suffix == ".xz" else file.read_bytes()
         depends = re.search(rb"\0depends=([^\0]*)\0", data)
@@ -229,6 +285,10 @@ def _modules(below: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     for name in names:
         need(name)
     return order
+
+
+def _module(file: Path) -> str:
+    return file.name.partition(".")[0].replace("-", "_")
 
 
 def archive(files: Mapping[str, bytes]) -> bytes:

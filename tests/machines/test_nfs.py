@@ -22,8 +22,8 @@ ROUNDS = int(os.environ.get("CNI_REAPER_MACHINES_ROUNDS", "4"))
 """Of pods on both nodes; on a busy host a round takes 7 to 15 s."""
 PROGRAMS = ("exportfs", "mount.nfs", "rpc.mountd", "rpc.nfsd", "rpc.statd", "rpcbind")
 MODULES = ("nfsd", "nfsv3", "nfsv4")
-LOADER = "ld-linux-aarch64.so.1"
-LIBRARIES = "usr/lib/aarch64-linux-gnu"
+LIBRARIES = {"amd64": "usr/lib/x86_64-linux-gnu", "arm64": "usr/lib/aarch64-linux-gnu"}
+LOADERS = {"amd64": "lib64/ld-linux-x86-64.so.2", "arm64": "lib/ld-linux-aarch64.so.1"}
 HERE = Path(__file__).parent
 USERS = b"root:x:0:0::/root:/bin/sh\n_rpc:x:101:65534::/run/rpcbind:/bin/false\nstatd:x:102:65534::/var/lib/nfs:/bin/false\n"
 FOUND_IN = b"passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\nrpc: files\nnetgroup: files\n"
@@ -85,21 +85,21 @@ step "log of NFSv4" on a cat {LOG_FILE}
 """
 
 
-def files() -> dict[str, bytes]:
+def files(debian: Path, architecture: str) -> dict[str, bytes]:
     """Return what the scenario brings along: Debian's programs and libraries, their settings, scripts and conflists."""
-    debian = Path(os.environ["CNI_REAPER_MACHINES_NFS"])
+    libraries, loader = LIBRARIES[architecture], LOADERS[architecture]
     found: dict[str, bytes] = {}
 
     def need(name: str) -> None:
         found[name] = data = (debian / name).read_bytes()
         for library in set(re.findall(rb"lib[\w.+-]+\.so[.\d]*", data)):  # whatever it names, also in a text
-            path = f"{LIBRARIES}/{library.decode()}"
+            path = f"{libraries}/{library.decode()}"
             if path not in found and (debian / path).is_file():
                 need(path)
 
     for program in PROGRAMS:
         need(f"usr/sbin/{program}")
-    found[f"lib/{LOADER}"] = (debian / "usr/lib" / LOADER).read_bytes()
+    found[loader] = (debian / "usr" / loader).read_bytes()
     found |= {f"etc/{name}": (debian / "etc" / name).read_bytes() for name in ("netconfig", "services", "protocols", "rpc")}
     found |= {"etc/passwd": USERS, "etc/nsswitch.conf": FOUND_IN, "etc/exports": EXPORTS, "etc/machine-id": b""}
     scripts = {"machine": "nfs.sh", "node": "node.sh", "pods": "pods.sh"}
@@ -114,7 +114,7 @@ def files() -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def machine_of_two(machine: Machine) -> Console:
     """One boot: pods come and go on both nodes at once; one lives on each all the time, and every third leaks."""
-    console = machine.run(SCENARIO, files(), MODULES, BOUND_S + 20 * ROUNDS)
+    console = machine.run(SCENARIO, files(machine.programs.debian, machine.kernel.architecture), MODULES, BOUND_S + 20 * ROUNDS)
     print(f"{ROUNDS} rounds on both nodes")
     return console
 

@@ -203,6 +203,23 @@ def test_hot_modules_run_and_find_their_cold_ones(tmp_path: Path) -> None:
     assert started(root, script).split() == expected
 
 
+def test_a_package_that_only_says_what_it_is_costs_no_code(tmp_path: Path) -> None:
+    """It is made, and nothing is run for it; one that does something is run."""
+    files = {
+        "__init__.py": "WHO = 1",
+        "__main__.py": "from .room import hot",
+        "room/__init__.py": '"""A room."""',
+        "room/hot.py": "",
+    }
+    root = written(tmp_path, files)
+    names = modules.hot(modules.sources(root), modules.VERBS)
+    codes = {name: code for name, _, _, _, code in marshal.loads(modules.marshalled(root, names))}
+    room = "cni_reaper_plugin.room"
+    assert (codes[room], codes["cni_reaper_plugin"] is None) == (None, False)
+    script = f"import {room}.hot as hot; print(sys.modules['{room}'].hot is hot, sys.modules['cni_reaper_plugin'].WHO)"
+    assert started(root, script).split() == ["True", "1"]
+
+
 def test_cold_modules_are_read_from_the_archive(tmp_path: Path) -> None:
     """By either way of importing; one that fails or is damaged is not left half made, and one that is missing is importlib's."""
     sources = {"__init__.py": "", "__main__.py": "", "good.py": "from . import also", "also.py": "", "broken.py": "1 / 0"}

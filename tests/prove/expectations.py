@@ -112,7 +112,11 @@ class Expectations(NodeState):
     def _expect_blank_files_to_go(self, networks: Sequence[str], configured: set[bytes]) -> None:
         for network in networks:
             for file in sorted((self.data / network).glob("[0-9]*")):
-                if not file.stat().st_size and (network, file.name) not in self.ledger and packed(file.name) not in configured:
+                if (
+                    not file.read_bytes().strip(b"\0")
+                    and (network, file.name) not in self.ledger
+                    and packed(file.name) not in configured
+                ):
                     self.must_go.append((network, file.name, "it is empty"))
 
     def _see_what_is_left(self, network: str) -> None:

@@ -544,8 +544,20 @@ MUTATIONS = (
     Mutation(
         "a number of 64 bits may be a netns's",
         "namespaces/visible.py",
-        "        if not number or not _FIRST_NUMBER <= int(number) <= _LAST_NUMBER:\n",
-        "        if not number or not _FIRST_NUMBER <= int(number):\n",
+        "        if number and not _FIRST_NUMBER <= int(number) <= _LAST_NUMBER:\n",
+        "        if number and not _FIRST_NUMBER <= int(number):\n",
+    ),
+    Mutation(
+        "a descriptor whose number the kernel does not tell is no netns",
+        "namespaces/visible.py",
+        '        if not number and user_namespaces.is_process_powerless(path.rpartition("/fd/")[0]):\n',
+        "        if not number:\n",
+    ),
+    Mutation(
+        "a user's descriptor whose number the kernel does not tell is asked",
+        "namespaces/visible.py",
+        '        if not number and user_namespaces.is_process_powerless(path.rpartition("/fd/")[0]):\n',
+        "        if False:\n",
     ),
     Mutation(
         "a file is asked by its server what it is",

@@ -18,6 +18,7 @@ NETWORKS = ("alpha", "beta")
 POOL = 7
 GRACE_S = 1500
 LONG_S = 120
+
 DEPTH = 2  # how deep processes are nested into each other's gaps
 
 
@@ -138,6 +139,7 @@ class NodeState:
         self.star = choices.random() < 0.3
         self.pool = {name: [f"10.{number}.0.{host}" for host in range(2, 2 + POOL)] for number, name in enumerate(NETWORKS, 7)}
         self.last = dict.fromkeys(NETWORKS, 0)
+        self.unwritten: dict[tuple[str, str], Attached] = {}
         self.neighbour = choices.choices(("", "container node", "nfs"), (70, 12, 18))[0]
         self.its_node = ("b" * 32, choices.choice(("one", "two")))
         self.its_boot, self.its_records = "", True

@@ -62,6 +62,7 @@ class PluginCalls(Expectations):
             if file.read_bytes() == content:
                 file.unlink()
                 self.ledger.pop((attached.network, file.name), None)
+                self.unwritten[attached.network, file.name] = attached
 
     def _call(self, verb: str, attached: Attached | None, network: str, path: str = "", **config: Any) -> bool:
         """Run one verb of the real plugin; False where it was killed."""

@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cni_reaper_plugin.evidence import records
@@ -18,6 +19,10 @@ from tests.prove import kernel as kernels
 from tests.prove.kernel import Netns
 from tests.prove.node_state import DEPTH, NETWORKS, STATISTICS, Attached, Box, KilledError, packed
 from tests.prove.pods import Pods
+
+BROKEN = {"absent": None, "empty": b"", "NUL": bytes(80)}
+"""What a power cut leaves of a file that is whole otherwise; what each cut of tests/machines has left is among these states."""
+STATES = ("whole", *BROKEN)
 
 
 class World(Pods):
@@ -337,11 +342,42 @@ class World(Pods):
         elif self.random.random() < 0.5:
             for file in self.run.glob("alpha@*.json"):
                 file.unlink()
+        if self.neighbour != "nfs" and self.random.random() < 0.5:
+            self._lose_power()
+        self.unwritten.clear()
         for (network, address), one in list(self.ledger.items()):
-            if not (self.data / network / address).exists():
+            if not self._stands(network, address, one):
                 del self.ledger[network, address]
-            else:
-                one.released = one.released or False
+
+    def _lose_power(self) -> None:
+        """What the disk had not written yet is lost with the reboot, each file for itself: some were never made, some are empty.
+
+        And some that host-local had removed are there again.
+        """
+        for (network, address), one in self.unwritten.items():
+            file = self.data / network / address
+            if not file.exists() and one.box in self.boxes and self.random.random() < 0.3:
+                file.write_text(f"{one.box.id}\r\n{one.ifname}")
+                self.ledger[network, address] = one
+                one.address = address
+        often = self.random.choice((0.1, 0.5, 0.9))
+        files = [*self.data.glob("*/[0-9]*"), *self.state.glob("*/*:*"), *(self.cache / "results").iterdir()]
+        for file in sorted(files):
+            if file.is_file() and self.random.random() < often and not file.read_bytes().startswith(b"reserved"):
+                self._break(file, self.random.choices(list(BROKEN), (4, 4, 1))[0])
+        for one in self._attachments():
+            record = self.state / one.network / f"{one.box.id}:{one.ifname}"
+            one.mapped = one.mapped and record.exists() and bool(record.read_bytes().strip(b"\0"))
+        for network in NETWORKS:
+            self.last[network] = self.random.choice((0, self.last[network]))  # host-local begins anew where its note is empty
+
+    def _break(self, file: Path, state: str) -> None:
+        left = BROKEN[state]
+        STATISTICS.between[f"power cut: {state}"] += 1
+        if left is None:
+            file.unlink()
+        else:
+            file.write_bytes(left)
 
     def time_passes(self) -> None:
         """Seconds to an hour go by; whoever is on its way without a record arrives before, as no ADD takes `graceSeconds`."""

@@ -6,7 +6,8 @@ import pytest
 
 from tests.conftest import MakeNode
 from tests.runtimes import programs
-from tests.runtimes.containerd import NEW, OLD, Containerd, own_cgroups
+from tests.runtimes.cgroups import own_cgroups
+from tests.runtimes.containerd import NEW, OLD, Containerd
 from tests.support.node import Node
 
 collect_ignore_glob = [] if programs.given() else ["test_*.py"]

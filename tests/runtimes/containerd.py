@@ -1,20 +1,15 @@
 """containerd in a private node, and CRI as the kubelet speaks it."""
 
-import contextlib
 import itertools
-import os
 import signal
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # it ships no types
 
 from tests.runtimes import image, programs
-from tests.support.agent import CGROUPS
 from tests.support.cni_calls import BIN, NET_D
 from tests.support.commands import BASE_ENV
 from tests.support.node import Node
@@ -175,25 +170,3 @@ class Containerd:
         """Return the IDs of all sandboxes that it knows, ready or not."""
         messages, _ = programs.cri()
         return [one.id for one in self.runtime().ListPodSandbox(messages.ListPodSandboxRequest(), timeout=_CALL_S).items]
-
-
-@contextlib.contextmanager
-def own_cgroups(node: Node) -> Iterator[None]:
-    """Have a node's processes in cgroups of their own, which are removed in the end, when they have ended."""
-    name = f"cni-reaper-{uuid.uuid4().hex}"  # numbers come again, and a node that was killed leaves its own behind
-    node.own_cgroups(name)
-    try:
-        yield
-    finally:
-        node.close()
-        until(lambda: _removed(name), "the cgroups are empty")
-
-
-def _removed(name: str) -> bool:
-    """Remove the cgroups of a name in every hierarchy; False when a process of them has not ended yet."""
-    roots = [Path(CGROUPS, name), *(hierarchy / name for hierarchy in Path(CGROUPS).iterdir() if hierarchy.is_dir())]
-    for root in roots:
-        for directory, _, _ in os.walk(root, topdown=False):
-            with contextlib.suppress(OSError):
-                os.rmdir(directory)
-    return not any(root.exists() for root in roots)

@@ -54,6 +54,16 @@ _ASK = (
 )
 
 
+def pod_spec(**container: Any) -> Conf:
+    """Return the PodSpec of our pause program. container: more of its container: args, ports."""
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 1,
+        "containers": [{"name": "pause", "image": image.NAME, "imagePullPolicy": "Never", **container}],
+    }
+
+
 class Kubelet:
     """One kubelet of a node, and the containerd below it."""
 
@@ -91,13 +101,7 @@ class Kubelet:
 
     def place(self, name: str, spec: Conf | None = None) -> None:
         """Give it a static pod: one that does nothing, or of a PodSpec."""
-        nothing = {
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": 1,
-            "containers": [{"name": "pause", "image": image.NAME, "imagePullPolicy": "Never"}],
-        }
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec or nothing}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec or pod_spec()}
         new = f"{HOME}/{name}.json"
         self.node.write(new, json.dumps(pod))
         self.node.path(new).rename(self.node.path(f"{MANIFESTS}/{name}.json"))

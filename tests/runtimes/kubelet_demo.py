@@ -4,8 +4,9 @@ import sys
 import time
 from collections.abc import Callable
 
+from tests.runtimes.cgroups import own_cgroups
 from tests.runtimes.chain import EXHAUSTED, NETWORK, POOL, ROOM, Control, chain, held
-from tests.runtimes.containerd import Containerd, own_cgroups
+from tests.runtimes.containerd import Containerd
 from tests.runtimes.kubelet import Kubelet
 from tests.support.node import Node
 from tests.support.programs import find_programs

@@ -40,6 +40,7 @@ class Podman:
             ["podman", "--log-level", "warn", arguments[0], *policy, *arguments[1:]], env={"CONTAINERS_CONF": _FILE}, timeout=120
         )
 
-    def run(self, name: str, network: str) -> str:
-        """Start a container; return its ID."""
-        return self("run", "-d", "--name", name, "--network", network, image.NAME).check().out.decode().strip()
+    def run(self, name: str, network: str, *options: str, serves: str = "") -> str:
+        """Start a container; return its ID. options: of podman run; serves: a text with which it answers on port 80."""
+        argv = ["run", "-d", "--name", name, "--network", network, *options, image.NAME, *([serves] if serves else [])]
+        return self(*argv).check().out.decode().strip()

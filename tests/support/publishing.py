@@ -5,12 +5,17 @@ with the chain cni-reaper, bridge, portmap in network `net` (one address of each
 town = Town(node)
 shop = town.open("shop", 8080)       a pod that publishes port 8080 of the node as its port 80, TCP and UDP
 town.ask(8080)                       "shop"
+watch = town.client.watch(8080)      asks all the time
+watch.now()                          {"shop"}
 shop.close()                         its netns ends without a DEL
+watch.now(), watch.ever()            {""}, {"", "shop"}
 """
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
-from tests.support.cni_calls import BIN, Pod, bridge, host_local, reaper
+from tests.support.cni_calls import BIN, NET_D, Pod, bridge, host_local, reaper
 from tests.support.commands import Ran
 from tests.support.node import Node
 from tests.support.node_files import Conf
@@ -19,6 +24,8 @@ from tests.support.waiting import until
 NETWORK = "net"
 FOUR, SIX = "10.77.0.0/24", "fd77::/64"
 NODE_FOUR, NODE_SIX = "192.0.2.1", "2001:db8:7::1"
+DROP_IN = -1
+"""The place behind the list, in libcni's directory."""
 NOBODY = ""
 """What a client hears where nobody answers."""
 
@@ -62,10 +69,64 @@ with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, getattr(s
     except OSError as e:
         print(repr(e), file=sys.stderr)
 """
+WATCHER = """
+import json, os, socket, sys, threading, time
+port, hosts, told = int(sys.argv[1]), sys.argv[2].split(","), sys.argv[3]
+lock, asked, last, ever = threading.Lock(), {}, {}, set()
+def tell(who, text):
+    with lock:
+        asked[who], last[who] = asked.get(who, 0) + 1, text
+        ever.add(text)
+        with open(told + ".new", "w") as file:
+            json.dump({"asked": asked, "last": last, "ever": sorted(ever)}, file)
+        os.rename(told + ".new", told)
+def family(host):
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+def ask(host, kind, wait):
+    while True:
+        text = ""
+        with socket.socket(family(host), kind) as line:
+            line.settimeout(wait)
+            try:
+                line.connect((host, port))
+                if kind == socket.SOCK_DGRAM:
+                    line.send(b"?")
+                text = line.recv(100).decode()
+            except OSError:
+                pass
+        tell(host + kind.name, text)
+        time.sleep(0.01)
+def go_on(host):
+    with socket.socket(family(host), socket.SOCK_DGRAM) as line:
+        line.settimeout(0.05)
+        while True:
+            try:
+                line.connect((host, port))
+                line.send(b"?")
+                text = line.recv(100).decode()
+            except OSError:
+                continue
+            with lock:
+                ever.add(text)
+            time.sleep(0.01)
+for host in hosts:
+    threading.Thread(target=ask, args=(host, socket.SOCK_STREAM, 1)).start()
+    threading.Thread(target=ask, args=(host, socket.SOCK_DGRAM, 0.3)).start()
+    threading.Thread(target=go_on, args=(host,)).start()
+"""
+"""Asks without a pause, new questions by TCP and UDP, and one flow of datagrams that goes on for ever."""
 ANSWER_S = 60.0
 """How long an answer is waited for where one is to come; where none is, the kernel refuses at once."""
 
 BACKENDS = (("1.9.1", "iptables"), ("1.9.1", "nftables"), ("1.1.1", ""))
+
+
+def forget_neighbours(node: Node) -> None:
+    """Let a node forget which MAC address an address had, as it does within half a minute.
+
+    Until then it sends what is for a pod to the one that had its address before, and a client hears nobody.
+    """
+    node.run(["ip", "neighbour", "flush", "all"]).check()
 
 
 class Shop:
@@ -99,12 +160,97 @@ class Shop:
         """Run the chain's DEL."""
         return self.town.cnitool("del", self.pod, self.ports)
 
+    def end(self) -> None:
+        """End it as a runtime does."""
+        self.delete().check()
+        self.close()
+
+
+class Client:
+    """A client in a netns of its own, /run/netns/outside, behind another link of the node, which is its gateway.
+
+    outside: else it is a process of the node itself, and there is no netns that belongs to no pod. netns: its path, if any.
+    """
+
+    def __init__(self, node: Node, outside: bool = True) -> None:
+        self.node = node
+        self.netns: str | None = None
+        self._watches = 0
+        node.add_link("out0", "veth", peer="out1")
+        for address in (f"{NODE_FOUR}/24", f"{NODE_SIX}/64"):
+            node.run(["ip", "address", "add", address, "dev", "out0", *(["nodad"] if ":" in address else [])]).check()
+        if not outside:
+            return
+        self.netns = node.create_netns("/run/netns/outside")
+        node.run(["ip", "link", "set", "out1", "netns", "outside"]).check()
+        for words in (
+            "address add 192.0.2.2/24 dev out1",
+            "address add 2001:db8:7::2/64 dev out1 nodad",
+            "link set out1 up",
+            f"route add default via {NODE_FOUR}",
+            f"-6 route add default via {NODE_SIX}",
+        ):
+            node.run(["ip", *words.split()], netns=self.netns).check()
+
+    def ask(self, port: int, protocol: str = "tcp", host: str = NODE_FOUR, source: int = 0, wait_s: float = ANSWER_S) -> str:
+        """Ask who answers on a port of the node; NOBODY where nobody does."""
+        kind = {"tcp": "SOCK_STREAM", "udp": "SOCK_DGRAM"}[protocol]
+        argv = ["python3", "-c", CLIENT, host, str(port), kind, str(source), str(wait_s)]
+        return self.node.run(argv, netns=self.netns).check().out.decode()
+
+    def watch(self, port: int, hosts: Sequence[str] = (NODE_FOUR, NODE_SIX)) -> "Watch":
+        """Begin to ask a port all the time, at these addresses of the node."""
+        self._watches += 1
+        return Watch(self, port, hosts, f"/run/watch-{self._watches}")
+
+
+class Watch:
+    """A client that asks all the time; see WATCHER."""
+
+    def __init__(self, client: Client, port: int, hosts: Sequence[str], told: str) -> None:
+        self._file = client.node.path(told)
+        self._askers = 2 * len(hosts)
+        argv = ["python3", "-c", WATCHER, str(port), ",".join(hosts), told]
+        client.node.start(argv, netns=client.netns)
+        self.now()
+
+    def _told(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self._file.read_text()) if self._file.exists() else {"asked": {}, "ever": []}
+        return told
+
+    def now(self) -> set[str]:
+        """Return what was answered last, where each protocol and address was asked anew since this call."""
+        before = self._told()["asked"]
+
+        def anew() -> bool:
+            """Tell whether a question that was begun since has ended: the second one that ends, since one is on its way."""
+            asked = self._told()["asked"]
+            return len(asked) == self._askers and all(asked[who] >= before.get(who, 0) + 2 for who in asked)
+
+        until(anew, "all were asked anew")
+        return set(self._told()["last"].values())
+
+    def wait_for(self, name: str) -> None:
+        """Wait until one answers to new questions, by each protocol and address; fail when another does."""
+
+        def is_heard() -> bool:
+            """Tell whether it alone is heard."""
+            now = self.now()
+            assert now <= {NOBODY, name}
+            return now == {name}
+
+        until(is_heard, f"{name} answers")
+
+    def ever(self) -> set[str]:
+        """Return all that was ever answered."""
+        return set(self._told()["ever"])
+
 
 class Town:
     """A node, its chain and a client outside of it.
 
-    backend: of portmap; addresses: how many pods have room; place: of cni-reaper in the chain, None for a chain without it;
-    with_args: with CNI_ARGS, as a kubelet's.
+    backend: of portmap; addresses: how many pods have room; place: of cni-reaper in the chain, DROP_IN for the directory beside
+    the list, None for a chain without it; with_args: with CNI_ARGS, as a kubelet's.
     """
 
     def __init__(
@@ -125,30 +271,21 @@ class Town:
         self.path = ""
         self.with_args = with_args
         self.write(place)
-        self.outside = node.create_netns("/run/netns/outside")
-        node.add_link("out0", "veth", peer="out1")
-        node.run(["ip", "link", "set", "out1", "netns", "outside"]).check()
-        for address in (f"{NODE_FOUR}/24", f"{NODE_SIX}/64"):
-            node.run(["ip", "address", "add", address, "dev", "out0", *(["nodad"] if ":" in address else [])]).check()
-        for words in (
-            "address add 192.0.2.2/24 dev out1",
-            "address add 2001:db8:7::2/64 dev out1 nodad",
-            "link set out1 up",
-            f"route add default via {NODE_FOUR}",
-            f"-6 route add default via {NODE_SIX}",
-        ):
-            node.run(["ip", *words.split()], netns=self.outside).check()
+        self.client = Client(node)
+        self.outside = self.client.netns
 
     def write(self, place: int | None) -> None:
         """Write the conflist, with cni-reaper at a place or without it."""
         plugins = [self.bridge, self.portmap]
-        if place is not None:
+        if place == DROP_IN:
+            self.node.write(f"{NET_D}/{NETWORK}/50-cni-reaper.conf", json.dumps(self.head()))
+        elif place is not None:
             plugins.insert(place, reaper(**self.options))
         self.node.conflist(NETWORK, plugins)
 
     def head(self) -> Conf:
         """Return our own configuration, as libcni would give it to us."""
-        return {"cniVersion": "1.0.0", "name": NETWORK, **reaper(logLevel="debug", **self.options)}
+        return {"cniVersion": "1.0.0", "name": NETWORK, **reaper(**{"logLevel": "debug", **self.options})}
 
     def cnitool(self, verb: str, pod: Pod, ports: list[Conf]) -> Ran:
         """Run cnitool with published ports."""
@@ -163,6 +300,7 @@ class Town:
         shop = self.build(name, *ports, protocols=protocols)
         shop.add().check()
         shop.serve()
+        forget_neighbours(self.node)
         return shop
 
     def build(self, name: str, *ports: int, protocols: tuple[str, ...] = ("tcp", "udp")) -> Shop:
@@ -172,9 +310,7 @@ class Town:
 
     def ask(self, port: int, protocol: str = "tcp", host: str = NODE_FOUR, source: int = 0, wait_s: float = ANSWER_S) -> str:
         """Ask from outside who answers on a port of the node; NOBODY where nobody does."""
-        kind = {"tcp": "SOCK_STREAM", "udp": "SOCK_DGRAM"}[protocol]
-        argv = ["python3", "-c", CLIENT, host, str(port), kind, str(source), str(wait_s)]
-        return self.node.run(argv, netns=self.outside).check().out.decode()
+        return self.client.ask(port, protocol, host, source, wait_s)
 
     def ask_all(self, port: int) -> set[str]:
         """Ask by both protocols and both families."""

@@ -49,10 +49,10 @@ def test_wraps_a_single_plugin(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("told", "says"),
     [
-        (b"", "no JSON"),
-        (b"{", "no JSON"),
-        (b'"\xff"', "runtimes read it"),
-        (b"[" * 100_000, "no JSON"),
+        (b"", "parsed as JSON"),
+        (b"{", "parsed as JSON"),
+        (b'"\xff"', "parsed as JSON"),
+        (b"[" * 100_000, "parsed as JSON"),
         ([], "no JSON object"),
         ({"plugins": [BRIDGE]}, "`name`"),
         (of(BRIDGE, name="../../etc"), "`name`"),

@@ -10,10 +10,10 @@ import pytest
 
 from cni_reaper_plugin.memory import proven_views
 from cni_reaper_plugin.model import NEEDS_NO_POD, Settings
-from cni_reaper_plugin.operator import finding
 from cni_reaper_plugin.operator.conflists import conflist, runtimes
-from cni_reaper_plugin.operator.doctor import conflists, host
-from cni_reaper_plugin.operator.finding import ERROR, KEYS, WARNING
+from cni_reaper_plugin.operator.doctor import catalogue, conflists, host
+from cni_reaper_plugin.operator.doctor.catalogue import ERROR, KINDS, WARNING, Kind
+from tests import doctor_table
 from tests.support.programs import ROOT
 from tests.unit.conflists import BRIDGE, of, written
 
@@ -161,30 +161,44 @@ def test_place_is_the_head_or_second(tmp_path: Path, plugins: list[Any], key: st
 
 
 def test_every_finding_is_documented() -> None:
-    """docs/doctor.md has a row with the level of each finding, and no other."""
-    text = (ROOT / "docs" / "doctor.md").read_text()
-    assert dict(re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", text, re.MULTILINE)) == KEYS
+    """The tables of docs/doctor.md are those of the catalogue: `python -m tests.doctor_table` writes them."""
+    text = doctor_table.DOCUMENT.read_text()
+    assert doctor_table.written(text) == text
+
+
+def kinds_in(node: ast.AST) -> list[Kind]:
+    """Return the kinds that an expression of the doctor names, as `catalogue.NAME`."""
+    names = [
+        one.attr
+        for one in ast.walk(node)
+        if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name) and one.value.id == "catalogue"
+    ]
+    return [one for one in (getattr(catalogue, name) for name in names) if isinstance(one, Kind)]
 
 
 def test_every_finding_is_found_somewhere() -> None:
-    """Each key is used in the code, and there is no other; and a test waits for each."""
-    used = {
-        argument.value
-        for file in OPERATOR.rglob("*.py")
-        for call in ast.walk(ast.parse(file.read_text()))
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Finding"
-        for argument in ast.walk(call.args[0])
-        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
-    }
-    assert used == set(KEYS)
+    """Each kind is told by the code, with the values that its sentences name and no other; and a test waits for each key."""
+    told = []
+    for file in (OPERATOR / "doctor").glob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "at":
+                kinds = kinds_in(call.func.value)
+                told += kinds
+                for kind in kinds:
+                    named = set(re.findall(r"{([a-z_]+)}", kind.what + kind.advice)) - {"entry"}
+                    assert {one.arg for one in call.keywords} == named, ast.unparse(call)
+    assert set(told) == set(KINDS)
     tests = "".join(
         (ROOT / "tests/e2e" / name).read_text()
         for name in ("test_stray_ports.py", "test_doctor.py", "test_stores.py", "test_mend_command.py")
     )
     tests += Path(__file__).read_text()
-    assert [key for key in KEYS if f'"{key}"' not in tests] == []
+    assert [one.key for one in KINDS if f'"{one.key}"' not in tests] == []
 
 
 def test_levels_are_known() -> None:
-    """Each finding has one of four levels."""
-    assert set(KEYS.values()) == set(finding.LEVELS)
+    """A key has one of four levels, wherever it is told; what is more than a note says what to do."""
+    levels = {one.key: one.level for one in KINDS}
+    assert set(levels.values()) == set(catalogue.LEVELS)
+    assert [one for one in KINDS if one.level != levels[one.key] or one.section not in catalogue.SECTIONS] == []
+    assert [one.key for one in KINDS if one.level in (WARNING, ERROR) and not one.advice] == []

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cni_reaper_plugin.host_local import go_json
+from cni_reaper_plugin.operator.conflists import go_json
 
 READ: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"type": "a", "Mtu": 7}, {"type": "a", "Mtu": 7}),

@@ -46,7 +46,7 @@ OPERATOR_FLOORS = (
     ("install",),
     ("executable", "scope"),
     ("conflists",),
-    ("advice", "commandline", "finding", "interruption", "lock_file", "terminal"),
+    ("advice", "commandline", "interruption", "lock_file", "terminal"),
 )
 """The same within operator. Nothing that installs knows what diagnoses."""
 NAMES_ONLY = {("model", "scan_model")}
@@ -60,7 +60,6 @@ HOT_OF_VERSION = {"", "__main__", "cni_versions", "event_log", "plugin", "plugin
 """All that VERSION imports."""
 COLD = (
     "notices.no_reservations",
-    "reaper.pool_size",
     "plugin.first_del",
     "plugin.other_owner",
     "system.conntrack",
@@ -80,7 +79,6 @@ COLD = (
     "namespaces.visible",
     "operator.executable.frozen",
     "reaper.gate",
-    "host_local.go_json",
     "reaper.full_scan",
     "notices.lifeless",
     "mend",
@@ -320,7 +318,7 @@ def test_who_can_delete_a_file() -> None:
 
 
 def test_who_can_ask_for_it() -> None:
-    """Only `reap_network` has reservations removed; records are dropped when they are over, late counts when added."""
+    """Only `reap_network` has reservations removed; records are dropped when they are over."""
     asking = {
         (module, node.attr)
         for module, tree in TREES.items()
@@ -331,7 +329,6 @@ def test_who_can_ask_for_it() -> None:
         ("reaper.reap_network", "remove"),
         ("plugin.attachment_records", "remove"),
         ("reaper.record_expiry", "drop"),
-        ("metrics", "drop"),
     }
     assert {one for one in asking if one[0].startswith("operator.")} == {
         ("operator.conflists.converted", "remove"),

@@ -4,7 +4,6 @@ import fcntl
 import os
 import re
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,7 +80,7 @@ def sweep(path: Path, do: Callable[[Result], None] = lambda _: None, listed: int
     result = Result(options.get("network", "net"))
     result.listed, result.judged, result.took_s = listed, options.get("judged", True), options.get("took_s", 0.004)
     do(result)
-    metrics.save(str(path), [result], quiet(), ("net", options["size"]) if "size" in options else None)
+    metrics.save(str(path), [result], quiet())
 
 
 @pytest.fixture
@@ -250,6 +249,11 @@ def test_each_network_has_its_own(file: Path) -> None:
     assert [value(file, "sweeps_total", network=one, outcome="clean") for one in ("a", "b")] == [2, 1]
 
 
+def dropped(file: Path) -> float:
+    """Return how many calls the file says are not counted."""
+    return samples(file)["cni_reaper_dropped_total", frozenset()]
+
+
 def held(file: Path) -> int:
     """Take the lock of a file, and return the descriptor."""
     fd = os.open(f"{file}.lock", os.O_RDONLY | os.O_CREAT, 0o600)
@@ -257,38 +261,37 @@ def held(file: Path) -> int:
     return fd
 
 
-def test_late_counts_are_added_by_the_next(file: Path) -> None:
-    """While somebody holds the lock nothing is lost: counts are left, gauges are not, and each is added once."""
+def test_a_call_without_the_lock_is_dropped_and_said(file: Path, tmp_path: Path) -> None:
+    """While the lock is held a call changes nothing and says so; the next one that has it counts how many there were."""
     sweep(file, listed=1)
+    assert dropped(file) == 0
     fd = held(file)
     before = file.read_bytes()
     for _ in range(3):
         sweep(file, freed, listed=7)
+    metrics.save(str(file), [Result("net")], Log("debug", str(tmp_path / "log")))
     assert file.read_bytes() == before
-    assert len(os.listdir(f"{file}.late")) == 3
-    (Path(f"{file}.late") / "junk").write_bytes(b'{"net":7}')
-    os.mkfifo(f"{file}.late/fifo")
-    os.mkdir(f"{file}.late/directory")
+    assert f'event=not-counted reason="others hold the lock of {file}"' in (tmp_path / "log").read_text()
     os.close(fd)
-    for turn in (1, 2):
-        sweep(file, listed=1 + turn)
-        assert value(file, "reaped_total", reason="empty") == value(file, "sweeps_total", outcome="reaped") == 3
-        assert (value(file, "sweeps_total", outcome="clean"), value(file, "pool_used")) == (1 + turn, 1 + turn)
+    sweep(file, listed=2)
+    assert (dropped(file), value(file, "sweeps_total", outcome="clean"), value(file, "pool_used")) == (4, 2, 2)
+    assert value(file, "reaped_total", reason="empty") == value(file, "sweeps_total", outcome="reaped") == 0
+    assert sorted(os.listdir(file.parent)) == ["log", "own.prom", "own.prom.lock"]
 
 
-def test_late_counts_have_an_end(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock that is never free does not fill the disk."""
-    monkeypatch.setattr(metrics, "MOST_LATE", 2)
+def test_a_lock_that_is_never_free_does_not_fill_the_disk(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It grows by a byte a call, and not for ever."""
+    monkeypatch.setattr(metrics, "MOST_DROPPED", 2)
     monkeypatch.setattr(metrics, "WAIT_S", 0.0)
     fd = held(file)
     for _ in range(5):
         sweep(file)
     os.close(fd)
-    assert len(os.listdir(f"{file}.late")) == 2
+    assert Path(f"{file}.lock").stat().st_size == 2
 
 
-def test_many_writers_lose_nothing(file: Path) -> None:
-    """110 at once, each with one: all are in the file, or lie beside it until the next call."""
+def test_many_writers_are_counted_or_dropped(file: Path) -> None:
+    """110 at once, each with one: all are in the file, or are said to be missing."""
     start = threading.Barrier(110)
 
     def one() -> None:
@@ -300,9 +303,11 @@ def test_many_writers_lose_nothing(file: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    for _ in range(3):
-        sweep(file)
-    assert value(file, "reaped_total", reason="empty") == value(file, "sweeps_total", outcome="reaped") == 110
+    sweep(file)
+    counted = value(file, "sweeps_total", outcome="reaped")
+    assert counted
+    assert value(file, "reaped_total", reason="empty") == counted
+    assert counted + dropped(file) == 110
 
 
 @pytest.mark.parametrize("path", ["/nowhere/at/all.prom", "/proc/own.prom", "/.prom/x.prom", "/dev/null/x.prom"])
@@ -310,27 +315,6 @@ def test_what_cannot_be_written_is_said_at_debug(tmp_path: Path, path: str) -> N
     """No error comes out, and one line tells why."""
     metrics.save(path, [Result("net")], Log("debug", str(tmp_path / "log")))
     assert "level=debug event=not-counted reason=" in (tmp_path / "log").read_text()
-
-
-def test_the_size_of_the_pool_is_learnt_once_an_hour(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not known is no size; known, it stays for an hour, also when it could not be learnt again; no error costs a count."""
-
-    def fails() -> int:
-        raise OSError
-
-    sweep(file, size=lambda: None)
-    assert value(file, "pool_size") is None
-    sweep(file, size=fails)
-    sweep(file, size=lambda: 253)
-    sweep(file, size=lambda: 61)
-    assert value(file, "pool_size") == 253
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + metrics.LEARNT_FOR_S + 1)
-    sweep(file, size=fails)
-    assert value(file, "pool_size") == 253
-    sweep(file, size=lambda: 61)
-    assert value(file, "pool_size") == 61
-    assert value(file, "sweeps_total", outcome="clean") == 6
 
 
 def test_removed_files_are_counted_for_the_node(file: Path) -> None:
@@ -358,7 +342,7 @@ FOREIGN = {"node_textfile_mtime_seconds", "node_textfile_scrape_error"}
 @pytest.fixture
 def exported(file: Path) -> dict[str, set[str]]:
     """Return all that can be exported: name of a sample -> its labels."""
-    sweep(file, would_free, size=lambda: 253)
+    sweep(file, would_free)
     found: dict[str, set[str]] = {}
     for name, labels in samples(file):
         found.setdefault(name, set()).update(key for key, _ in labels)

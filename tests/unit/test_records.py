@@ -138,6 +138,31 @@ def test_drop_asks_again(directory: records.Directory, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "state" / "net").iterdir()) == [".lock", "id:eth0"]
 
 
+@pytest.mark.parametrize(
+    ("raw", "is_broken"),
+    [(b"", True), (b"\0" * 300, True), (encoded()[:40], True), (b"\xff", True), (encoded(), False), (encoded(v=2), False)],
+)
+def test_drop_takes_what_is_broken(directory: records.Directory, tmp_path: Path, raw: bytes, is_broken: bool) -> None:
+    """A power cut's files go without being asked for; a newer version's record stays, and so does what is over only to us."""
+    file = tmp_path / "state" / "net" / "id:eth0"
+    file.write_bytes(raw)
+    assert directory.is_broken("id", "eth0") == is_broken
+    assert directory.drop([("id", "eth0")], lambda *_: False) == int(is_broken)
+    assert file.exists() != is_broken
+
+
+def test_drop_leaves_what_is_no_file_of_ours(directory: records.Directory, tmp_path: Path) -> None:
+    """A FIFO, a directory, a link and a file that is too large are nobody's record, broken or not."""
+    state = tmp_path / "state" / "net"
+    os.mkfifo(state / "id:eth0")
+    (state / "id:eth1").mkdir()
+    (state / "id:eth2").symlink_to(tmp_path / "nowhere")
+    (state / "id:eth3").write_bytes(b"x" * 20_000)
+    owners = [("id", f"eth{number}") for number in range(4)]
+    assert directory.drop(owners, lambda *_: True) == 0
+    assert sorted(path.name for path in state.glob("id:*")) == [f"{name}:{ifname}" for name, ifname in owners]
+
+
 def test_drop_leaves_it_while_an_add_writes(directory: records.Directory) -> None:
     """While anyone holds the lock shared, nothing is dropped and nobody waits."""
     directory.write(ATTACHMENT, encoded())

@@ -1,6 +1,7 @@
-"""prevResult goes through as the bytes that came."""
+"""prevResult goes through with all that it has."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -8,52 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_reaper_plugin.plugin.request import Request
-from cni_reaper_plugin.plugin.result import is_head, of_add, raw_member
+from cni_reaper_plugin.plugin.result import is_head, of_add
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
-    ('"', "\\", '\\"', "{", "}", "[", "]", ",", ":", "}},{", "prevResult")
+    ('"', "\\", '\\"', "{", "}", "[", "]", ",", ":", "}},{", "prevResult", "cniVersion", "\u2028", "\0", "\U0001f600")
 )
+numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | text,
+    st.none() | st.booleans() | numbers | text,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
     max_leaves=12,
 )
 layouts = st.sampled_from(
     ({}, {"indent": 1}, {"separators": (",", ":")}, {"separators": (" ,\r\n", "\t: ")}, {"ensure_ascii": False})
 )
-
-
-@given(st.dictionaries(text, values, max_size=6), values, st.integers(0, 6), layouts)
-def test_raw_member_is_the_very_bytes(members: dict[str, Any], value: Any, place: int, layout: dict[str, Any]) -> None:
-    """Whatever stands around it, and however it is laid out, the member's bytes come out as they went in."""
-    pairs = [(key, one) for key, one in members.items() if key != "prevResult"]
-    pairs.insert(place, ("prevResult", value))
-    document = json.dumps(dict(pairs), **layout).encode()
-    raw = raw_member(document, "prevResult")
-    assert raw in document
-    assert raw == raw.strip()
-    found = json.loads(raw)
-    assert found == value
-    assert list(found) == list(value) if isinstance(value, dict) else True
-
-
-@pytest.mark.parametrize(
-    ("document", "raw"),
-    [
-        (b'{"k":1}', b"1"),
-        (b' {"k" : {"a":[1,{"b":2}]} } ', b'{"a":[1,{"b":2}]}'),
-        (b'{"x":"\\"k\\":1","k":2}', b"2"),
-        (b'{"x":"\\\\","k":2}', b"2"),
-        (b'{"x":{"k":1},"k":2}', b"2"),
-        (b'{"k":1,"x":0,"k":{"b":12345678901234567890123}}', b'{"b":12345678901234567890123}'),
-        (b'{"\\u006b":1e-9}', b"1e-9"),
-        (b'{"k":"}\\\\\\"]"}', b'"}\\\\\\"]"'),
-        (b'{"k":[]\n}', b"[]"),
-    ],
-)
-def test_raw_member_is_what_a_json_decoder_takes(document: bytes, raw: bytes) -> None:
-    """Escapes, nesting, blanks and repeated keys lead to the member that a JSON decoder would take."""
-    assert raw_member(document, "k") == raw
 
 
 def request(document: bytes) -> Request:
@@ -64,22 +33,73 @@ def request(document: bytes) -> Request:
     return add
 
 
+def pairs_of(document: bytes) -> Any:
+    """Return a JSON value with its objects as lists of pairs, in which order and repeated keys are seen."""
+    return json.loads(document, object_pairs_hook=list)
+
+
+@given(st.dictionaries(text, values, max_size=6), layouts)
+def test_prev_result_keeps_all_it_has(previous: dict[str, Any], layout: dict[str, Any]) -> None:
+    """Whatever its members are called and hold, and however it is laid out: the same members, in their order."""
+    document = json.dumps({"cniVersion": "1.0.0", "name": "net", "prevResult": previous, "x": 1}, **layout).encode()
+    expected = previous if "cniVersion" in previous else {"cniVersion": "1.0.0", **previous}
+    assert pairs_of(of_add(request(document))) == pairs_of(json.dumps(expected).encode())
+
+
 @pytest.mark.parametrize(
     ("previous", "answer"),
     [
-        (b'{"cniVersion":"1.0.0","b":1,"a":1.10}', b'{"cniVersion":"1.0.0","b":1,"a":1.10}'),
-        (b'{ "ips":[ ] }', b'{"cniVersion":"1.0.0","ips":[ ] }'),
+        (b'{"cniVersion":"1.0.0","b":1,"a":2}', b'{"cniVersion":"1.0.0","b":1,"a":2}'),
+        (b'{ "ips":[ ] }', b'{"cniVersion":"1.0.0","ips":[]}'),
         (b"{}", b'{"cniVersion":"1.0.0"}'),
         (b"{ \n}", b'{"cniVersion":"1.0.0"}'),
         (b'{"x":{"cniVersion":"9"}}', b'{"cniVersion":"1.0.0","x":{"cniVersion":"9"}}'),
+        (b'{"x":"\\u00e9\\/"}', '{"cniVersion":"1.0.0","x":"é/"}'.encode()),
     ],
 )
 def test_add_behind_another_plugin_prints_its_bytes(previous: bytes, answer: bytes) -> None:
-    """The bytes of prevResult are not rewritten; only a missing cniVersion is put in front."""
+    """Members and their order stay; blanks go, and escapes where none is needed; a missing cniVersion is put in front."""
     add = request(b'{"cniVersion":"1.0.0","name":"net","prevResult":' + previous + b',"type":"cni-reaper"}')
     assert not is_head(add)
     assert of_add(add) == answer
-    json.loads(answer)
+
+
+@pytest.mark.parametrize(
+    ("number", "printed"),
+    [
+        (b"18446744073709551615", b"18446744073709551615"),
+        (b"-9223372036854775808", b"-9223372036854775808"),
+        (b"18446744073709551616", b"1.8446744073709552e+19"),
+        (b"-9223372036854775809", b"-9.223372036854776e+18"),
+        (b"1.10", b"1.1"),
+        (b"1e2", b"100.0"),
+        (b"-0", b"0"),
+        (b"0.1000000000000000055", b"0.1"),
+    ],
+)
+def test_what_numbers_become(number: bytes, printed: bytes) -> None:
+    """Whole ones of 64 bits stay; others become the nearest double, in its shortest spelling. A result of CNI has no such one."""
+    document = b'{"cniVersion":"1.0.0","name":"net","prevResult":{"cniVersion":"1.0.0","x":%s}}'
+    assert of_add(request(document % number)) == b'{"cniVersion":"1.0.0","x":%s}' % printed
+
+
+def test_a_key_twice() -> None:
+    """The last one counts, of prevResult itself and within it, as in Go."""
+    document = b'{"name":"net","prevResult":{"x":1},"prevResult":{"cniVersion":"1.0.0","x":1,"y":2,"x":3}}'
+    assert of_add(request(document)) == b'{"cniVersion":"1.0.0","x":3,"y":2}'
+
+
+@pytest.mark.parametrize("levels", [200, 253, 254, 255, 1000, 1022])
+@pytest.mark.parametrize(("opened", "closed"), [(b"[", b"]"), (b'{"x":', b"}")])
+def test_any_depth_that_is_read_is_printed(levels: int, opened: bytes, closed: bytes) -> None:
+    """It reads 1024 levels and orjson writes 254: deeper ones are written otherwise, and no ADD fails for it."""
+    limit = sys.getrecursionlimit()
+    inner = opened * levels + b"1" + closed * levels
+    document = b'{"cniVersion":"1.0.0","name":"net","prevResult":{"cniVersion":"1.0.0","x":%s}}' % inner
+    try:
+        assert of_add(request(document)).replace(b" ", b"") == b'{"cniVersion":"1.0.0","x":%s}' % inner
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 @pytest.mark.parametrize("member", [b"", b',"prevResult":null'], ids=["absent", "null"])

@@ -35,6 +35,10 @@ class Socket:
         self._answers = answers
         self.asked = 0
 
+    def setsockopt(self, *_: int) -> None:
+        """Refuse what Linux before 4.20 refuses."""
+        raise OSError(errno.ENOPROTOOPT, "not known")
+
     def send(self, _: bytes) -> None:
         """Take a question."""
         self.asked += 1
@@ -56,6 +60,13 @@ def test_a_list_that_changed_is_read_again() -> None:
     netlink, socket = listening(answer(ENDING, whole=False), answer(OWN, whole=True))
     assert netlink.addresses() == {OWN}
     assert socket.asked == 2
+
+
+def test_a_kernel_that_cannot_list_other_netns() -> None:
+    """Before Linux 4.20 there is no strict rtnetlink: nothing is asked, and no netns is known by a link's far end."""
+    netlink, socket = listening()
+    assert netlink.nsids() == set()
+    assert socket.asked == 0
 
 
 def test_list_that_always_changes_is_told_as_incomplete() -> None:

@@ -95,23 +95,42 @@ ABOUT = {
     "a number of 64 bits": "pos:\t0\nflags:\t02100000\nmnt_id:\t9\nino:\t8321503796\n",
     "the number of a file": "pos:\t0\nflags:\t02100000\nmnt_id:\t9\nino:\t128\n",
     "a directory": f"pos:\t0\nflags:\t{posix.O_DIRECTORY:o}\nmnt_id:\t9\nino:\t4026532281\n",
-    "a kernel that does not tell": "pos:\t0\nflags:\t02100000\nmnt_id:\t9\n",
+    "a directory on a kernel that tells no number": f"pos:\t0\nflags:\t{posix.O_DIRECTORY:o}\nmnt_id:\t9\n",
 }
+NO_NUMBER = "pos:\t0\nflags:\t02100000\nmnt_id:\t9\n"
+"""What a kernel before Linux 5.14 tells."""
 
 
+@pytest.mark.parametrize("of_a_user", [False, True])
 @pytest.mark.parametrize("about", ABOUT.values(), ids=ABOUT.keys())
-def test_a_descriptor_that_is_no_netns_is_not_opened(monkeypatch: pytest.MonkeyPatch, about: str) -> None:
-    """The kernel's own word about it is enough."""
+def test_a_descriptor_that_is_no_netns_is_not_opened(monkeypatch: pytest.MonkeyPatch, about: str, of_a_user: bool) -> None:
+    """The kernel's own word about it is enough, whoever has it."""
+    assert opened(monkeypatch, about, of_a_user) == []
+
+
+@pytest.mark.parametrize("of_a_user", [False, True])
+def test_a_descriptor_of_which_the_kernel_tells_no_number(monkeypatch: pytest.MonkeyPatch, of_a_user: bool) -> None:
+    """A runtime's may be the only one that holds a pod's netns, so it is opened. A user's may be of a file system that hangs."""
+    assert opened(monkeypatch, NO_NUMBER, of_a_user) == ([] if of_a_user else ["/proc/7/fd/3"])
+
+
+def opened(monkeypatch: pytest.MonkeyPatch, about: str, of_a_user: bool) -> list[str]:
+    """Have a descriptor looked at that shows as `/`, and return what was opened for it; about: what the kernel tells of it."""
     asked: list[str] = []
 
-    def opened(path: str, _: int) -> int:
+    def open_on_device(path: str, _: int) -> int:
         asked.append(path)
         raise OSError(errno.EXDEV, "no netns")
 
+    def is_process_powerless(task: str) -> bool:
+        assert task == "/proc/7"
+        return of_a_user
+
     monkeypatch.setattr(files, "read", lambda _: about.encode())
-    monkeypatch.setattr(files, "open_on_device", opened)
+    monkeypatch.setattr(files, "open_on_device", open_on_device)
+    monkeypatch.setattr(user_namespaces, "is_process_powerless", is_process_powerless)
     assert visible._unmounted("/proc/7/fd/3") == 0
-    assert asked == []
+    return asked
 
 
 def test_what_a_file_is_on_is_found_without_asking_its_server(monkeypatch: pytest.MonkeyPatch) -> None:

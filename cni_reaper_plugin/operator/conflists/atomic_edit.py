@@ -26,7 +26,6 @@ _REST_S = 2.0  # for a writer that was in the middle of it when we renamed
 _POLL_S = 0.01
 _ATTEMPTS = 20
 _OF_THE_CONTENT = ("security.ima", "security.evm")  # the kernel's sums of the file that is replaced
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,7 +114,7 @@ def _left(directory: str) -> list[str]:
 @contextmanager
 def _locked(path: str, alone: bool = False) -> Iterator[int]:
     """Hold the directory's lock, and yield a descriptor of it. alone: not without it. Raises OSError."""
-    directory = os.open(path, _DIRECTORY)
+    directory = os.open(path, files.DIRECTORY)
     try:
         if not flock.take(directory, fcntl.LOCK_EX, LOCK_WAIT_S) and alone:
             raise BlockingIOError(errno.EWOULDBLOCK, "somebody holds the lock", path)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from cni_reaper_plugin.attachment import valid_name
-from cni_reaper_plugin.host_local import go_json
 from cni_reaper_plugin.model import Settings
+from cni_reaper_plugin.operator.conflists import go_json
 from cni_reaper_plugin.system import files
 
 OURS = "cni-reaper"
@@ -22,8 +22,6 @@ HOST_LOCAL = "host-local"
 MULTUS = ("multus", "multus-shim")
 EXTENSIONS = (".conf", ".conflist", ".json")
 _LIMIT = 1 << 20  # bytes; etcd, where many come from, takes no more
-_GO_DEPTH = 10_000  # encoding/json's maxNestingDepth
-_LENIENT = "it is not written as JSON is to be (%s), though runtimes read it: have it written anew, or edit it by hand."
 _NO_VERSION = "0.1.0"  # what libcni takes a list for that has none
 
 if TYPE_CHECKING:
@@ -35,10 +33,6 @@ if TYPE_CHECKING:
 
 class ConflistError(Exception):
     """A file that the runtime cannot load either; one sentence that says what to do."""
-
-
-class OddError(ConflistError):
-    """A file that a runtime loads, and we do not read."""
 
 
 class Conflist(NamedTuple):
@@ -94,7 +88,7 @@ def read(path: str) -> bytes:
             raise ConflistError("it is no regular file: remove it.")
         return files.read(path, limit=_LIMIT)
     except files.TooLargeError:
-        raise OddError("it has more than %d bytes, which is more than we read: edit it by hand." % _LIMIT) from None
+        raise ConflistError("it has more than %d bytes, which is more than we read: edit it by hand." % _LIMIT) from None
     except FileNotFoundError:
         raise ConflistError("it leads to no file: remove the link, or put back what it leads to.") from None
     except OSError as e:
@@ -128,23 +122,8 @@ def of_bytes(path: str, data: bytes) -> Conflist:
     try:
         told = orjson.loads(data)
     except orjson.JSONDecodeError as e:
-        if _is_lenient(data):
-            raise OddError(_LENIENT % e) from None
-        raise ConflistError(f"it is no JSON ({e}): correct it; no pod gets a network while it comes first.") from None
+        raise ConflistError(f"it cannot be parsed as JSON ({e}): correct it, or have it written again.") from None
     return of_object(path, told, path.endswith(".conflist"))
-
-
-def _is_lenient(data: bytes) -> bool:
-    """Tell whether Go's encoding/json takes a text for JSON that orjson refuses: no UTF-8, half a pair of surrogates, or deep."""
-    import json
-
-    try:
-        json.loads(data.decode("utf-8", "replace"), parse_constant=no_constant)
-    except RecursionError:
-        return data.count(b"[") + data.count(b"{") <= _GO_DEPTH
-    except ValueError:
-        return False
-    return True
 
 
 def no_constant(name: str) -> object:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from cni_reaper_plugin import options
 from cni_reaper_plugin.cni_versions import SUPPORTED_VERSIONS
-from cni_reaper_plugin.host_local import go_json
 from cni_reaper_plugin.model import Settings
-from cni_reaper_plugin.operator.conflists import conflist, position
+from cni_reaper_plugin.operator.conflists import conflist, go_json, position
 from cni_reaper_plugin.operator.conflists.conflist import OURS, Conflist, ConflistError
 from cni_reaper_plugin.operator.conflists.conflist_text import TextError, plugins, with_entry, without
 

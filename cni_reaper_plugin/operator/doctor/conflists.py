@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from cni_reaper_plugin import options
 from cni_reaper_plugin.cni_versions import SUPPORTED_VERSIONS
 from cni_reaper_plugin.operator.conflists import conflist, position
-from cni_reaper_plugin.operator.conflists.conflist import OURS, Conflist, ConflistError, OddError
-from cni_reaper_plugin.operator.conflists.position import ENTRY
-from cni_reaper_plugin.operator.finding import Finding
+from cni_reaper_plugin.operator.conflists.conflist import OURS, Conflist, ConflistError
+from cni_reaper_plugin.operator.doctor import catalogue
 
 FIRST_LIST_VERSION = "0.3.0"  # SPEC 0.3.0 brought lists, and prevResult with them
 REWRITTEN = (  # type of the first plugin, or beginning of the file's name; who writes the file, and when
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni_reaper_plugin.model import Settings
+    from cni_reaper_plugin.operator.doctor.catalogue import Finding
 
 
 def check(entries: conflist.Found, in_use: bool = True) -> Iterator[Finding]:
@@ -37,12 +37,8 @@ def check(entries: conflist.Found, in_use: bool = True) -> Iterator[Finding]:
     present = [one for _, one in entries if isinstance(one, Conflist) and one.ours and not one.is_multus]
     for number, (path, one) in enumerate(entries):
         if isinstance(one, ConflistError):
-            yield Finding(
-                "unreadable" if in_use and number in (0, used) else "unreadable-unused",
-                path,
-                "We cannot read it." if isinstance(one, OddError) else "The runtime cannot load it.",
-                _up(one),
-            )
+            stops = in_use and number in (0, used)
+            yield (catalogue.UNREADABLE if stops else catalogue.UNREADABLE_UNUSED).at(path, trouble=_up(one))
         elif one.is_multus:
             yield from _multus(one, entries)
         elif one.ours:
@@ -50,8 +46,7 @@ def check(entries: conflist.Found, in_use: bool = True) -> Iterator[Finding]:
         elif number == used:
             yield from _without_us(one, present)
         elif conflist.host_local(one):
-            what = "It uses host-local, has no entry of ours, and a kubelet's runtime uses another one."
-            yield Finding("not-in-unused", path, what, f"If podman, nerdctl or multus does use it, put {ENTRY} at its head.")
+            yield catalogue.NOT_IN_UNUSED.at(path)
         if isinstance(one, Conflist) and number == used:
             yield from _platform(one)
 
@@ -65,27 +60,18 @@ def _without_us(one: Conflist, present: list[Conflist]) -> Iterator[Finding]:
     if not conflist.host_local(one):
         yield _no_host_local(one)
     elif any(plugin["type"] == OURS for plugin in conflist.drop_ins(one)):
-        what = (
-            f"Our entry is in the directory {one.name} beside it: libcni before 1.3 ignores that without a word, and later ones"
-        )
-        advice = f"Put {ENTRY} at the head of `plugins` instead: at the tail an ADD does not reach us while the pool is full."
-        yield Finding("drop-in-ours", one.path, what + " put us at the tail.", advice)
+        yield catalogue.DROP_IN_OURS.at(one.path, name=one.name)
     elif one.single:
-        what = "It holds one plugin and no list, so there is no chain that we could be in."
-        advice = "Run `cni-reaper install --convert`: a .conflist of the same `name` and `cniVersion` is made of it."
-        yield Finding("single-plugin", one.path, what, advice)
+        yield catalogue.SINGLE_PLUGIN.at(one.path)
     elif present:
-        what = f"The runtime uses this file, and our entry is in another one: {present[0].path}."
-        yield Finding("only-in-unused", one.path, what, f"Put {ENTRY} at the head of `plugins` here.")
+        yield catalogue.ONLY_IN_UNUSED.at(one.path, other=present[0].path)
     else:
-        what = f"{OURS} is not in it: what leaks from its host-local is freed by nobody."
-        yield Finding("not-in-chain", one.path, what, f"Run `cni-reaper install`, which puts {ENTRY} at the head of `plugins`.")
+        yield catalogue.NOT_IN_CHAIN.at(one.path)
 
 
 def _no_host_local(one: Conflist) -> Finding:
     kinds = sorted({section.kind for section in conflist.ipams(one)})
-    what = "No plugin in it uses host-local (%s): we have nothing to free there." % (", ".join(kinds) or "no ipam section")
-    return Finding("not-host-local", one.path, what)
+    return catalogue.NOT_HOST_LOCAL.at(one.path, kinds=", ".join(kinds) or "no ipam section")
 
 
 def _ours(one: Conflist) -> Iterator[Finding]:
@@ -95,10 +81,9 @@ def _ours(one: Conflist) -> Iterator[Finding]:
     for plugin in one.ours:
         settings, problems = options.read(plugin, one.name)
         if problems:
-            advice = "Correct each; with any problem nothing is reaped (docs/options.md)."
-            yield Finding("bad-options", one.path, f"Options are wrong: {'; '.join(problems)}.", advice)
+            yield catalogue.BAD_OPTIONS.at(one.path, problems="; ".join(problems))
         if settings.dry_run:
-            yield Finding("dry-run", one.path, "`dryRun` is on: it says what it would free, and frees nothing.")
+            yield catalogue.DRY_RUN.at(one.path)
         if conflist.host_local(one):
             yield from _store(one, settings)
         else:
@@ -108,34 +93,23 @@ def _ours(one: Conflist) -> Iterator[Finding]:
 def _place(one: Conflist) -> Iterator[Finding]:
     places = [number for number, kind in enumerate(one.types) if kind == OURS]
     if len(places) > 1:
-        yield Finding(
-            "twice",
-            one.path,
-            "%s is in it %d times." % (OURS, len(places)),
-            "Run `cni-reaper install`, which leaves the first entry only.",
-        )
+        yield catalogue.TWICE.at(one.path, count=len(places))
     others = [plugin for plugin in one.plugins if plugin["type"] != OURS]
     at, second = places[0], bool(others) and position.must_come_first(others[0])
-    where = "It is number %d of %d plugins" % (at + 1, len(one.plugins))
+    number, count = at + 1, len(one.plugins)
     if second and at != 1:
-        first = others[0]["type"]
-        what = f"{where}, and belongs right behind {first}, which takes what a head answers for a master, or for its own result."
-        yield Finding("must-be-second", one.path, what, f"Run `cni-reaper install`, which moves {ENTRY} there.")
+        yield catalogue.MUST_BE_SECOND.at(one.path, number=number, count=count, first=others[0]["type"])
     elif position.fits(at, others):
-        yield Finding("in-place", one.path, where + ".")
+        yield catalogue.IN_PLACE.at(one.path, number=number, count=count)
     else:
-        what = f"{where}: while the pool is full the chain ends before us, and only the DEL that follows frees anything."
-        yield Finding("not-first", one.path, what, f"Run `cni-reaper install`, which moves {ENTRY} to the head of `plugins`.")
+        yield catalogue.NOT_FIRST.at(one.path, number=number, count=count)
 
 
 def _version(one: Conflist) -> Iterator[Finding]:
     if one.version not in SUPPORTED_VERSIONS:
-        known = ", ".join(SUPPORTED_VERSIONS)
-        what = f"Its `cniVersion` {one.version} is one that we do not speak: each ADD fails with error 1."
-        yield Finding("version-unknown", one.path, what, f"Write one of {known}, or install a newer cni-reaper.")
+        yield catalogue.VERSION_UNKNOWN.at(one.path, version=one.version, known=", ".join(SUPPORTED_VERSIONS))
     elif SUPPORTED_VERSIONS.index(one.version) < SUPPORTED_VERSIONS.index(FIRST_LIST_VERSION):
-        what = f"Its `cniVersion` {one.version} is older than lists of plugins are."
-        yield Finding("version-old", one.path, what, "Write 0.4.0 or 1.0.0, if all its plugins speak that.")
+        yield catalogue.VERSION_OLD.at(one.path, version=one.version)
 
 
 def _store(one: Conflist, settings: Settings) -> Iterator[Finding]:
@@ -144,14 +118,12 @@ def _store(one: Conflist, settings: Settings) -> Iterator[Finding]:
     for data_dir in dict.fromkeys(section.data_dir for section in conflist.host_local(one)):
         if data_dir != settings.data_dir:
             wrong = True
-            what = f"host-local keeps its reservations in {data_dir}, and we look in {settings.data_dir}: nothing is freed."
-            yield Finding("data-dir-differs", one.path, what, f'Write "dataDir": "{data_dir}" into our entry.')
+            yield catalogue.DATA_DIR_DIFFERS.at(one.path, theirs=data_dir, ours=settings.data_dir)
     if "*" not in settings.networks and one.name not in settings.networks:
         wrong = True
-        what = f"`networks` has {', '.join(settings.networks) or 'nothing'} and not {one.name}, the one of this list."
-        yield Finding("network-left-out", one.path, what, f'Add "{one.name}" to `networks`, or leave the option out.')
+        yield catalogue.NETWORK_LEFT_OUT.at(one.path, networks=", ".join(settings.networks) or "nothing", name=one.name)
     if not wrong:
-        yield Finding("same-store", one.path, f"host-local keeps its reservations in {settings.data_dir}, and there we look.")
+        yield catalogue.SAME_STORE.at(one.path, data_dir=settings.data_dir)
 
 
 def _multus(one: Conflist, entries: conflist.Found) -> Iterator[Finding]:
@@ -159,15 +131,10 @@ def _multus(one: Conflist, entries: conflist.Found) -> Iterator[Finding]:
     at = entries[number][0] if number >= 0 else "the conflist it is made of"
     path, copies = conflist.cluster_network(one), conflist.delegates(one)
     if one.types[0] == "multus-shim" or (path and not copies):
-        what = "Multus (thick) runs the chain in its daemon, from %s." % (path or "a network it names")
-        advice = (
-            "See to it that the daemon has the host's PID namespace and sees /run/netns; else we free nothing, and say `blind`."
-        )
-        yield Finding("multus-thick", one.path, what, advice)
+        yield catalogue.MULTUS_THICK.at(one.path, path=path or "a network it names")
         yield from _cluster_network(one, path, entries)
     elif copies:
-        advice = f"Edit {at}, never this file: it is made anew whenever that changes."
-        yield Finding("multus-copy", one.path, f"Multus (thin) made this of a copy of {at}.", advice)
+        yield catalogue.MULTUS_COPY.at(one.path, original=at)
         original = entries[number][1] if number >= 0 else None
         if not isinstance(original, Conflist):
             yield from _ours(copies[0]) if copies[0].ours else _without_us(copies[0], [])
@@ -179,11 +146,9 @@ def _multus(one: Conflist, entries: conflist.Found) -> Iterator[Finding]:
 
 def _compare(one: Conflist, copy: Conflist, original: Conflist) -> Iterator[Finding]:
     if original.ours and not copy.ours:
-        what = f"We are in {original.path}, and not yet in the copy here that multus runs."
-        yield Finding("multus-behind", one.path, what, "Look again in a few seconds; if it stays, restart the multus pod.")
+        yield catalogue.MULTUS_BEHIND.at(one.path, original=original.path)
     elif copy.ours and not original.ours:
-        what = f"We are in the copy here, and not in {original.path} of which it is made."
-        yield Finding("multus-edited", one.path, what, f"Put {ENTRY} at the head there: this copy will be written over.")
+        yield catalogue.MULTUS_EDITED.at(one.path, original=original.path)
 
 
 def _cluster_network(one: Conflist, path: str, entries: conflist.Found) -> Iterator[Finding]:
@@ -192,7 +157,7 @@ def _cluster_network(one: Conflist, path: str, entries: conflist.Found) -> Itera
     try:
         chain = conflist.load(path)
     except ConflistError as e:
-        yield Finding("multus-master", one.path, f"It hands on to {path}, which cannot be loaded.", _up(e))
+        yield catalogue.MULTUS_MASTER.at(one.path, path=path, trouble=_up(e))
         return
     yield from _ours(chain) if chain.ours else _without_us(chain, [])
 
@@ -202,17 +167,11 @@ def _platform(one: Conflist) -> Iterator[Finding]:
     directory, _, file = one.path.rpartition("/")
     for sign, who in REWRITTEN:
         if conflist.host_local(one) and (sign in one.types or file.startswith(sign)):
-            what = f"This file is written again by {who}."
-            yield Finding("rewritten", one.path, what, "Have something stay that puts our entry back: docs/install.md.")
+            yield catalogue.REWRITTEN.at(one.path, writer=who)
             break
     if conflist.files_of(directory, (".cilium_bak",)):
-        what = "Cilium has renamed other conflists here to *.cilium_bak."
-        yield Finding(
-            "cilium-renames", one.path, what, "Set `cni.exclusive=false` in Cilium's values before you put our entry in."
-        )
+        yield catalogue.CILIUM_RENAMES.at(one.path)
     elif "cilium-cni" in one.types:
-        advice = "Set `cni.exclusive=false` if another conflist is to stay, or this one is to keep an entry of ours."
-        yield Finding("cilium", one.path, "Cilium renames foreign conflists, and writes its own again, by default.", advice)
+        yield catalogue.CILIUM.at(one.path)
     if conflist.has_drop_ins(one):
-        what = f"There is a directory {one.name} beside it, of which libcni 1.3 and later appends every *.conf."
-        yield Finding("drop-in", one.path, what, "Leave our entry in the list itself: older runtimes ignore the directory.")
+        yield catalogue.DROP_IN.at(one.path, name=one.name)

@@ -11,24 +11,24 @@ from rich.text import Text
 
 from cni_reaper_plugin.host_local.pool import PoolError
 from cni_reaper_plugin.model import Settings, SkippedError, StrandedError
-from cni_reaper_plugin.notices import lifeless
 from cni_reaper_plugin.operator import terminal
 from cni_reaper_plugin.operator.conflists import conflist, entry, position
 from cni_reaper_plugin.operator.conflists.conflist import Conflist
 from cni_reaper_plugin.operator.conflists.runtimes import ETC, places
-from cni_reaper_plugin.operator.doctor import conflists, executables, host
-from cni_reaper_plugin.operator.finding import ERROR, LEVELS, NOTE, OK, WARNING, Finding
+from cni_reaper_plugin.operator.doctor import catalogue, conflists, executables, host
+from cni_reaper_plugin.operator.doctor.catalogue import ERROR, LEVELS, NOTE, OK, WARNING
 from cni_reaper_plugin.operator.inspect import published_ports
 from cni_reaper_plugin.operator.inspect.inspection import Inspected, inspect, own_call
-from cni_reaper_plugin.operator.mend import broken_files
+from cni_reaper_plugin.operator.mend import broken_files, cache_census, cache_places, mend
 from cni_reaper_plugin.operator.scope import Scope
 
 COLOURS = {OK: "green", NOTE: "cyan", WARNING: "yellow", ERROR: "bold red"}
 MOST_ASTRAY = 16
-MEMBERS = ("level", "key", "subject", "finding", "advice")
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from cni_reaper_plugin.operator.doctor.catalogue import Finding
 
 
 def run(directories: list[str], bin_dirs: list[str], as_json: bool) -> int:
@@ -45,10 +45,7 @@ def examine(directories: list[str], bin_dirs: list[str]) -> Iterator[Finding]:
     """Yield every finding about the node."""
     looked_at, unread = places(directories, bin_dirs)
     for text in unread:
-        what = f"A runtime's configuration cannot be read, so its directories are not known: {text}"
-        yield Finding(
-            "config-unreadable", text.partition(": ")[0], what, "Correct it, or name the directories: --conf-dir, --bin-dir."
-        )
+        yield catalogue.CONFIG_UNREADABLE.at(text.partition(": ")[0], trouble=text)
     by_place = [(place, conflist.found([place.conf_dir])) for place in looked_at]
     known = any(place.sure and here for place, here in by_place)
     for place, here in by_place:
@@ -63,11 +60,10 @@ def examine(directories: list[str], bin_dirs: list[str]) -> Iterator[Finding]:
     entries = [one for _, here in by_place for one in here]
     if not entries:
         where = ", ".join(place.conf_dir for place in looked_at) or ETC
-        advice = "Let the network plugin of the cluster write it first, then put our entry in; or name its directory: --conf-dir."
-        yield Finding("no-conflist", where, "There is no conflist: no pod gets a network here.", advice)
+        yield catalogue.NO_CONFLIST.at(where)
     yield from host.check(entry.settings_of(entries) or [("", Settings())])
     yield from _networks(directories, bin_dirs)
-    yield from broken_files.check(directories)
+    yield from _broken_files(directories)
 
 
 def _networks(directories: list[str], bin_dirs: list[str]) -> Iterator[Finding]:
@@ -88,34 +84,48 @@ def _networks(directories: list[str], bin_dirs: list[str]) -> Iterator[Finding]:
 def _published(published: published_ports.Published, networks: list[Inspected], is_complete: bool) -> Iterator[Finding]:
     """Say which published ports lead to an address that their container does not have."""
     if published.trouble:
-        what = f"Which ports are published cannot be seen: {published.trouble}."
-        yield Finding("published-unseen", host.NODE, what)
+        yield catalogue.PUBLISHED_UNSEEN.at(host.NODE, trouble=published.trouble)
     found = published.astray(networks, is_complete)
     for one in found[:MOST_ASTRAY]:
-        what = one.what[:1].upper() + one.what[1:] + "."
-        yield Finding("published-to-another" if one.holder else "published-to-none", host.NODE, what, one.advice)
+        what = one.what[:1].upper() + one.what[1:]
+        yield (catalogue.PUBLISHED_TO_ANOTHER if one.holder else catalogue.PUBLISHED_TO_NONE).at(
+            host.NODE, what=what, advice=one.advice
+        )
     more = found[MOST_ASTRAY:]
     if more:
-        what = "Ports of %d more containers lead to addresses that these do not have." % len(more)
         is_grave = any(one.holder for one in more)
-        advice = "`cni-reaper audit` names them all."
-        yield Finding("published-to-another" if is_grave else "published-to-none", host.NODE, what, advice)
+        yield (catalogue.MORE_PUBLISHED_TO_ANOTHER if is_grave else catalogue.MORE_PUBLISHED_TO_NONE).at(
+            host.NODE, count=len(more)
+        )
 
 
 def _lifeless(networks: list[Inspected]) -> Iterator[Finding]:
     """Say of each network which addresses network namespaces without life hold."""
     for found in networks:
         if found.lifeless:
-            address, place = next(iter(found.lifeless.items()))
-            what = (
-                "Network namespaces in which no process runs, and whose containers no runtime names, hold addresses: %d, "
-                "the first is %s, in %s." % (len(found.lifeless), address, place)
-            )
-            yield Finding("lifeless", "network " + found.name, what, lifeless.ADVICE[:1].upper() + lifeless.ADVICE[1:] + ".")
+            address, netns = next(iter(found.lifeless.items()))
+            yield catalogue.LIFELESS.at("network " + found.name, count=len(found.lifeless), address=address, netns=netns)
+
+
+def _broken_files(conf_dirs: list[str]) -> Iterator[Finding]:
+    """Say of each directory which of its files are broken and keep pods from ending. conf_dirs: see cache_places.told."""
+    told = cache_places.told(conf_dirs)
+    found = cache_census.broken(mend.found_places(told), told.networks)
+    why = broken_files.why_they_stay(told)
+    for directory, files in broken_files.by_directory(found).items():
+        in_words = broken_files.in_words(files)
+        if why:
+            yield catalogue.CACHE_BROKEN_STAYS.at(directory, files=in_words, why=why)
+        else:
+            yield catalogue.CACHE_BROKEN.at(directory, files=in_words)
+    for trouble in found.trouble:
+        yield catalogue.CACHE_UNREADABLE.at(host.NODE, trouble=trouble)
+    if not found.broken and not found.trouble:
+        yield catalogue.CACHE_WHOLE.at(host.NODE)
 
 
 def _print_json(findings: list[Finding]) -> None:
-    told = [{key: terminal.printable(getattr(one, key)) for key in MEMBERS} for one in findings]
+    told = [{name: terminal.printable(text) for name, text in one._asdict().items()} for one in findings]
     sys.stdout.write(orjson.dumps({"findings": told}, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.operator.conflists import plugin_path
 from cni_reaper_plugin.operator.conflists.conflist import OURS
+from cni_reaper_plugin.operator.doctor import catalogue
 from cni_reaper_plugin.operator.executable import elf, frozen
-from cni_reaper_plugin.operator.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from cni_reaper_plugin.operator.doctor.catalogue import Finding
 
 
 def check(types: Iterable[str], bin_dirs: list[str]) -> Iterator[Finding]:
@@ -20,10 +22,7 @@ def check(types: Iterable[str], bin_dirs: list[str]) -> Iterator[Finding]:
     yield from _our_own(bin_dirs)
     for kind in dict.fromkeys(types):
         if kind != OURS and not plugin_path.locate(kind, bin_dirs):
-            what = f"The plugin {kind} of the chain is in none of {', '.join(bin_dirs)}."
-            yield Finding(
-                "plugin-missing", bin_dirs[0], what, "Install it, or take it out of the list: without it no pod starts."
-            )
+            yield catalogue.PLUGIN_MISSING.at(bin_dirs[0], kind=kind, directories=", ".join(bin_dirs))
 
 
 def _our_own(bin_dirs: list[str]) -> Iterator[Finding]:
@@ -35,26 +34,20 @@ def _our_own(bin_dirs: list[str]) -> Iterator[Finding]:
     runs = True
     if not os.stat(real).st_mode & 0o111:
         runs = False
-        yield Finding("not-executable", path, "It is there, and not executable.", f"chmod 755 {real}")
+        yield catalogue.NOT_EXECUTABLE.at(path, path=real)
     if os.statvfs(real).f_flag & os.ST_NOEXEC:
         runs = False
-        what = "The file system it is on is mounted noexec."
-        yield Finding(
-            "noexec", path, what, "Mount it without noexec, or install into a directory elsewhere and name that to the runtime."
-        )
+        yield catalogue.NOEXEC.at(path)
     made_for = _architecture(real)
     if elf.is_foreign(made_for):
         runs = False
-        what = f"It is built for {made_for}, and this kernel runs {os.uname().machine}."
-        yield Finding("other-architecture", path, what, "Run `install` of the file for this architecture: docs/install.md.")
+        yield catalogue.OTHER_ARCHITECTURE.at(path, built_for=made_for, kernel=os.uname().machine)
     if runs:
         where = f", at {real}" if real != path else ""
-        yield Finding("executable", path, "The runtime finds it{}{}.".format(where, f", for {made_for}" if made_for else ""))
+        yield catalogue.EXECUTABLE.at(path, where=where + (f", for {made_for}" if made_for else ""))
     home = os.path.realpath(os.path.dirname(path))
     if not real.startswith(home + "/"):
-        what = f"It is a link to {real}, outside of its directory."
-        advice = f"Where a runtime in a container (multus thick, kind) sees only {home}, install it there, as README.md has it."
-        yield Finding("link-leaves", path, what, advice)
+        yield catalogue.LINK_LEAVES.at(path, real=real, directory=home)
     yield _content(path, real)
 
 
@@ -70,17 +63,14 @@ def _missing(bin_dirs: list[str]) -> Finding:
         path = f"{directory}/{OURS}"
         try:
             if stat.S_ISLNK(os.lstat(path).st_mode):
-                advice = "Run `cni-reaper install`: docs/install.md."
-                return Finding("executable-missing", path, f"It is a link to {os.readlink(path)}, which is not there.", advice)
+                return catalogue.EXECUTABLE_LINK_TO_NOTHING.at(path, target=os.readlink(path))
         except OSError:
             continue
-    what = f"{OURS} is in none of the directories in which the runtime looks: {', '.join(bin_dirs)}."
-    return Finding("executable-missing", bin_dirs[0], what, "Run `cni-reaper install`: docs/install.md.")
+    return catalogue.EXECUTABLE_MISSING.at(bin_dirs[0], directories=", ".join(bin_dirs))
 
 
 def _content(path: str, real: str) -> Finding:
     """Compare an executable with the sum that it ends with."""
-    advice = "Run `install` of an intact one: docs/install.md."
     try:
         fd = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
@@ -88,11 +78,9 @@ def _content(path: str, real: str) -> Finding:
         finally:
             os.close(fd)
     except OSError as e:
-        return Finding("executable-damaged", path, f"It cannot be read: {e.strerror}.", advice)
+        return catalogue.EXECUTABLE_UNREADABLE.at(path, trouble=e.strerror)
     if sums is None:
-        what = "It does not end with its sum: it is of version 0.1.0, cut off, or not cni-reaper's own file."
-        return Finding("executable-no-sum", path, what, "Run `install`, if it is to be this version.")
+        return catalogue.EXECUTABLE_NO_SUM.at(path)
     if sums[0] != sums[1]:
-        what = f"It is damaged: its SHA-256 is {sums[1]}, and it was built with {sums[0]}."
-        return Finding("executable-damaged", path, what, advice)
-    return Finding("executable-intact", path, "Its content has the SHA-256 that it was built with.")
+        return catalogue.EXECUTABLE_DAMAGED.at(path, found=sums[1], built_with=sums[0])
+    return catalogue.EXECUTABLE_INTACT.at(path)

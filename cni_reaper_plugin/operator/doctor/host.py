@@ -12,14 +12,13 @@ from cni_reaper_plugin.host_local import store
 from cni_reaper_plugin.memory import proven_views
 from cni_reaper_plugin.model import ALL, NEEDS_NO_POD
 from cni_reaper_plugin.notices import store_elsewhere
-from cni_reaper_plugin.operator.finding import Finding
+from cni_reaper_plugin.operator.doctor import catalogue
 from cni_reaper_plugin.system import boot, files, mountinfo, network_file_system
 
 NODE = "node"
 RUNTIMES = ("containerd", "crio", "multus-daemon")
 _IN_MEMORY = ("tmpfs", "ramfs")
 _SYS_PTRACE = 1 << 19
-_CAPABLE = "Run it on the host, as root with all capabilities (CAP_SYS_PTRACE), and with /proc mounted."
 _MOST_RECORDS = 256  # of a network, to find one of this boot
 _WHOLE = ["0", "0", "4294967295"]  # the uid_map of a user namespace that is the initial one, or as good
 
@@ -27,14 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni_reaper_plugin.model import Mapping, Settings
+    from cni_reaper_plugin.operator.doctor.catalogue import Finding
 
 
 def check(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:
     """Yield what is to be said of the node; entries: (conflist, settings) of each entry of ours, or the defaults."""
     if os.geteuid() != 0:
-        yield Finding(
-            "not-root", NODE, "This is not root: what it cannot read counts as not there.", "Run it as root, on the host."
-        )
+        yield catalogue.NOT_ROOT.at(NODE)
     for state_dir in dict.fromkeys(settings.state_dir for _, settings in entries):
         yield _writable(state_dir, "the records of attachments (stateDir)")
     yield _writable(proven_views.RUN_DIR, "what is remembered from call to call")
@@ -47,31 +45,26 @@ def check(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:
     yield from _processes()
 
 
-def _writable(directory: str, what_for: str) -> Finding:
+def _writable(directory: str, purpose: str) -> Finding:
     """Look whether a directory can be written to, or be made."""
     there = directory
     while there and not os.access(there, os.F_OK):
         there = there.rpartition("/")[0]
     if os.access((there or "") + "/.", os.W_OK | os.X_OK):
-        return Finding("writable", NODE, f"{directory} can be written: {what_for}.")
-    what = f"{directory} cannot be written: {what_for}."
-    return Finding(
-        "not-writable", NODE, what, "Make %s writable for root, on a file system that is not read-only." % (there or "/")
-    )
+        return catalogue.WRITABLE.at(NODE, directory=directory, purpose=purpose)
+    return catalogue.NOT_WRITABLE.at(NODE, directory=directory, purpose=purpose, parent=there or "/")
 
 
 def _store(data_dir: str) -> Iterator[Finding]:
     try:
         store.usable(data_dir)
     except OSError as e:
-        what = f"host-local's store {data_dir} cannot be listed: {e.strerror}."
-        yield Finding("store-unreadable", NODE, what, "Look at what is there; host-local makes it a directory.")
+        yield catalogue.STORE_UNREADABLE.at(NODE, data_dir=data_dir, trouble=e.strerror)
         return
     yield from _shared(data_dir)
     kind = file_system(data_dir)
     if kind in _IN_MEMORY:
-        what = f"host-local's store {data_dir} is on {kind}: a reboot empties it, and leaks of one boot are all there is to free."
-        yield Finding("store-in-memory", NODE, what)
+        yield catalogue.STORE_IN_MEMORY.at(NODE, data_dir=data_dir, file_system=kind)
 
 
 def _shared(data_dir: str) -> Iterator[Finding]:
@@ -86,10 +79,7 @@ def _shared(data_dir: str) -> Iterator[Finding]:
         except OSError:
             continue
         if kind:
-            what = f"host-local's store {place} is on a network file system ({kind}), which other nodes may have mounted."
-            what += " Nothing is freed here but what a record of this node proves dead."
-            advice = "Give each node a dataDir on a disk of its own: `dataDir` in `ipam`, and in the entry of cni-reaper."
-            yield Finding("store-shared", NODE, what, advice)
+            yield catalogue.STORE_SHARED.at(NODE, path=place, kind=kind)
             return
 
 
@@ -105,22 +95,19 @@ def file_system(path: str) -> str:
 def _told(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:
     """Look whether what we do is told to anybody: to syslog, or to a file."""
     if has_syslog("/dev/log"):
-        yield Finding("syslog", NODE, "There is a /dev/log: events are in syslog, ident cni-reaper.")
+        yield catalogue.SYSLOG.at(NODE)
     elif all(settings.log_file for _, settings in entries):
-        yield Finding("no-syslog", NODE, "There is no /dev/log: events are in `logFile` alone.")
+        yield catalogue.NO_SYSLOG.at(NODE)
     else:
-        what = "There is no /dev/log, and `logFile` is not set: nobody is told what is freed, and why."
-        yield Finding("nobody-told", NODE, what, 'Write "logFile": "/var/log/cni-reaper.log" into our entry, or run a syslog.')
+        yield catalogue.NOBODY_TOLD.at(NODE)
     for metrics_file in dict.fromkeys(settings.metrics_file for _, settings in entries if settings.metrics_file):
         directory = metrics_file.rpartition("/")[0] or "/"
         if not os.access(directory + "/.", os.W_OK):
-            what = f"The directory of `metricsFile` {metrics_file} is not there, or cannot be written: nothing is counted."
-            yield Finding("metrics-file", NODE, what, f"Make {directory}; cni-reaper does not.")
+            yield catalogue.METRICS_FILE.at(NODE, file=metrics_file, directory=directory)
     for log_file in dict.fromkeys(settings.log_file for _, settings in entries if settings.log_file):
         directory = log_file.rpartition("/")[0] or "/"
         if not os.access(log_file if os.access(log_file, os.F_OK) else directory, os.W_OK):
-            what = f"`logFile` {log_file} cannot be written, and nothing says so when an event is lost."
-            yield Finding("log-file", NODE, what, f"Make {directory}, writable for root.")
+            yield catalogue.LOG_FILE.at(NODE, file=log_file, directory=directory)
 
 
 def has_syslog(path: str) -> bool:
@@ -137,23 +124,18 @@ def _view(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:
         boot_id, view = boot.boot_id(), proven_views.own_view()
         allowed, known = proven_views.allowance(boot_id, view), proven_views.proven(boot_id)
     except (OSError, ValueError, IndexError) as e:
-        what = f"Our own PID and mount namespaces cannot be told ({e}): nothing is freed."
-        yield Finding("view-unreadable", NODE, what, _CAPABLE)
+        yield catalogue.VIEW_UNREADABLE.at(NODE, trouble=e)
         return
     if allowed is ALL:
-        yield Finding("view-proven", NODE, "An ADD of this boot has seen its own pod's network namespace from here.")
+        yield catalogue.VIEW_PROVEN.at(NODE)
     elif known:
-        what = "The ADDs of this boot saw their pods from other PID or mount namespaces than this shell's."
-        yield Finding("view-other", NODE, what, "Run the commands there: on the host itself, not in a pod or in `kubectl debug`.")
+        yield catalogue.VIEW_OTHER.at(NODE)
     elif _has_record_of(boot_id, entries):
-        what = "cni-reaper has run in this boot, and no ADD could see its own pod's network namespace: nothing is freed."
-        advice = "The plugins run where /run/netns is not the host's (multus' daemon?): look for event=blind in the log."
-        yield Finding("blind", NODE, what, advice)
+        yield catalogue.BLIND.at(NODE)
     elif allowed is NEEDS_NO_POD:
-        yield Finding("view-not-yet", NODE, "No ADD has run in this boot yet; the first shows whether it sees its pod's netns.")
+        yield catalogue.VIEW_NOT_YET.at(NODE)
     else:
-        what = "No ADD of this boot has seen its pod, and this shell is in namespaces of its own: the commands free nothing here."
-        yield Finding("view-unproven", NODE, what, "Start a pod, or run this on the host itself, and look again.")
+        yield catalogue.VIEW_UNPROVEN.at(NODE)
 
 
 def _records_of_others(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:
@@ -164,10 +146,7 @@ def _records_of_others(entries: list[tuple[str, Settings]]) -> Iterator[Finding]
         return  # said by _view
     for state_dir in dict.fromkeys(settings.state_dir for _, settings in entries):
         if any(mapping.boot_id == boot_id and other_nodes.is_another(mapping.node, ours) for mapping in _recorded(state_dir)):
-            what = f"Another node of this kernel, or this one under another name, writes records into {state_dir}."
-            what += " What it recorded in this boot is kept here, and so is what has no record."
-            advice = "Give each container node a /var/lib/cni of its own; for a node that got another name the next boot ends it."
-            yield Finding("records-shared", NODE, what, advice)
+            yield catalogue.RECORDS_SHARED.at(NODE, state_dir=state_dir)
 
 
 def _elsewhere(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:
@@ -177,17 +156,8 @@ def _elsewhere(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:
             for network in records.networks(state_dir):
                 count = store_elsewhere.recorded(state_dir, network)
                 if count and not _has_reservation_of(data_dir, state_dir, network):
-                    what = "%d attachments of network %s that live are recorded, and %s/%s has no reservation of any: " % (
-                        count,
-                        network,
-                        data_dir,
-                        network,
-                    )
-                    what += "host-local's store is elsewhere, or the network has another IPAM. Nothing of it is freed."
-                    advice = (
-                        "Find the store (a plugin such as antrea's has it in its own mount namespace) and name it: `dataDir`."
-                    )
-                    yield Finding("store-elsewhere", NODE, what, advice)
+                    directory = f"{data_dir}/{network}"
+                    yield catalogue.STORE_ELSEWHERE.at(NODE, count=count, network=network, directory=directory)
         except OSError:
             continue  # said by _store
 
@@ -226,14 +196,12 @@ def _processes() -> Iterator[Finding]:
     """Look from where the runtime sees the node, and what may hide it from us."""
     try:
         if files.read("/proc/self/uid_map").decode().split() != _WHOLE:
-            what = "This is a user namespace (rootless): what the host's own root runs is not seen, and nothing of it is freed."
-            yield Finding("rootless", NODE, what)
+            yield catalogue.ROOTLESS.at(NODE)
         if _hides_processes() and not _may_trace():
-            what = "/proc is mounted with hidepid, and this process may not look into others (CAP_SYS_PTRACE)."
-            yield Finding("hidepid", NODE, what, "Run it with all capabilities; a runtime without them frees nothing.")
+            yield catalogue.HIDEPID.at(NODE)
         yield from _runtimes()
     except (OSError, ValueError) as e:
-        yield Finding("view-unreadable", NODE, f"/proc cannot be read: {e}.", _CAPABLE)
+        yield catalogue.VIEW_UNREADABLE.at(NODE, trouble=e)
 
 
 def _hides_processes() -> bool:
@@ -263,13 +231,9 @@ def _runtimes() -> Iterator[Finding]:
             continue
         seen.add(name)
         if confined.startswith("snap.") and "(enforce)" in confined:
-            what = (
-                f"{name} is confined by a strict snap ({confined}): the plugins it runs may not see the pods' network namespaces."
-            )
-            yield Finding("strict-snap", NODE, what, "Look for event=blind in the log; use the classic snap if it is there.")
+            yield catalogue.STRICT_SNAP.at(NODE, name=name, profile=confined)
         if theirs != ours:
-            what = f"{name} (process {pid}) lives in another mount namespace than this shell: it may see other files and pods."
-            yield Finding("runtime-elsewhere", NODE, what, f"Run this there: nsenter -t {pid} -m cni-reaper doctor")
+            yield catalogue.RUNTIME_ELSEWHERE.at(NODE, name=name, pid=pid)
 
 
 def _confinement(pid: str) -> str:

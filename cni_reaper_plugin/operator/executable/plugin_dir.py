@@ -207,7 +207,7 @@ def _make(bin_dir: str) -> None:
 
 
 def _sync(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(directory, files.DIRECTORY)
     try:
         os.fsync(fd)
     finally:

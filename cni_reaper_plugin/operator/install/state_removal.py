@@ -26,7 +26,8 @@ _QUOTED = b'"%s"' % OURS.encode()
 def remove_records(state_dir: str, network: str) -> int:
     """Remove our records of a network, and the directories when nothing else is in them. Returns how many. Raises OSError.
 
-    A directory without a record of ours, or our empty lock alone, is somebody else's: a stateDir may be anywhere.
+    A directory without a record of ours is somebody else's, unless all that is there are our empty lock and records that a power
+    cut has broken: a stateDir may be anywhere.
     """
     path = f"{state_dir}/{network}"
     lock = f"{path}/{records.LOCK}"
@@ -36,7 +37,7 @@ def remove_records(state_dir: str, network: str) -> int:
         return 0
     with directory:
         has_records = any(directory.read(*name) for name in directory.names())
-        if not has_records and (os.listdir(path) != [records.LOCK] or os.lstat(lock).st_size):
+        if not has_records and not _are_broken(directory, path):
             return 0
         removed = directory.drop(directory.names(), lambda *_: True)
         if not directory.names():
@@ -45,6 +46,17 @@ def remove_records(state_dir: str, network: str) -> int:
     for one in (path, state_dir):
         _remove_directory(one)
     return removed
+
+
+def _are_broken(directory: records.Directory, path: str) -> bool:
+    """Tell whether all that is in a directory are our empty lock and broken records. Raises OSError."""
+    names = directory.names()
+    left = set(os.listdir(path)) - {"%s:%s" % name for name in names}
+    return (
+        left == {records.LOCK}
+        and not os.lstat("%s/%s" % (path, records.LOCK)).st_size
+        and all(directory.is_broken(*name) for name in names)
+    )
 
 
 def remove_memory() -> None:

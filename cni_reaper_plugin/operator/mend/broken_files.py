@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.mend.places import FLANNEL, LIBCNI
 from cni_reaper_plugin.operator import terminal
-from cni_reaper_plugin.operator.finding import Finding
 from cni_reaper_plugin.operator.mend import cache_census, cache_places, mend
 from cni_reaper_plugin.operator.mend.cache_census import Census, Seen
 from cni_reaper_plugin.operator.mend.cache_places import Told
@@ -26,29 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 
-def check(conf_dirs: list[str]) -> Iterator[Finding]:
-    """Yield what the doctor says of each directory. conf_dirs: see cache_places.told."""
-    told = cache_places.told(conf_dirs)
-    found = cache_census.broken(mend.found_places(told), told.networks)
-    for directory, files in _by_directory(found).items():
-        what = f"Broken files keep pods from ending: {in_words(files)}"
-        stays = why_they_stay(told)
-        if stays:
-            yield Finding("cache-broken-stays", directory, what, stays)
-        else:
-            yield Finding("cache-broken", directory, what, NEXT)
-    for trouble in found.trouble:
-        advice = "Run it as root on the host, and look at the file system."
-        yield Finding("cache-unreadable", "node", f"Whether files are broken that keep pods from ending: {trouble}.", advice)
-    if not found.broken and not found.trouble:
-        yield Finding("cache-whole", "node", "No file of libcni's cache, of flannel or of multus is broken.")
-
-
-def _by_directory(found: Census) -> dict[str, list[Seen]]:
-    by_directory: dict[str, list[Seen]] = {}
+def by_directory(found: Census) -> dict[str, list[Seen]]:
+    """Return the broken files of each directory."""
+    in_each: dict[str, list[Seen]] = {}
     for one in found.broken:
-        by_directory.setdefault(one.file.path.rpartition("/")[0], []).append(one)
-    return by_directory
+        in_each.setdefault(one.file.path.rpartition("/")[0], []).append(one)
+    return in_each
 
 
 def in_words(files: list[Seen]) -> str:
@@ -99,7 +81,7 @@ def as_json(found: Census) -> dict[str, object]:
 
 def lines(found: Census) -> Iterator[str]:
     """Yield what an audit says of it, a line each; nothing where there is nothing to say."""
-    for directory, files in _by_directory(found).items():
+    for directory, files in by_directory(found).items():
         yield f"{directory}: broken files: {in_words(files)} {NEXT}"
     for directory, count in found.left.items():
         yield "%s: %d valid files belong to no living container; they stay, since a late DEL uses them" % (directory, count)
