@@ -26,7 +26,7 @@ def test_gc_waits_once_for_the_records_lock(network: Network) -> None:
 
 
 @pytest.mark.usefixtures("live_pod")
-def test_long_route_table_is_read_once_per_netns(network: Network) -> None:
+def test_long_route_table_is_not_read_by_each_process(network: Network) -> None:
     """A pod with a long table of routes that changes all the time, and many processes: an ADD that reaps looks into it, too."""
     node = network.node
     router = node.pod("router")

@@ -448,7 +448,7 @@ class Docker:
         self.cgroup = "0::/system.slice/docker-web.scope"
 
 
-@pytest.mark.parametrize("network", [True, False], ids=["with a network", "without a network"])
+@pytest.mark.parametrize("in_its_network", [True, False], ids=["with a network", "without a network"])
 @pytest.mark.parametrize("layout", OF_DOCKER.values(), ids=OF_DOCKER.keys())
 @pytest.mark.parametrize("mounted", [True, False], ids=["mounted", "not mounted"])
 def test_a_full_old_node_heals_beside_docker(network: Network, layout: str, in_its_network: bool, mounted: bool) -> None:
