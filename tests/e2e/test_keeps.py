@@ -362,8 +362,8 @@ def test_view_without_pods_frees_nothing(network: Network) -> None:
     """In a mount and PID namespace of a daemon's container the self-check fails: ADD and DEL free nothing, and say so."""
     node = network.node
     live = network.add(node.pod("live"))
+    trigger = node.pod("trigger")  # before the leak, whose number it would else have
     stale = network.leak()
-    trigger = node.pod("trigger")
     script = "umount -l /run/netns/* 2>/dev/null; exec /opt/cni/bin/cni-reaper"
     for verb in ("ADD", "DEL"):
         command = node.plugin_command(verb, network.head, netns=trigger, container_id=container_id("trigger"))

@@ -24,9 +24,9 @@ PROGRAMS = ("busybox-static", "nfs-kernel-server")
 ROOT = (
     *("base-files", "bash", "busybox-static", "coreutils", "dash", "diffutils", "findutils", "grep", "mawk", "sed"),
     *("iproute2", "iptables", "jq", "kmod", "libseccomp2", "mount", "nftables", "procps", "python3", "strace", "util-linux"),
-    *("containernetworking-plugins", "python3-hypothesis"),
+    *("containernetworking-plugins", "python3-hypothesis", "python3-orjson"),
 )
-"""What tests.e2e wants of a machine. pytest and pyroute2 are the tests' own; their Hypothesis is compiled for another Python."""
+"""What tests.e2e wants of a machine. pytest and pyroute2 are the tests' own; their Hypothesis and orjson are compiled for another Python."""
 
 USERS = {"passwd": "root:x:0:0::/root:/bin/bash\nnobody:x:65534:65534::/:/bin/false\n", "group": "root:x:0:\nnogroup:x:65534:\n"}
 IMAGE_SIZE = 2 << 30
