@@ -26,7 +26,7 @@ ROOT = (
     *("iproute2", "iptables", "jq", "kmod", "libseccomp2", "mount", "nftables", "procps", "python3", "strace", "util-linux"),
     *("containernetworking-plugins", "python3-hypothesis", "python3-orjson"),
 )
-"""What tests.e2e wants of a machine. pytest and pyroute2 are the tests' own; their Hypothesis and orjson are compiled for another Python."""
+"""What tests.e2e wants of a machine. pytest and pyroute2 are the tests' own; what they have compiled is for another Python."""
 
 USERS = {"passwd": "root:x:0:0::/root:/bin/bash\nnobody:x:65534:65534::/:/bin/false\n", "group": "root:x:0:\nnogroup:x:65534:\n"}
 IMAGE_SIZE = 2 << 30
