@@ -5,6 +5,7 @@
 /clone/modules  the kernel's modules, so that it loads what it is asked for
 """
 
+import contextlib
 import importlib.metadata
 import re
 import shutil
@@ -47,12 +48,17 @@ PROGRAMS = {
 class Root:
     """Boots machines of one kernel with a whole Debian root."""
 
-    def __init__(self, machine: Machine, place: Path) -> None:
-        """Make the disks in a directory. Raises build_root.BuildError where they cannot be made."""
+    def __init__(self, machine: Machine) -> None:
+        """Choose the kernel."""
         self._machine = machine
-        with tempfile.TemporaryDirectory(dir=place) as scratch:
-            clone = fetch.image(self._clone(Path(scratch)), place / "clone")
-        self._images = (fetch.root_for(machine.kernel.architecture), clone)
+
+    @contextlib.contextmanager
+    def _images(self) -> Iterator[tuple[Path, Path]]:
+        """Make the disks; the second one, hundreds of MB, is gone afterwards. Raises build_root.BuildError."""
+        with tempfile.TemporaryDirectory(prefix="cni-reaper-clone-") as scratch:
+            clone = fetch.image(self._clone(Path(scratch)), Path(scratch) / "image")
+            shutil.rmtree(Path(scratch) / "clone")
+            yield fetch.root_for(self._machine.kernel.architecture), clone
 
     def _clone(self, scratch: Path) -> Path:
         """Make the second disk's directory."""
@@ -75,9 +81,15 @@ class Root:
         return clone
 
     def run(self, scenario: str, bound_s: int) -> Console:
-        """Boot, run a scenario, power off; root.sh says what it can use. See Machine.run."""
+        """Boot, run a scenario, power off; root.sh says what it can use.
+
+        Raises:
+            build_root.BuildError: the disks cannot be made.
+            AssertionError: as Machine.run.
+        """
         files = {"inside": scenario.encode()}
-        return self._machine.run(BOOT, files, bound_s=bound_s, images=self._images, memory_mb=MEMORY_MB)
+        with self._images() as images:
+            return self._machine.run(BOOT, files, bound_s=bound_s, images=images, memory_mb=MEMORY_MB)
 
 
 def _python_packages(names: tuple[str, ...]) -> Iterator[importlib.metadata.PackagePath]:

@@ -42,7 +42,7 @@ PYTEST = "python3 -m pytest -q -p no:cacheprovider -p no:hypothesispytest -W ign
 
 
 @pytest.fixture(scope="module")
-def suites(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Console:
+def suites(machine: Machine) -> Console:
     """One boot, in which all suites run, one after the other."""
     environment = " ".join(shlex.quote(f"{name}={value}") for name, value in PROGRAMS.items())
     scenario = [
@@ -50,7 +50,7 @@ def suites(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Consol
         "step probe python3 tests/machines/probe.py",
         *(f"step '{suite}' env {environment} {PYTEST} {arguments}" for suite, arguments in SUITES.items()),
     ]
-    return Root(machine, tmp_path_factory.mktemp("root")).run("\n".join(scenario), BOUND_S)
+    return Root(machine).run("\n".join(scenario), BOUND_S)
 
 
 @pytest.mark.parametrize("what", SINCE)
