@@ -44,7 +44,6 @@ ALL = Permission("all")
 
 HEX_RUN = 12
 DATA_DIR = "/var/lib/cni/networks"  # host-local's own default
-CACHE_DIRS = ["/var/lib/cni", "/var/lib/cni/multus", "/var/lib/cni/cache"]  # where libcni may keep results
 LONGEST_KEY = 200  # of a store's network in /run/cni-reaper; a file name has 255 bytes at most, and an ending comes to it
 
 
@@ -398,54 +397,6 @@ class Evidence:
         self.unclaimed: Unclaimed | None = None
         self.suspect = False
         self.trouble = ""
-
-
-class Settings:
-    """The options (docs/options.md), with their defaults.
-
-    Attributes:
-        data_dir: host-local's store.
-        networks: the networks to sweep, or ["*"].
-        state_dir: where records are.
-        cache_dirs: where libcni may keep results.
-        cache: remove broken files of libcni's cache.
-        reap_on: the verbs that sweep.
-        dry_run: free nothing.
-        grace_s: how long an owner without a netns is waited for.
-        budget_ms: CPU time of a sweep.
-        log_file: "" for none.
-        log_level: see event_log.LEVELS.
-        metrics_file: "" for none.
-    """
-
-    __slots__ = (
-        "budget_ms",
-        "cache",
-        "cache_dirs",
-        "data_dir",
-        "dry_run",
-        "grace_s",
-        "log_file",
-        "log_level",
-        "metrics_file",
-        "networks",
-        "reap_on",
-        "state_dir",
-    )
-
-    def __init__(self) -> None:
-        self.data_dir = DATA_DIR
-        self.networks: list[str] = []
-        self.state_dir = "/var/lib/cni/reaper"
-        self.cache_dirs = list(CACHE_DIRS)
-        self.cache = True
-        self.reap_on = ["ADD", "DEL", "GC"]
-        self.dry_run = False
-        self.grace_s = 1500
-        self.budget_ms = 500
-        self.log_file = ""
-        self.log_level = "info"
-        self.metrics_file = ""
 
 
 class Judged:

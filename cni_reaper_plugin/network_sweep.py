@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cni_reaper_plugin.event_log import Log
     from cni_reaper_plugin.host_local.store import Network
-    from cni_reaper_plugin.model import Call, Judged, Reservation, Settings
+    from cni_reaper_plugin.model import Call, Judged, Reservation
+    from cni_reaper_plugin.options import Settings
     from cni_reaper_plugin.system.clock import Budget
 
 CLEAN = "clean"

@@ -1,4 +1,4 @@
-"""The options of the conflist entry (docs/options.md). Every problem is named, not only the first.
+"""The options of the conflist entry (docs/options.md), and their defaults. Every problem is named, not only the first.
 
 Unknown keys are ignored, but for one that is an option of ours in another spelling: `dryrun` that reaps would lose data.
 """
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.attachment import valid_name
 from cni_reaper_plugin.event_log import LEVELS
-from cni_reaper_plugin.model import Settings
+from cni_reaper_plugin.model import DATA_DIR
 
+CACHE_DIRS = ["/var/lib/cni", "/var/lib/cni/multus", "/var/lib/cni/cache"]  # where libcni may keep results
 VERBS_THAT_REAP = ("ADD", "DEL", "GC", "STATUS")
 LEAST_GRACE_S = 300
 METRICS_END = ".prom"  # node_exporter reads no other; and no slip of the pen has us write over a file of another kind
@@ -29,6 +30,54 @@ KEYS = {
     "metricsfile": "metricsFile",
 }
 """The options, by their letters alone."""
+
+
+class Settings:
+    """The options (docs/options.md), with their defaults.
+
+    Attributes:
+        data_dir: host-local's store.
+        networks: the networks to sweep, or ["*"].
+        state_dir: where records are.
+        cache_dirs: where libcni may keep results.
+        cache: remove broken files of libcni's cache.
+        reap_on: the verbs that sweep.
+        dry_run: free nothing.
+        grace_s: how long an owner without a netns is waited for.
+        budget_ms: CPU time of a sweep.
+        log_file: "" for none.
+        log_level: see event_log.LEVELS.
+        metrics_file: "" for none.
+    """
+
+    __slots__ = (
+        "budget_ms",
+        "cache",
+        "cache_dirs",
+        "data_dir",
+        "dry_run",
+        "grace_s",
+        "log_file",
+        "log_level",
+        "metrics_file",
+        "networks",
+        "reap_on",
+        "state_dir",
+    )
+
+    def __init__(self) -> None:
+        self.data_dir = DATA_DIR
+        self.networks: list[str] = []
+        self.state_dir = "/var/lib/cni/reaper"
+        self.cache_dirs = list(CACHE_DIRS)
+        self.cache = True
+        self.reap_on = ["ADD", "DEL", "GC"]
+        self.dry_run = False
+        self.grace_s = 1500
+        self.budget_ms = 500
+        self.log_file = ""
+        self.log_level = "info"
+        self.metrics_file = ""
 
 
 def read(config: dict[str, object], name: str) -> tuple[Settings, list[str]]:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from cni_reaper_plugin import other_nodes
 from cni_reaper_plugin.attachment import CNITOOL
 from cni_reaper_plugin.evidence import libcni_cache, records
-from cni_reaper_plugin.model import OWNED, Evidence, Mapping, Reservation, Settings, Surroundings
+from cni_reaper_plugin.model import OWNED, Evidence, Mapping, Reservation, Surroundings
 from cni_reaper_plugin.namespaces import addresses, netns, visible
 from cni_reaper_plugin.scan_model import VisibleNetns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from cni_reaper_plugin.options import Settings
 
     Attachments = dict[tuple[str, str], Mapping]  # (network, ifname) -> mapping
 

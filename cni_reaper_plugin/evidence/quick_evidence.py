@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.evidence import records
-from cni_reaper_plugin.model import GONE, OWNED, Call, Evidence, Mapping, Reservation, Settings, Surroundings
+from cni_reaper_plugin.model import GONE, OWNED, Call, Evidence, Mapping, Reservation, Surroundings
 from cni_reaper_plugin.namespaces import netns
 
 LIFE_S = 120  # between our ADD at the head and host-local's lie milliseconds; a runtime gives up an ADD after two minutes
@@ -17,6 +17,7 @@ LIFE_S = 120  # between our ADD at the head and host-local's lie milliseconds; a
 if TYPE_CHECKING:
     from cni_reaper_plugin.memory.waiting_owners import Memory
     from cni_reaper_plugin.network_sweep import NetworkSweep
+    from cni_reaper_plugin.options import Settings
     from cni_reaper_plugin.scan_model import VisibleNetns
 
 

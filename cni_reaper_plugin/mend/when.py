@@ -7,8 +7,9 @@ has a file of its own. plugin.verbs reads it, since it is on the path of every D
 from cni_reaper_plugin.event_log import Log
 from cni_reaper_plugin.mend.look import look
 from cni_reaper_plugin.mend.places import places
-from cni_reaper_plugin.model import Call, Settings
+from cni_reaper_plugin.model import Call
 from cni_reaper_plugin.notices import said_once
+from cni_reaper_plugin.options import Settings
 from cni_reaper_plugin.system import clock
 from cni_reaper_plugin.system.clock import Budget
 

@@ -6,9 +6,10 @@ nothing is ever freed, and nothing else says so.
 
 from cni_reaper_plugin.event_log import Log
 from cni_reaper_plugin.evidence import records
-from cni_reaper_plugin.model import NETNS, Settings
+from cni_reaper_plugin.model import NETNS
 from cni_reaper_plugin.namespaces import netns
 from cni_reaper_plugin.notices import said_once
+from cni_reaper_plugin.options import Settings
 from cni_reaper_plugin.system import boot
 
 YOUNG_S = 120  # an ADD that has recorded its attachment has not reserved yet

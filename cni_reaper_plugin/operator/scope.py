@@ -10,9 +10,9 @@ from cni_reaper_plugin import options
 from cni_reaper_plugin.evidence import records
 from cni_reaper_plugin.host_local import store
 from cni_reaper_plugin.host_local.pool import Pool, PoolError, of_ipam, of_subnets
-from cni_reaper_plugin.model import Settings
 from cni_reaper_plugin.operator.conflists import conflist, runtimes
 from cni_reaper_plugin.operator.conflists.conflist import Conflist
+from cni_reaper_plugin.options import Settings
 
 
 @dataclass

@@ -1,13 +1,19 @@
 """Our records as the verbs keep them: written by ADD, marked by DEL and GC. Whatever goes wrong is logged and fails no call."""
 
+from __future__ import annotations
+
 import posix
+from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.attachment import Attachment
-from cni_reaper_plugin.event_log import Log
 from cni_reaper_plugin.evidence import records
 from cni_reaper_plugin.host_local import store
-from cni_reaper_plugin.model import Call, Settings
 from cni_reaper_plugin.system import boot
+
+if TYPE_CHECKING:
+    from cni_reaper_plugin.event_log import Log
+    from cni_reaper_plugin.model import Call
+    from cni_reaper_plugin.options import Settings
 
 
 def record(call: Call, pod: dict[str, str], settings: Settings, log: Log) -> None:

@@ -9,9 +9,10 @@ from cni_reaper_plugin.event_log import Log
 from cni_reaper_plugin.evidence import records
 from cni_reaper_plugin.host_local import store
 from cni_reaper_plugin.memory import proven_views
-from cni_reaper_plugin.model import ALL, STALE, Call, Netns, Reservation, Settings, SkippedError, StrandedError
+from cni_reaper_plugin.model import ALL, STALE, Call, Netns, Reservation, SkippedError, StrandedError
 from cni_reaper_plugin.namespaces.addresses import pack
 from cni_reaper_plugin.network_sweep import NetworkSweep
+from cni_reaper_plugin.options import Settings
 from cni_reaper_plugin.reaper import quick_scan
 from cni_reaper_plugin.reaper.full_scan import AUDIT, Judging
 from cni_reaper_plugin.system import boot

@@ -1,5 +1,9 @@
 """One function a verb, VERSION excepted (version.py)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import orjson
 
 from cni_reaper_plugin import options
@@ -8,7 +12,7 @@ from cni_reaper_plugin.cni_versions import LATEST_VERSION
 from cni_reaper_plugin.event_log import DEFECT, Log
 from cni_reaper_plugin.host_local import store
 from cni_reaper_plugin.memory import proven_views
-from cni_reaper_plugin.model import ALL, CACHE_DIRS, Call, Netns, Settings
+from cni_reaper_plugin.model import ALL, Call
 from cni_reaper_plugin.namespaces import netns
 from cni_reaper_plugin.plugin import attachment_records, result
 from cni_reaper_plugin.plugin.errors import (
@@ -21,10 +25,15 @@ from cni_reaper_plugin.plugin.errors import (
     UNAVAILABLE,
     CNIError,
 )
-from cni_reaper_plugin.plugin.request import REQUIRED, Environment, Request, read_stdin, variable
+from cni_reaper_plugin.plugin.request import REQUIRED, Request, read_stdin, variable
 from cni_reaper_plugin.reaper import sweep
 from cni_reaper_plugin.system import boot, files
 from cni_reaper_plugin.system.clock import TICKS_A_SECOND, Budget, ticks
+
+if TYPE_CHECKING:
+    from cni_reaper_plugin.model import Netns
+    from cni_reaper_plugin.options import Settings
+    from cni_reaper_plugin.plugin.request import Environment
 
 MEND_WAIT_TICKS = 60 * TICKS_A_SECOND  # see mend.when, which sets the time
 
@@ -163,7 +172,7 @@ def _mend(call: Call, settings: Settings, log: Log, budget: Budget, due: str) ->
 
 def _mend_due(settings: Settings) -> str:
     """Return the file of /run/cni-reaper that says when to look next: entries with other caches take no turn of each other."""
-    if settings.cache_dirs == CACHE_DIRS:
+    if settings.cache_dirs == options.CACHE_DIRS:
         return "mend.due"
     from cni_reaper_plugin.host_local import store_key
 

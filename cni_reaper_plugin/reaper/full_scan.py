@@ -12,7 +12,7 @@ from cni_reaper_plugin.evidence import full_evidence
 from cni_reaper_plugin.host_local import store
 from cni_reaper_plugin.memory import proven_views
 from cni_reaper_plugin.memory.waiting_owners import Memory
-from cni_reaper_plugin.model import LIVE, UNKNOWN, Call, Evidence, Judged, Reservation, Settings, SkippedError, Surroundings
+from cni_reaper_plugin.model import LIVE, UNKNOWN, Call, Evidence, Judged, Reservation, SkippedError, Surroundings
 from cni_reaper_plugin.network_sweep import NetworkSweep
 from cni_reaper_plugin.notices import said_once
 from cni_reaper_plugin.reaper.decision import judge
@@ -28,6 +28,8 @@ AUDIT = "AUDIT"  # the verb of a person's look, which leaves nothing behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from cni_reaper_plugin.options import Settings
 
 
 class Judging:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.evidence import proof, records
 from cni_reaper_plugin.memory.waiting_owners import Memory
-from cni_reaper_plugin.model import ALL, LIVE, STALE, UNKNOWN, Evidence, Judged, Reservation, Settings, SkippedError
+from cni_reaper_plugin.model import ALL, LIVE, STALE, UNKNOWN, Evidence, Judged, Reservation, SkippedError
 from cni_reaper_plugin.network_sweep import NetworkSweep
 from cni_reaper_plugin.reaper import quick_scan, report
 from cni_reaper_plugin.reaper.decision import is_defenceless
@@ -20,6 +20,8 @@ from cni_reaper_plugin.reasons import FORCED, NETNS_THERE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cni_reaper_plugin.options import Settings
 
 BATCH = 256  # reservations removed before host-local has its lock back: all of a /24 at once
 YOUNG_S = 120  # an address that was given just now is configured by the plugin behind host-local, and by nobody before

@@ -4,11 +4,19 @@ Records of an ADD whose IPAM never wrote a reservation go the same way; otherwis
 a power cut has broken go at once.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from cni_reaper_plugin.evidence import records
-from cni_reaper_plugin.model import GONE, NETNS, Reservation, Settings
+from cni_reaper_plugin.model import GONE, NETNS
 from cni_reaper_plugin.namespaces import netns
 from cni_reaper_plugin.system import boot
 from cni_reaper_plugin.system.clock import ticks
+
+if TYPE_CHECKING:
+    from cni_reaper_plugin.model import Reservation
+    from cni_reaper_plugin.options import Settings
 
 MOST = 64  # records looked at in one call; each call begins at another one
 

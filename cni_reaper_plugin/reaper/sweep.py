@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cni_reaper_plugin.event_log import DEFECT, Log
 from cni_reaper_plugin.host_local import store
 from cni_reaper_plugin.memory import proven_views
-from cni_reaper_plugin.model import ALL, NEEDS_NO_POD, NOTHING, Call, Settings, SkippedError, StrandedError
+from cni_reaper_plugin.model import ALL, NEEDS_NO_POD, NOTHING, Call, SkippedError, StrandedError
 from cni_reaper_plugin.network_sweep import NetworkSweep, Result
 from cni_reaper_plugin.reaper import quick_scan, record_expiry
 from cni_reaper_plugin.system import boot
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from cni_reaper_plugin.model import Reservation
+    from cni_reaper_plugin.options import Settings
 
     Allow = Callable[[], None]
 

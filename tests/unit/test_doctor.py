@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from cni_reaper_plugin.memory import proven_views
-from cni_reaper_plugin.model import NEEDS_NO_POD, Settings
+from cni_reaper_plugin.model import NEEDS_NO_POD
 from cni_reaper_plugin.operator.conflists import conflist, runtimes
 from cni_reaper_plugin.operator.doctor import catalogue, conflists, host
 from cni_reaper_plugin.operator.doctor.catalogue import ERROR, KINDS, WARNING, Kind
+from cni_reaper_plugin.options import Settings
 from tests import doctor_table
 from tests.support.programs import ROOT
 from tests.unit.conflists import BRIDGE, of, written

@@ -9,8 +9,9 @@ from cni_reaper_plugin.evidence import full_evidence
 from cni_reaper_plugin.host_local import store
 from cni_reaper_plugin.memory import proven_views
 from cni_reaper_plugin.memory.waiting_owners import Memory
-from cni_reaper_plugin.model import Call, Settings
+from cni_reaper_plugin.model import Call
 from cni_reaper_plugin.network_sweep import NetworkSweep
+from cni_reaper_plugin.options import Settings
 from cni_reaper_plugin.reaper import full_scan
 from cni_reaper_plugin.system.clock import Budget
 

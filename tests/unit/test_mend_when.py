@@ -10,8 +10,9 @@ from cni_reaper_plugin.mend import when
 from cni_reaper_plugin.mend.broken import EMPTY, Broken
 from cni_reaper_plugin.mend.look import Result
 from cni_reaper_plugin.mend.places import FLANNEL
-from cni_reaper_plugin.model import Call, Settings
+from cni_reaper_plugin.model import Call
 from cni_reaper_plugin.notices import said_once
+from cni_reaper_plugin.options import Settings
 from cni_reaper_plugin.system import clock
 
 NOW = 1000

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cni_reaper_plugin import options
-from cni_reaper_plugin.model import Settings
+from cni_reaper_plugin.options import Settings
 
 RIGHT: dict[str, tuple[str, Any]] = {
     "dataDir": ("data_dir", "/data"),

@@ -10,8 +10,9 @@ from cni_reaper_plugin.event_log import Log
 from cni_reaper_plugin.evidence import full_evidence, records
 from cni_reaper_plugin.host_local import store
 from cni_reaper_plugin.memory.waiting_owners import Memory
-from cni_reaper_plugin.model import Call, Netns, Settings, Surroundings
+from cni_reaper_plugin.model import Call, Netns, Surroundings
 from cni_reaper_plugin.network_sweep import NetworkSweep
+from cni_reaper_plugin.options import Settings
 from cni_reaper_plugin.plugin import attachment_records
 from cni_reaper_plugin.reaper import full_scan, record_expiry
 from cni_reaper_plugin.system import boot, network_file_system

@@ -13,8 +13,9 @@ from cni_reaper_plugin.attachment import Attachment
 from cni_reaper_plugin.event_log import Log
 from cni_reaper_plugin.host_local.store import Network
 from cni_reaper_plugin.memory import proven_views
-from cni_reaper_plugin.model import STALE, Call, Evidence, Judged, Netns, Reservation, Settings, Surroundings
+from cni_reaper_plugin.model import STALE, Call, Evidence, Judged, Netns, Reservation, Surroundings
 from cni_reaper_plugin.network_sweep import NetworkSweep
+from cni_reaper_plugin.options import Settings
 from cni_reaper_plugin.published import entries, tries, withdraw, written
 from cni_reaper_plugin.reasons import LEFT_BY_DEL, NETNS_GONE, PORT_PUBLISHED, REBOOTED
 from cni_reaper_plugin.system import boot, conntrack, programs

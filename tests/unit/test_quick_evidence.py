@@ -8,8 +8,9 @@ from cni_reaper_plugin.attachment import Attachment
 from cni_reaper_plugin.event_log import Log
 from cni_reaper_plugin.evidence import quick_evidence, records
 from cni_reaper_plugin.host_local import store
-from cni_reaper_plugin.model import Call, Mapping, Netns, Reservation, Settings, Surroundings
+from cni_reaper_plugin.model import Call, Mapping, Netns, Reservation, Surroundings
 from cni_reaper_plugin.network_sweep import NetworkSweep
+from cni_reaper_plugin.options import Settings
 from cni_reaper_plugin.system.clock import Budget
 
 OWNER = "aa11bb22cc33" * 5

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from cni_reaper_plugin.attachment import valid_name
-from cni_reaper_plugin.model import Settings
 from cni_reaper_plugin.operator.conflists import go_json
+from cni_reaper_plugin.options import Settings
 from cni_reaper_plugin.system import files
 
 OURS = "cni-reaper"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from cni_reaper_plugin import options
 from cni_reaper_plugin.cni_versions import SUPPORTED_VERSIONS
-from cni_reaper_plugin.model import Settings
 from cni_reaper_plugin.operator.conflists import conflist, go_json, position
 from cni_reaper_plugin.operator.conflists.conflist import OURS, Conflist, ConflistError
 from cni_reaper_plugin.operator.conflists.conflist_text import TextError, plugins, with_entry, without
+from cni_reaper_plugin.options import Settings
 
 MULTUS = "it is multus' own file, made anew again and again: put our entry into the conflist that it is made of."
 _SINGLE = "it holds one plugin and no list, so there is no chain to be in: %swith --convert a .conflist is made of it."

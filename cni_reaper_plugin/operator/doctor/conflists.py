@@ -24,8 +24,8 @@ REWRITTEN = (  # type of the first plugin, or beginning of the file's name; who 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cni_reaper_plugin.model import Settings
     from cni_reaper_plugin.operator.doctor.catalogue import Finding
+    from cni_reaper_plugin.options import Settings
 
 
 def check(entries: conflist.Found, in_use: bool = True) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import orjson
 from rich.text import Text
 
 from cni_reaper_plugin.host_local.pool import PoolError
-from cni_reaper_plugin.model import Settings, SkippedError, StrandedError
+from cni_reaper_plugin.model import SkippedError, StrandedError
 from cni_reaper_plugin.operator import terminal
 from cni_reaper_plugin.operator.conflists import conflist, entry, position
 from cni_reaper_plugin.operator.conflists.conflist import Conflist
@@ -21,6 +21,7 @@ from cni_reaper_plugin.operator.inspect import published_ports
 from cni_reaper_plugin.operator.inspect.inspection import Inspected, inspect, own_call
 from cni_reaper_plugin.operator.mend import broken_files, cache_census, cache_places, mend
 from cni_reaper_plugin.operator.scope import Scope
+from cni_reaper_plugin.options import Settings
 
 COLOURS = {OK: "green", NOTE: "cyan", WARNING: "yellow", ERROR: "bold red"}
 MOST_ASTRAY = 16

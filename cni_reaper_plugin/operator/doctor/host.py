@@ -25,8 +25,9 @@ _WHOLE = ["0", "0", "4294967295"]  # the uid_map of a user namespace that is the
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cni_reaper_plugin.model import Mapping, Settings
+    from cni_reaper_plugin.model import Mapping
     from cni_reaper_plugin.operator.doctor.catalogue import Finding
+    from cni_reaper_plugin.options import Settings
 
 
 def check(entries: list[tuple[str, Settings]]) -> Iterator[Finding]:

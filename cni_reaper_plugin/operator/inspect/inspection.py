@@ -16,7 +16,7 @@ from cni_reaper_plugin.evidence import records
 from cni_reaper_plugin.host_local import store
 from cni_reaper_plugin.host_local.pool import Pool, pack, unpack
 from cni_reaper_plugin.memory import proven_views
-from cni_reaper_plugin.model import LIVE, STALE, UNKNOWN, Call, Evidence, Judged, Reservation, Settings, SkippedError
+from cni_reaper_plugin.model import LIVE, STALE, UNKNOWN, Call, Evidence, Judged, Reservation, SkippedError
 from cni_reaper_plugin.network_sweep import NetworkSweep
 from cni_reaper_plugin.notices import lifeless
 from cni_reaper_plugin.operator.inspect import inhabitants
@@ -38,6 +38,8 @@ UNPROVEN = (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cni_reaper_plugin.options import Settings
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cni_reaper_plugin.model import Settings
 from cni_reaper_plugin.namespaces import netns
 from cni_reaper_plugin.operator import advice, lock_file
 from cni_reaper_plugin.operator.conflists import atomic_edit, conflist
 from cni_reaper_plugin.operator.executable import legacy_bundle
+from cni_reaper_plugin.options import Settings
 from cni_reaper_plugin.system import files, mountinfo
 
 DIRECTORY = Settings().state_dir

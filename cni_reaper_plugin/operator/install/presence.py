@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cni_reaper_plugin import options
-from cni_reaper_plugin.model import Settings
 from cni_reaper_plugin.operator.conflists import conflist, converted, drop_in
 from cni_reaper_plugin.operator.conflists.conflist import OURS, Conflist, ConflistError
 from cni_reaper_plugin.operator.conflists.entry import settings_of
@@ -25,6 +24,7 @@ _LARGEST = 1 << 28  # bytes; nobody writes such a conflist
 
 if TYPE_CHECKING:
     from cni_reaper_plugin.operator.install.installation import Noted
+    from cni_reaper_plugin.options import Settings
 
 
 @dataclass

@@ -14,8 +14,8 @@ import orjson
 
 from cni_reaper_plugin.evidence import libcni_cache, records
 from cni_reaper_plugin.memory import proven_views
-from cni_reaper_plugin.model import Settings
 from cni_reaper_plugin.operator.conflists.conflist import OURS
+from cni_reaper_plugin.options import Settings
 from cni_reaper_plugin.system import files
 
 CNI_DIR = "/var/lib/cni"

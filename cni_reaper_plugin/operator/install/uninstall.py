@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from cni_reaper_plugin.evidence import records
 from cni_reaper_plugin.memory import proven_views
-from cni_reaper_plugin.model import Settings
 from cni_reaper_plugin.operator.conflists import atomic_edit, conflist, converted, drop_in, entry
 from cni_reaper_plugin.operator.conflists.conflist import OURS, Conflist, ConflistError
 from cni_reaper_plugin.operator.conflists.conflist_text import TextError, plugins
@@ -23,6 +22,7 @@ from cni_reaper_plugin.operator.install.install import Outcome
 from cni_reaper_plugin.operator.install.installation import InstallationError
 from cni_reaper_plugin.operator.install.presence import Found
 from cni_reaper_plugin.operator.install.targets import Given
+from cni_reaper_plugin.options import Settings
 
 SETTLE_S = 3.0  # containerd loads a conflist again at once, a watcher of ours puts the entry back within 2 s
 LONGEST_CALL_S = 60.0  # that is waited for

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from cni_reaper_plugin import options
 from cni_reaper_plugin.mend.places import FLANNEL, SCRATCH_DIRS
-from cni_reaper_plugin.model import Settings
 from cni_reaper_plugin.operator.conflists import conflist, runtimes
 from cni_reaper_plugin.operator.conflists.conflist import MULTUS, OURS, Conflist
 from cni_reaper_plugin.operator.install import installation
+from cni_reaper_plugin.options import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
