@@ -281,13 +281,13 @@ def rounds(ours: Network, theirs: Network, count: int = ROUNDS) -> None:
 
 def networked(make_node: MakeNode, common: Path) -> list[Network]:
     """Return a network on two nodes that have mounted one dataDir from a server."""
-    pairs = []
+    networks = []
     for number, machine_id in enumerate(IDS):
         node = make_node()
         shared_store.name(node, machine_id, f"node-{number}")
         shared_store.mount_client(node, common, DATA_DIR)
-        pairs.append(Network(node))
-    return pairs
+        networks.append(Network(node))
+    return networks
 
 
 def test_a_network_file_system_keeps_the_other_nodes_pods(make_node: MakeNode, common: Path) -> None:
@@ -322,13 +322,13 @@ def test_a_network_file_system_keeps_what_no_record_proves(make_node: MakeNode, 
 
 def test_a_network_file_system_keeps_a_record_of_another_node(make_node: MakeNode, common: Path) -> None:
     """B2: all of /var/lib/cni is shared. A record of the other node, or of nobody, proves nothing here; this node's own does."""
-    pairs = []
+    networks = []
     for number, machine_id in enumerate(IDS):
         node = make_node()
         shared_store.name(node, machine_id, f"node-{number}")
         shared_store.mount_client(node, common, "/var/lib/cni")
-        pairs.append(Network(node))
-    ours, theirs = pairs
+        networks.append(Network(node))
+    ours, theirs = networks
     live = theirs.add(theirs.node.pod("b-first"))
     old = theirs.add(theirs.node.pod("b-old"))
     record = theirs.node.path(f"/var/lib/cni/reaper/{NETWORK}/{container_id('b-old')}:eth0")
@@ -343,15 +343,15 @@ def test_a_network_file_system_keeps_a_record_of_another_node(make_node: MakeNod
 @pytest.fixture
 def container_nodes(make_node: MakeNode, common: Path) -> tuple[Network, Network]:
     """A network on two container nodes of one kernel with one /var/lib/cni."""
-    pairs = []
+    networks = []
     for number, machine_id in enumerate(IDS):
         node = make_node()
         shared_store.name(node, machine_id, f"node-{number}")
         shared_store.set_boot_id(node, "9a0f4f2c-8f54-4e5c-9f6b-0d4a6b1c7e11")
         node.path("/var/lib/cni").mkdir(exist_ok=True)
         node.mount(str(common), "/var/lib/cni", flags=agent.MS_BIND)
-        pairs.append(Network(node))
-    return pairs[0], pairs[1]
+        networks.append(Network(node))
+    return networks[0], networks[1]
 
 
 def test_container_nodes_with_one_store_keep_each_others_pods(container_nodes: tuple[Network, Network]) -> None:

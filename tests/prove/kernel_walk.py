@@ -178,21 +178,23 @@ class Walk:
     def _add(self, network: str, count: int, far: int) -> None:
         """Run the ADDs of so many new containers at once. far: 1 for our plugin alone, 2 for host-local as well, 3 for all."""
         dead = [one for one in self.owners if one.reserved and not one.space.held and one.network == network]
-        born: list[Owner] = []
+        begun: list[Owner] = []
         for _ in range(count):
             new = self._new_owner(network)
-            if any(new.container_id == one.container_id for one in born):
+            if any(new.container_id == one.container_id for one in begun):
                 self._end(new.space)
                 continue
-            born.append(new)
+            begun.append(new)
         head, main = self._configs(network)
-        self._together([self._command("ADD", one, "cni-reaper", head) for one in born], "our ADD")
-        self.owners += born
-        self._see(network, dead, born)
+        self._together([self._command("ADD", one, "cni-reaper", head) for one in begun], "our ADD")
+        self.owners += begun
+        self._see(network, dead, begun)
         if far == 1:
             return
         binary, conf = ("host-local", main) if far == 2 else (main["type"], main)
-        for one, ran in zip(born, self._together([self._command("ADD", one, binary, conf) for one in born], binary), strict=True):
+        for one, ran in zip(
+            begun, self._together([self._command("ADD", one, binary, conf) for one in begun], binary), strict=True
+        ):
             address = ran.json()["ips"][0]["address"].partition("/")[0]
             for other in self.owners:
                 if other.network == network and other.reserved == address:
@@ -230,8 +232,8 @@ class Walk:
         last = "\n  ".join(self.done[-40:])
         raise ViolationError(f"seed {self.number}, step {len(self.done)}: {text}\n  {last}\n{AGAIN} {self.number}")
 
-    def _see(self, network: str, dead: list[Owner], born: list[Owner]) -> None:
-        """Look at the store. dead: those whose reservations an ADD has had to free; born: by whose ADDs."""
+    def _see(self, network: str, dead: list[Owner], begun: list[Owner]) -> None:
+        """Look at the store. dead: those whose reservations an ADD has had to free; begun: by whose ADDs."""
         for name in NETWORKS:
             held = self.node.reservations(name)
             for one in self._living(name):
@@ -243,19 +245,19 @@ class Walk:
                 self.counted["leaks freed"] += 1
                 one.reserved = ""
                 continue
-            why = self._may_stay(one, born)
+            why = self._may_stay(one, begun)
             if not why:
                 self._violate(f"{one} has no netns, and is still reserved; {self.node.log()[-8:]}")
             self.counted[f"leaks kept for now: {why}"] += 1
         self.owners = [one for one in self.owners if one.space.held or one.reserved]
 
-    def _may_stay(self, one: Owner, born: list[Owner]) -> str:
+    def _may_stay(self, one: Owner, begun: list[Owner]) -> str:
         """Return why a dead owner's reservation may stay for now, "" where it has to be freed by the next ADD."""
         if any(other.container_id == one.container_id and other.space.held for other in self.owners):
             return "a container of its ID lives again"
         if any(space.ino == one.space.ino and space.held for space in self.spaces) and not _has_ns_id():
             return "the number of its netns is another's by now, and this kernel has no NS_GET_ID"
-        del born
+        del begun
         return ""
 
     # Steps

@@ -37,7 +37,7 @@ class Gap(World):
         self.kernel.has_ns_id = has_ns_id
         self.place, self.wanted, self.chain = place, wanted, chain
         self.times = 0
-        self.born: Attached | None = None
+        self.begun: Attached | None = None
 
     def _between(self, place: str) -> None:
         if self.quiet or place != self.place:
@@ -46,10 +46,10 @@ class Gap(World):
         if self.times == self.wanted:
             self.quiet = True
             self.depth += 1
-            self.born = self.started(self.chain)
+            self.begun = self.started(self.chain)
             self.depth -= 1
-            self.born.box.netns.threads.add(self.kernel.pid())
-            self.kernel.umount(self.born.box.path)
+            self.begun.box.netns.threads.add(self.kernel.pid())
+            self.kernel.umount(self.begun.box.path)
 
     def started(self, chain: str) -> Attached:
         """Start a container; its ADD stops before an interface has the address."""
@@ -77,7 +77,7 @@ def test_who_starts_in_a_gap_keeps_its_address(place: str, wanted: int, chain: s
         world._end(world.started("head").box)  # so that there is something to reap
         world.quiet = False
         world.started("head")
-        assert world.born is not None, "the sweep has come by"
+        assert world.begun is not None, "the sweep has come by"
         world.check()
         for waited_s in (0, 11, 0):
             world.kernel.monotonic_s += waited_s

@@ -48,7 +48,7 @@ def stop_at(node: Node, command: Command, call: str, path: str | None = None, wh
     manieth.
     """
     number = next(_NUMBERS)
-    conf, trace, answer = (f"/run/halt-{number}.{what}" for what in ("conf", "trace", "answer"))
+    conf, trace, answer = (f"/run/stopped-{number}.{what}" for what in ("conf", "trace", "answer"))
     node.write(conf, command["stdin"].decode())
     only = f"-P {shlex.quote(conf if path == STDIN else path)}" if path else ""
     inject = f"-f -qq -o {trace} -e trace={call} {only} -e inject={call}:signal=STOP:when={when}"

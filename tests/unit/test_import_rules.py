@@ -5,6 +5,7 @@ then seen in a bare interpreter that runs VERSION, ADD and DEL on a healthy priv
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -499,3 +500,14 @@ def test_the_watch_sees_a_cold_path(node: Node) -> None:
     assert node.reservations("net") == {}
     assert {f"{PACKAGE}.evidence.libcni_cache", f"{PACKAGE}.evidence.full_evidence"} <= seen.loaded
     assert "time" in seen.asked
+
+
+def test_no_test_module_imports_another() -> None:
+    """What several of them use is in tests/support, or in a module or a conftest.py beside them."""
+    found = [
+        f"{file.relative_to(ROOT)}: {line}"
+        for file in sorted((ROOT / "tests").rglob("*.py"))
+        for line in file.read_text().splitlines()
+        if re.match(r"\s*(from|import) tests\b.*\btest_\w+", line)
+    ]
+    assert found == []
