@@ -61,11 +61,11 @@ def test_audit_names_lifeless_netns(network: Network) -> None:
     """It says how many there are, the first of them and what to do; a pod with a process, or a name, is none of them."""
     node = network.node
     network.reap()
-    (shown,) = json.loads(node.run([EXECUTABLE, "audit", "--json"]).out)["networks"]
-    assert [one["address"] for one in shown["lifeless"]] == ["10.66.0.2", "10.66.0.3"]
-    assert shown["lifeless"][0]["netns"] == "/run/netns/lifeless"
+    (found_network,) = json.loads(node.run([EXECUTABLE, "audit", "--json"]).out)["networks"]
+    assert [one["address"] for one in found_network["lifeless"]] == ["10.66.0.2", "10.66.0.3"]
+    assert found_network["lifeless"][0]["netns"] == "/run/netns/lifeless"
     text = " ".join(node.run([EXECUTABLE, "audit"]).text.split())
-    assert "LIVE in shown namespaces in which no process runs, and that no runtime names: 2, the first is 10.66.0.2" in text
+    assert "LIVE in network namespaces in which no process runs, and that no runtime names: 2, the first is 10.66.0.2" in text
     assert "ip netns" in text
 
 
