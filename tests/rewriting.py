@@ -36,7 +36,7 @@ _OURS = b'"cni-reaper"'
 _PATH_UNIT = f"""
 import select, subprocess, sys
 sys.path.insert(0, {str(ROOT)!r})
-from tests import kernel_calls
+from tests.support import kernel_calls
 kernel_calls.stand_in()
 from cni_reaper_plugin.operator.watch import inotify
 directory, *command = sys.argv[1:]
