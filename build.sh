@@ -32,9 +32,9 @@ usage: ./build.sh [VERB [ARGUMENTS]]
            Arguments go to pytest
   test     all tests on the frozen executable (root); arguments go to pytest
   e2e      the plugin under containerd, the kubelet and Podman, on the frozen executable (root); arguments go to pytest
-  machines the executable on arm64's Linux 6.12 and in part on 5.10, in qemu, with power cuts (tests/machines/README.md);
-           arguments go to pytest
-  kernels  all of that on four kernels: Linux 5.10, 6.1 and 6.12 for amd64, 6.12 for arm64 (docs/kernels.md); arguments go to pytest
+  machines the executable on arm64's Linux 6.12 and in part on 5.10, in qemu (tests/machines/README.md); arguments go to pytest
+  kernels  all of that on four kernels: Linux 5.10, 6.1 and 6.12 for amd64, 6.12 for arm64 (docs/kernels.md), and power cuts and
+           restarts on one; arguments go to pytest
   prove    the long proof (tests/prove/README.md): a million steps of the model, a small world explored completely, walks on the
            real kernel, mutations, 10,000 pod cycles, every fault (root)
   bench    how long a call takes, beside its neighbours (root): docs/performance.md; bench --help

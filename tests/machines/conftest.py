@@ -10,7 +10,7 @@ from tests.machines.machine import Console, Machine, find
 
 collect_ignore_glob = [] if os.environ.get("CNI_REAPER_MACHINES_DEBIAN") else ["test_*.py"]
 if not CHOSEN:
-    collect_ignore_glob += ["test_suites.py"]  # it takes the most of `./build.sh kernels`
+    collect_ignore_glob += ["test_suites.py", "test_power_cuts.py", "test_reboots.py"]  # long: for `./build.sh kernels`
 LONGEST = ("test_suites.py", "test_power_cuts.py")
 
 
