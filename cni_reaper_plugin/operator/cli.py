@@ -63,14 +63,14 @@ def _doctor(given: argparse.Namespace) -> int:
 
 
 def _install(given: argparse.Namespace) -> int:
-    from cni_reaper_plugin.operator.install import install, preview
+    from cni_reaper_plugin.operator.install import install
 
-    where, wanted = _places(given), install.Wanted(given.options, given.convert, given.drop_in, not given.no_conflist)
+    where, wanted = _places(given), install.Wanted(given.options, given.drop_in, not given.no_conflist)
     if given.cleanup and not given.watch:
         sys.stderr.write("cni-reaper install: --cleanup goes with --watch\n")
         return 2
     if given.dry_run:
-        return preview.run(where, wanted)
+        return install.dry_run(where, wanted)
     if given.watch:
         from cni_reaper_plugin.operator.install import uninstall
         from cni_reaper_plugin.operator.watch import watch
@@ -90,7 +90,7 @@ def _uninstall(given: argparse.Namespace) -> int:
 
 
 def _places(given: argparse.Namespace) -> Given:
-    from cni_reaper_plugin.operator.install.targets import Given
+    from cni_reaper_plugin.operator.install.snapshot import Given
 
     return Given(given.conf_dir, given.bin_dir, [os.path.normpath(path) for path in given.conflist])
 
@@ -182,5 +182,5 @@ COMMANDS = {
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cni_reaper_plugin.operator.install.targets import Given
+    from cni_reaper_plugin.operator.install.snapshot import Given
     from cni_reaper_plugin.operator.scope import Scope

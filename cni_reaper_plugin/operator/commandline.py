@@ -209,7 +209,6 @@ def _add_install(commands: Commands) -> None:
     )
     _add_conflists(install, "this one (repeatable; default: the one in use in each directory)")
     install.add_argument("--options", type=_options, metavar="JSON", help="options of our entry, in place of those it has")
-    install.add_argument("--convert", action="store_true", help="make a .conflist of a .conf of one plugin")
     install.add_argument("--drop-in", action="store_true", help="write a file of our own that libcni 1.3 appends to the list")
     install.add_argument("--no-conflist", action="store_true", help="only the executable; something else sees to the entry")
     install.add_argument("--dry-run", action="store_true", help="show what would be done, the conflist's part as a diff")

@@ -160,6 +160,65 @@ def test_purge_removes_records_that_a_power_cut_has_broken(bare: Node, content: 
     assert not bare.path(f"{STATE_DIR}/net").exists()
 
 
+def converted_by_0_1_0(node: Node, path: str, text: str) -> None:
+    """Leave a .conf of one plugin as `install --convert` of version 0.1.0 did: set aside, and a list made of it."""
+    told = json.loads(text)
+    head = json.dumps({"cniVersion": told["cniVersion"], "name": told["name"]})
+    node.write(path + ".before-cni-reaper", text)
+    node.write(f"{path}list", f'{head[:-1]}, "plugins": [{json.dumps(OURS)}, {text.strip()}]}}\n')
+
+
+def test_a_conf_of_one_plugin_is_refused(bare: Node) -> None:
+    """It says what to write in its place, with the options given; and that is a list which works."""
+    bare.path(FILE).unlink()
+    conf = f"{NET_D}/10-net.conf"
+    bare.write(conf, json.dumps({"cniVersion": "0.4.0", "name": "net", **bridge(host_local("10.66.0.0/29"))}))
+    before = tree(bare, NET_D)
+    ran = install(bare, "--options", '{"logLevel": "debug"}')
+    sentence, _, text = ran.err.decode().partition("\n")
+    assert (ran.rc, FILE in sentence) == (1, True)
+    assert tree(bare, NET_D) == before
+    bare.write(FILE, text)
+    bare.path(conf).unlink()
+    assert plugins(bare) == [{**OURS, "logLevel": "debug"}, bridge(host_local("10.66.0.0/29"))]
+    install(bare).check()
+    assert bare.read(FILE) == text
+    pod = bare.pod()
+    bare.cnitool("add", "net", pod).check()
+    assert set(bare.reservations("net")) == {"10.66.0.2"}
+    bare.cnitool("del", "net", pod).check()
+
+
+def test_what_0_1_0_has_converted_is_put_back(bare: Node) -> None:
+    """Install leaves its list as it is, and uninstall brings back the .conf, byte for byte and with its mode."""
+    bare.path(FILE).unlink()
+    conf = f"{NET_D}/10-net.conf"
+    text = json.dumps({"cniVersion": "0.4.0", "name": "net", **bridge(host_local("10.66.0.0/29"))}) + "\r\n"
+    converted_by_0_1_0(bare, conf, text)
+    bare.path(conf + ".before-cni-reaper").chmod(0o640)
+    before = bare.path(FILE).read_bytes()
+    install(bare).check()
+    assert bare.path(FILE).read_bytes() == before
+    assert f"would put {conf} back" in uninstall(bare, "--dry-run").check().text
+    uninstall(bare).check()
+    assert tree(bare, NET_D) == {"10-net.conf": text.encode()}
+    assert bare.path(conf).stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("left", ["both", "list only ours"])
+def test_0_1_0_was_killed_while_converting(bare: Node, left: str) -> None:
+    """Both files are there: the .conf counts, and uninstall brings the directory back."""
+    bare.path(FILE).unlink()
+    conf = f"{NET_D}/10-net.conf"
+    text = json.dumps({"cniVersion": "0.4.0", "name": "net", **bridge(host_local("10.66.0.0/29"))})
+    converted_by_0_1_0(bare, conf, text)
+    bare.write(conf, text)
+    if left == "list only ours":
+        bare.path(conf + ".before-cni-reaper").unlink()
+    uninstall(bare).check()
+    assert tree(bare, NET_D) == {"10-net.conf": text.encode()}
+
+
 def test_chain_without_host_local_is_left_alone(bare: Node) -> None:
     """A chain without host-local is left alone, unless a person insists."""
     write(bare, [{"type": "calico", "ipam": {"type": "calico-ipam"}}])
@@ -182,8 +241,7 @@ def test_multus_own_file_is_never_edited(bare: Node, name: str) -> None:
     before = bare.path(multus).read_bytes()
     install(bare).check()
     assert plugins(bare)[0] == OURS
-    for more in ((), ("--convert",)):
-        assert install(bare, "--conflist", multus, *more).rc == 1
+    assert install(bare, "--conflist", multus).rc == 1
     assert bare.path(multus).read_bytes() == before
 
 

@@ -27,6 +27,7 @@ ALL = os.environ.get("CNI_REAPER_FAULTS") == "all"
 BEGINS = 'access("/etc/containerd/config.toml"'
 ORIGINAL = json.dumps({"cniVersion": "1.0.0", "name": "net", "plugins": [bridge(host_local("10.66.0.0/29"))]}, indent=1).encode()
 SINGLE = json.dumps({"cniVersion": "1.0.0", "name": "net", **bridge(host_local("10.66.0.0/29"))}).encode()
+MADE_BY_0_1_0 = b'{"cniVersion": "1.0.0", "name": "net", "plugins": [%s]}\n' % SINGLE
 AT_ONCE = 16
 RECORD = "var/reaper/net/cnitool-x:eth0"
 LINK = "bin/cni-reaper"
@@ -115,13 +116,14 @@ SCENES = {
     "install": Scene(("install",), installed=False, files={"10-net.conflist": ORIGINAL}),
     "install after a rewrite": Scene(("install",), installed=True, files={"10-net.conflist": ORIGINAL}),
     "install over 0.1.0": Scene(("install",), installed=False, files={"10-net.conflist": ORIGINAL}, old=True),
-    "install --convert": Scene(("install", "--convert"), installed=True, files={"10-net.conf": SINGLE}),
     "install --drop-in": Scene(("install", "--drop-in"), installed=True, files={"10-net.conflist": ORIGINAL}),
     "uninstall": Scene(("uninstall",), installed=True, files={"10-net.conflist": ORIGINAL}),
-    "uninstall of a conversion": Scene(("uninstall",), installed=True, files={"10-net.conf": SINGLE}),
+    "uninstall of a conversion": Scene(
+        ("uninstall",), installed=True, files={"10-net.conf.before-cni-reaper": SINGLE, "10-net.conflist": MADE_BY_0_1_0}
+    ),
     "uninstall of a drop-in": Scene(("uninstall",), installed=True, files={"10-net.conflist": ORIGINAL}),
 }
-INSTALLED_BY = {"uninstall of a conversion": ("install", "--convert"), "uninstall of a drop-in": ("install", "--drop-in")}
+INSTALLED_BY = {"uninstall of a drop-in": ("install", "--drop-in")}
 
 
 class Stage:

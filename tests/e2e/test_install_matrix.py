@@ -145,15 +145,10 @@ class Wrong:
 
 
 def said_why(ran: Ran, says: str) -> bool:
-    """Tell whether a refusal is exit code 1 and one sentence with those words, and no more."""
-    lines = ran.err.decode().splitlines()
-    return (
-        ran.rc == 1
-        and len(lines) == 1
-        and lines[0].startswith("cni-reaper install: ")
-        and says in lines[0]
-        and lines[0][-1] == "."
-    )
+    """Tell whether a refusal is exit code 1 and one line with those words; behind it there may be JSON to write, and no more."""
+    line, _, rest = ran.err.decode().rstrip("\n").partition("\n")
+    is_refused = ran.rc == 1 and line.startswith("cni-reaper install: ") and says in line and line[-1] == "."
+    return is_refused and (not rest or isinstance(json.loads(rest), dict))
 
 
 class Walk:

@@ -95,17 +95,8 @@ def test_each_conflist_has_its_own(bare: Node) -> None:
     assert plugins(bare, other)[0] == {**OURS, "logLevel": "debug"}
 
 
-def test_converted_and_dropped_in_entries_keep_options(bare: Node) -> None:
-    """A .conf that is converted anew, and the drop-in file, keep them, too."""
-    single = f"{NET_D}/05-one.conf"
-    text = json.dumps({"cniVersion": "1.0.0", "name": "one", **bridge(host_local("10.66.0.0/29"))})
-    bare.write(single, text)
-    install(bare, "--convert", "--options", json.dumps(DRY)).check()
-    bare.write(single, text)
-    install(bare, "--convert").check()
-    assert plugins(bare, f"{NET_D}/05-one.conflist")[0] == {**OURS, **DRY}
-    uninstall(bare).check()
-    bare.path(single).unlink()
+def test_dropped_in(bare: Node) -> None:
+    """The drop-in file keeps them, too."""
     install(bare, "--drop-in", "--options", json.dumps(DRY)).check()
     drop_in = f"{NET_D}/net/50-cni-reaper.conf"
     install(bare, "--drop-in").check()

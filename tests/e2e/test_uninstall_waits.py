@@ -77,7 +77,7 @@ def test_uninstall_waits_for_multus(bare: Node) -> None:
     assert bare.path(LINK).exists()
 
 
-@pytest.mark.parametrize("how", ["too large", "an error of the disk"])
+@pytest.mark.parametrize("how", ["too large", "an error of the disk", "a directory that cannot be listed"])
 def test_the_executable_stays_when_a_conflist_cannot_be_read(bare: Node, how: str) -> None:
     """A runtime may load it, with us in it."""
     install(bare).check()
@@ -85,10 +85,11 @@ def test_the_executable_stays_when_a_conflist_cannot_be_read(bare: Node, how: st
         bare.path(FILE).write_bytes(bare.path(FILE).read_bytes() + b" " * (1 << 20))
         ran = uninstall(bare, "--purge")
     else:
-        inject = ["strace", "-f", "-o", "/dev/null", "-P", FILE, "-e", "trace=openat", "-e", "inject=openat:error=EIO"]
+        path = FILE if how == "an error of the disk" else NET_D
+        inject = ["strace", "-f", "-o", "/dev/null", "-P", path, "-e", "trace=openat", "-e", "inject=openat:error=EIO"]
         ran = bare.run([*inject, LINK, "uninstall", "--purge"])
     assert ran.rc == 1
-    assert FILE in ran.text
+    assert (NET_D if how == "a directory that cannot be listed" else FILE) in ran.text
     assert bare.path(LINK).exists()
     assert plugins(bare)[0] == OURS
 

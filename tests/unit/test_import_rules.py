@@ -334,7 +334,8 @@ def test_who_can_ask_for_it() -> None:
     assert {one for one in asking if one[0].startswith("operator.")} == {
         ("operator.conflists.converted", "remove"),
         ("operator.conflists.drop_in", "remove"),
-        ("operator.install.installation", "remove"),
+        ("operator.install.changes", "remove"),
+        ("operator.install.register", "remove"),
         ("operator.install.state_removal", "drop"),
         ("operator.install.uninstall", "remove"),
     }
@@ -350,7 +351,7 @@ def test_who_can_rename_a_file() -> None:
         "system.files",
         "mend.removal",
         "operator.executable.plugin_dir",
-        "operator.install.installation",
+        "operator.install.register",
         "operator.executable.legacy_bundle",
         "operator.conflists.atomic_edit",
     }

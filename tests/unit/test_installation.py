@@ -8,8 +8,8 @@ import pytest
 from cni_reaper_plugin.evidence import records
 from cni_reaper_plugin.namespaces import netns
 from cni_reaper_plugin.operator.executable import legacy_bundle
-from cni_reaper_plugin.operator.install import installation
-from cni_reaper_plugin.operator.install.installation import InstallationError, Noted
+from cni_reaper_plugin.operator.install import installation, register
+from cni_reaper_plugin.operator.install.register import InstallationError, Noted
 
 LIST = "/etc/cni/net.d/10-net.conflist"
 BIN = "/opt/cni/bin"
@@ -19,27 +19,27 @@ BIN = "/opt/cni/bin"
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file, in a directory that is not there yet."""
     path = tmp_path / "cni" / "reaper" / "installation.json"
-    monkeypatch.setattr(installation, "DIRECTORY", str(path.parent))
-    monkeypatch.setattr(installation, "PATH", str(path))
+    monkeypatch.setattr(register, "DIRECTORY", str(path.parent))
+    monkeypatch.setattr(register, "PATH", str(path))
     monkeypatch.setattr(installation, "LOCK", str(path.with_suffix(".lock")))
     return path
 
 
 def note(path: str, options: dict[str, object], *bin_dirs: str) -> None:
     """Note an entry, under the lock."""
-    with installation.locked():
-        installation.note(path, options, list(bin_dirs))
+    with installation.locked() as noted:
+        noted.note(path, options, list(bin_dirs))
 
 
 def test_an_entry_comes_back_as_it_was_noted(state: Path) -> None:
     """With options and directories; those of before stay, since an executable of ours may be there."""
-    assert installation.noted([]) == {}
+    assert register.read().noted() == {}
     note(LIST, {"dryRun": True}, BIN)
     note(LIST, {"dryRun": False}, "/srv/bin")
     note("/srv/\udcff.conflist", {}, BIN)
-    assert installation.noted([])[LIST] == Noted({"dryRun": False}, [BIN, "/srv/bin"])
-    assert installation.options_of("/srv/\udcff.conflist", []) == {}
-    assert installation.options_of("/srv/other", []) is None
+    assert register.read().noted()[LIST] == Noted({"dryRun": False}, [BIN, "/srv/bin"])
+    assert register.read().options_of("/srv/\udcff.conflist") == {}
+    assert register.read().options_of("/srv/other") is None
     assert json.loads(state.read_bytes())["entries"][LIST] == {"options": {"dryRun": False}, "binDirs": [BIN, "/srv/bin"]}
     assert [state.stat().st_mode & 0o777, state.parent.stat().st_mode & 0o777] == [0o600, 0o700]
 
@@ -61,8 +61,8 @@ def test_nothing_is_left_when_all_is_forgotten(state: Path) -> None:
     assert state.exists()
     assert Path(installation.LOCK).exists()
     (state.parent / "net").mkdir()
-    with installation.locked():
-        installation.forget([LIST])
+    with installation.locked() as noted:
+        noted.forget([LIST])
         installation.remove()
     assert [path.name for path in state.parent.iterdir()] == ["net"]
     (state.parent / "net").rmdir()
@@ -79,9 +79,9 @@ def test_what_is_not_valid_is_set_aside(state: Path, content: bytes) -> None:
     """It counts as nothing, and is kept beside the new file."""
     state.parent.mkdir(parents=True)
     state.write_bytes(content)
-    assert installation.noted([]) == {}
+    assert register.read().noted() == {}
     note(LIST, {"dryRun": True}, BIN)
-    assert installation.options_of(LIST, []) == {"dryRun": True}
+    assert register.read().options_of(LIST) == {"dryRun": True}
     (aside,) = state.parent.glob("installation.json.damaged-*")
     assert aside.read_bytes() == content
     note(LIST, {"dryRun": False}, BIN)
@@ -97,8 +97,8 @@ def test_what_a_later_version_has_written_stays(state: Path) -> None:
     told = json.loads(state.read_bytes())
     assert told == {"version": 2, "entries": {"/a": {**other, "options": {"x": 2}, "binDirs": [BIN, "/srv/bin"]}}}
     assert len(list(state.parent.glob("installation.json.damaged-*"))) == 1
-    with installation.locked():
-        installation.forget(["/a"])
+    with installation.locked() as noted:
+        noted.forget(["/a"])
     assert json.loads(state.read_bytes()) == {"version": 2, "entries": {}}
 
 
@@ -106,7 +106,7 @@ def test_what_cannot_be_read_is_an_error(state: Path) -> None:
     """It is not written over: a directory here, an error of the disk on a node."""
     state.mkdir(parents=True)
     with pytest.raises(InstallationError, match="is a directory"):
-        installation.noted([])
+        register.read().noted()
     with pytest.raises(InstallationError, match="is a directory"):
         note(LIST, {}, BIN)
 
@@ -129,10 +129,11 @@ def test_notes_of_0_1_0_are_taken_over(state: Path, tmp_path: Path) -> None:
         (Path(legacy_bundle.root_of(one)) / "entries.json").write_text(json.dumps(noted))
     note(LIST, {"dryRun": False}, BIN)
     both = {LIST: Noted({"dryRun": True}, [BIN, bins[1], bins[0]]), "/d": Noted({}, [bins[1]])}
-    assert installation.noted(bins) == both
-    with installation.locked():
-        installation.take_over(bins)
-    assert installation.noted([]) == both
+    assert register.read().noted(bins) == both
+    with installation.locked() as read:
+        read.take_over(bins)
+        assert read.noted(bins) == both
+    assert register.read().noted() == both
     assert not list(tmp_path.rglob("entries.json"))
     assert state.exists()
 

@@ -63,21 +63,17 @@ def edit(path: str, change: Edit) -> tuple[bytes, bytes]:
     raise BusyError(errno.EBUSY, "somebody else changes it all the time: try again", path)
 
 
-def create(path: str, content: bytes, like: str = "") -> bool:
+def create(path: str, content: bytes) -> bool:
     """Write a file that is ours alone, whole; False when it has that content already. Raises OSError.
 
-    like: a file whose mode, owner and labels it is to have; else it is root's alone, as CNI configurations are to be (CIS 1.1.9).
+    It is root's alone, as CNI configurations are to be (CIS 1.1.9).
     """
     with _locked(os.path.dirname(path)) as directory:
         name = os.path.basename(path)
         with suppress(FileNotFoundError):
             if files.read(name, directory) == content:
                 return False
-        if like:
-            with _opened(os.path.basename(like), directory) as model:
-                temporary = _written(name, directory, content, model)
-        else:
-            temporary = _written(name, directory, content, None)
+        temporary = _written(name, directory, content, None)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         os.fsync(directory)
         return True
@@ -107,8 +103,13 @@ def tidy(directory: str) -> None:
                 os.unlink(name, dir_fd=held)
 
 
+def is_temporary(name: str) -> bool:
+    """Tell whether a file of that name is a temporary one of ours."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def _left(directory: str) -> list[str]:
-    return [name for name in os.listdir(directory) if _TEMPORARY.fullmatch(name)]
+    return [name for name in os.listdir(directory) if is_temporary(name)]
 
 
 @contextmanager

@@ -187,7 +187,7 @@ def drop_ins(conflist: Conflist) -> list[Json]:
     plugins: list[Json] = []
     for path in files_of(_beside(conflist), (".conf",)) if has_drop_ins(conflist) else ():
         try:
-            told = of_drop_in(path)
+            told = of_drop_in(read(path))
         except ConflistError:
             continue
         if isinstance(told.get("type"), str):
@@ -195,10 +195,10 @@ def drop_ins(conflist: Conflist) -> list[Json]:
     return plugins
 
 
-def of_drop_in(path: str) -> Json:
+def of_drop_in(data: bytes) -> Json:
     """Return the object that such a file holds. Raises ConflistError."""
     try:
-        told = orjson.loads(read(path))
+        told = orjson.loads(data)
     except orjson.JSONDecodeError as e:
         raise ConflistError(f"it is no JSON ({e}): correct it.") from None
     if not isinstance(told, dict):

@@ -10,8 +10,8 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cni_reaper_plugin.operator.conflists import atomic_edit, conflist, entry
-from cni_reaper_plugin.operator.conflists.conflist import OURS, Conflist, ConflistError
+from cni_reaper_plugin.operator.conflists import atomic_edit, entry
+from cni_reaper_plugin.operator.conflists.conflist import Conflist, ConflistError
 
 NAME = "50-cni-reaper.conf"
 COSTS = (
@@ -21,6 +21,8 @@ COSTS = (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cni_reaper_plugin.operator.conflists.conflist import Json
 
 
@@ -34,19 +36,22 @@ def path_of(one: Conflist) -> str:
     return f"{directory_of(one)}/{NAME}"
 
 
-def text_of(one: Conflist, given: Json | None, had: Json | None = None) -> bytes:
-    """Return what is to be in our file; one that is there stays as it is without options. Raises ConflistError, OptionsError."""
+def text_of(one: Conflist, there: Mapping[str, bytes], given: Json | None, had: Json | None = None) -> bytes:
+    """Return what is to be in our file; one that is there stays as it is without options.
+
+    there: the files beside the list that append us to it, with their bytes. Raises ConflistError, OptionsError.
+    """
     if one.single:
-        raise entry.SingleError(entry.single(one.path))
+        raise ConflistError(entry.as_list(one, given, had))
     if one.inlined_only:
         raise ConflistError("it says `loadOnlyInlinedPlugins`, so nothing is appended to it: install without --drop-in.")
     if one.ours:
         raise ConflistError("our entry is in the list itself, and would be there twice: uninstall it first.")
-    others = [path for path in files_of(one) if path != path_of(one)]
+    others = [path for path in there if path != path_of(one)]
     if others:
         raise ConflistError(f"our entry is in {', '.join(others)} already, and would be there twice: remove that first.")
-    if given is None and path_of(one) in files_of(one):
-        return conflist.read(path_of(one))
+    if given is None and path_of(one) in there:
+        return there[path_of(one)]
     return entry.rendered(one, given, had).encode() + b"\n"
 
 
@@ -59,26 +64,6 @@ def put(one: Conflist, text: bytes) -> bool:
         return False
     atomic_edit.nudge(one.path)
     return True
-
-
-def files_of(one: Conflist) -> list[str]:
-    """Return the files that append us to a list: ours, and those that somebody has written by hand."""
-    found = []
-    for path in conflist.files_of(directory_of(one), (".conf",)):
-        with suppress(ConflistError):
-            if conflist.of_drop_in(path).get("type") == OURS:
-                found.append(path)
-    return found
-
-
-def tidy(path: str) -> None:
-    """Remove temporary files of ours that were left beside a list, beside what a link to it leads to, and for its drop-in."""
-    for directory in {os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))}:
-        atomic_edit.tidy(directory)
-    with suppress(ConflistError):
-        one = conflist.load(path)
-        if not one.single:
-            atomic_edit.tidy(os.path.dirname(path_of(one)))
 
 
 def remove(path: str, one: Conflist) -> None:

@@ -15,13 +15,13 @@ from cni_reaper_plugin.operator.conflists.conflist_text import TextError, plugin
 from cni_reaper_plugin.options import Settings
 
 MULTUS = "it is multus' own file, made anew again and again: put our entry into the conflist that it is made of."
-_SINGLE = "it holds one plugin and no list, so there is no chain to be in: %swith --convert a .conflist is made of it."
+_SINGLE = "it holds one plugin and no list, so there is no chain to be in. Write this as %s, then remove it.\n%s"
 
 
 def parsed(path: str, raw: bytes) -> Conflist:
-    """Return the conflist of a text that has `plugins`. Raises ConflistError: one sentence that says what to do."""
+    """Return the conflist of a text, of a list whose `plugins` can be edited. Raises ConflistError."""
     if not path.endswith(".conflist"):
-        raise SingleError(single(path))
+        return conflist.of_bytes(path, raw)
     try:
         plugins(raw)
     except TextError as e:
@@ -37,13 +37,15 @@ def put(path: str, raw: bytes, given: Json | None, had: Json | None = None) -> b
     host-local of the list. Raises ConflistError, OptionsError.
     """
     one = parsed(path, raw)
+    if one.is_multus:
+        raise ConflistError(MULTUS)
+    if one.single:
+        raise ConflistError(as_list(one, given, had))
     if one.version not in SUPPORTED_VERSIONS:
         raise ConflistError(f"its `cniVersion` {one.version} is one that we do not speak: install a newer cni-reaper.")
     others = [plugin for plugin in one.plugins if plugin["type"] != OURS]
     if not others:
         raise ConflistError("there is no other plugin in it: put the one that makes the interface there first.")
-    if one.is_multus:
-        raise ConflistError(MULTUS)
     places = _places(one)
     text = _source(raw, places[0]) if places and given is None else rendered(one, given, had)
     if len(places) == 1 and position.fits(places[0], others) and text == _source(raw, places[0]):
@@ -100,13 +102,17 @@ def spaced(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def single(path: str) -> str:
-    """Return what is to be said of a file of one plugin."""
-    return _SINGLE % ("" if path.endswith(".conf") else "give it a name that ends in *.conf, and ")
+def as_list(one: Conflist, given: Json | None, had: Json | None = None) -> str:
+    """Return what is to be said of a file of one plugin: the list to write in its place, with our entry (`rendered`).
 
-
-class SingleError(ConflistError):
-    """A file of one plugin, which would have to become another file first."""
+    Name and version stay, since the store goes by the name; libcni gives both to each plugin of a list. Raises OptionsError.
+    """
+    other = {key: value for key, value in one.plugins[0].items() if key not in ("cniVersion", "name")}
+    entries = [spaced(other)]
+    entries.insert(position.belongs([other]), rendered(one, given, had))
+    head = spaced({"cniVersion": one.version, "name": one.name})[1:-1].replace(', "name"', ',\n  "name"')
+    text = '{\n  %s,\n  "plugins": [\n    %s\n  ]\n}' % (head, ",\n    ".join(entries))
+    return _SINGLE % (f"{one.path.rpartition('.')[0]}.conflist", text)
 
 
 class OptionsError(Exception):

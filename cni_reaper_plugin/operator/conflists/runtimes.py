@@ -65,24 +65,43 @@ RUNTIMES = (
 )
 
 
-def places(conf_dirs: list[str], bin_dirs: list[str]) -> tuple[list[Place], list[str]]:
-    """Return where to look, and what of the runtimes' configuration cannot be read, one text each.
+class Configuration(NamedTuple):
+    """What the configurations of this node's runtimes say, read once.
 
-    conf_dirs, bin_dirs: as the person has given them; [] for those of the runtimes that are on this node.
+    by_runtime: a place for each section that names one; there: the directories of conflists that are on this node; unread: what
+    of it cannot be read, one text each.
     """
+
+    by_runtime: list[tuple[Runtime, Place]]
+    there: list[str]
+    unread: list[str]
+
+    def places(self, conf_dirs: list[str], bin_dirs: list[str]) -> list[Place]:
+        """Return where to look. conf_dirs, bin_dirs: as the person has given them; [] for those of the runtimes here."""
+        told = [place for _, place in self.by_runtime]
+        silent = [one for one in RUNTIMES if not any(runtime is one and place.paths[0] for runtime, place in self.by_runtime)]
+        wanted = conf_dirs or self.there
+        named = [*conf_dirs, *(place.conf_dir for place in told)]
+        if bin_dirs:
+            return [Place(one, [bin_dirs], [], one in named) for one in wanted]
+        return [Place(one, _paths_of(one, told), _default_bin_dirs(one, told, silent), one in named) for one in wanted]
+
+    def place_of(self, conf_dir: str) -> Place:
+        """Return what the runtimes of this node have for a directory of conflists."""
+        return self.places([conf_dir], [])[0]
+
+
+def configuration() -> Configuration:
+    """Read the configurations of the runtimes of this node."""
     by_runtime, unread = _configured()
-    told = [place for _, place in by_runtime]
-    silent = [one for one in RUNTIMES if not any(runtime is one and place.paths[0] for runtime, place in by_runtime)]
-    wanted = conf_dirs or _unique(one for one in [*(place.conf_dir for place in told), *_defaults()] if _is_there(one))
-    named = [*conf_dirs, *(place.conf_dir for place in told)]
-    if bin_dirs:
-        return [Place(one, [bin_dirs], [], one in named) for one in wanted], unread
-    return [Place(one, _paths_of(one, told), _default_bin_dirs(one, told, silent), one in named) for one in wanted], unread
+    known = [*(place.conf_dir for _, place in by_runtime), *_defaults()]
+    return Configuration(by_runtime, _unique(one for one in known if _is_there(one)), unread)
 
 
-def place_of(conf_dir: str) -> Place:
-    """Return what the runtimes of this node have for a directory of conflists."""
-    return places([conf_dir], [])[0][0]
+def places(conf_dirs: list[str], bin_dirs: list[str]) -> tuple[list[Place], list[str]]:
+    """Return where to look (`Configuration.places`), and what of the runtimes' configuration cannot be read, one text each."""
+    read = configuration()
+    return read.places(conf_dirs, bin_dirs), read.unread
 
 
 def directories(given: list[str]) -> list[str]:

@@ -188,7 +188,7 @@ SINGLE_PLUGIN = Kind(
     "single-plugin",
     ERROR,
     "It holds one plugin and no list, so there is no chain for cni-reaper.",
-    "Run `cni-reaper install --convert`: it makes a .conflist of the same `name` and `cniVersion`.",
+    "Run `cni-reaper install`: it prints the .conflist to write in its place, with the same `name` and `cniVersion`.",
 )
 DROP_IN = Kind(
     CONFLISTS,

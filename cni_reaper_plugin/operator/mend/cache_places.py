@@ -13,7 +13,7 @@ from cni_reaper_plugin import options
 from cni_reaper_plugin.mend.places import FLANNEL, SCRATCH_DIRS
 from cni_reaper_plugin.operator.conflists import conflist, runtimes
 from cni_reaper_plugin.operator.conflists.conflist import MULTUS, OURS, Conflist
-from cni_reaper_plugin.operator.install import installation
+from cni_reaper_plugin.operator.install import register
 from cni_reaper_plugin.options import Settings
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def told(conf_dirs: list[str]) -> Told:
                 entries += [(path, each.name, plugin) for plugin in _plugins(each) if plugin["type"] == OURS]
                 found.networks.append(each.name)
                 _add_directories(each, found)
-    here = {installation.key(path) for path, _, _ in entries}
+    here = {register.key(path) for path, _, _ in entries}
     try:
-        absent = {path: one.options for path, one in installation.noted([]).items() if path not in here}
-    except installation.InstallationError as e:
+        absent = {path: one.options for path, one in register.read().noted().items() if path not in here}
+    except register.InstallationError as e:
         absent = {}
         found.problems.append(str(e))
     entries += [(path, "", noted) for path, noted in absent.items()]

@@ -10,14 +10,12 @@ import errno
 import os
 import select
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cni_reaper_plugin.operator.conflists import atomic_edit, conflist, drop_in
-from cni_reaper_plugin.operator.conflists.conflist import OURS
-from cni_reaper_plugin.operator.conflists.runtimes import RUNTIMES, places
-from cni_reaper_plugin.operator.install import targets
-from cni_reaper_plugin.operator.install.targets import Given
+from cni_reaper_plugin.operator.conflists import atomic_edit, conflist, drop_in, runtimes
+from cni_reaper_plugin.operator.conflists.conflist import OURS, Conflist
+from cni_reaper_plugin.operator.conflists.runtimes import RUNTIMES
+from cni_reaper_plugin.operator.install import snapshot, targets
 from cni_reaper_plugin.operator.watch import inotify
 
 QUIET_S = 0.05  # a writer has finished when nothing has come for so long
@@ -29,6 +27,10 @@ _CONTENT = _FILES | inotify.MOVE_SELF | inotify.MODIFY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from cni_reaper_plugin.operator.conflists.directory import File
+    from cni_reaper_plugin.operator.conflists.runtimes import Configuration
+    from cni_reaper_plugin.operator.install.snapshot import Given
 
     Watched = tuple[str, int, Callable[[str], bool]]
 
@@ -87,27 +89,31 @@ class Changes:
 
 
 def _watched(given: Given) -> Iterator[Watched]:
-    """Yield (directory, events, does a name in it matter?) of what a look depends on, parents included."""
-    for directory in directories(given):
+    """Yield (directory, events, does a name in it matter?) of what a look depends on, parents included.
+
+    What is in a directory is read when its own events are told.
+    """
+    configuration = runtimes.configuration()
+    for directory in _directories(given, configuration):
         yield directory, _CONTENT, _is_configuration
         yield from _parents(directory)
-        for path in conflist.files_of(directory):
-            if os.path.islink(path):
-                yield os.path.dirname(os.path.realpath(path)), _CONTENT, _is_not_ours
-    wished = targets.find(given)
+    node = snapshot.take(given, configuration)
+    for path in node.files:
+        if os.path.islink(path):
+            yield os.path.dirname(os.path.realpath(path)), _CONTENT, _is_not_ours
+    wished = targets.find(node)
     names = {OURS, *(kind for kinds in wished.refused.values() for kind in kinds)}
     for target in wished.found:
-        names.update(targets.others(target.path))
-        yield from _drop_ins(target.path)
-    candidates = (one for place in places(given.conf_dirs, given.bin_dirs)[0] for one in place.all_bin_dirs)
-    for directory in dict.fromkeys([*wished.bin_dirs, *wished.refused, *candidates]):
+        names.update(targets.others(target.file))
+        yield from _drop_ins(target.file)
+    for directory in dict.fromkeys([*wished.bin_dirs, *wished.refused, *snapshot.bin_dirs(node.places)]):
         yield directory, _PLUGINS, names.__contains__
         yield from _parents(directory)
 
 
-def _drop_ins(path: str) -> Iterator[Watched]:
-    with suppress(conflist.ConflistError):
-        directory = drop_in.directory_of(conflist.load(path))
+def _drop_ins(file: File) -> Iterator[Watched]:
+    if isinstance(file.told, Conflist):
+        directory = drop_in.directory_of(file.told)
         yield directory, _NAMES, _is_configuration
         yield os.path.dirname(directory), _NAMES, os.path.basename(directory).__eq__
 
@@ -130,8 +136,13 @@ def _parents(directory: str) -> Iterator[Watched]:
 
 def directories(given: Given) -> list[str]:
     """Return the directories of conflists, those that are not there yet among them."""
+    return _directories(given, runtimes.configuration())
+
+
+def _directories(given: Given, configuration: Configuration) -> list[str]:
     if given.files:
         return list(dict.fromkeys(os.path.dirname(os.path.abspath(path)) for path in given.files))
     if given.conf_dirs:
         return given.conf_dirs
-    return list(dict.fromkeys([*(runtime.conf_dir for runtime in RUNTIMES), *(place.conf_dir for place in places([], [])[0])]))
+    here = [place.conf_dir for place in configuration.places([], [])]
+    return list(dict.fromkeys([*(runtime.conf_dir for runtime in RUNTIMES), *here]))

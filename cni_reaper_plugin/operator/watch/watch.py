@@ -14,9 +14,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cni_reaper_plugin.operator.install import install, targets
+from cni_reaper_plugin.operator.install import install, snapshot, targets
 from cni_reaper_plugin.operator.install.install import Wanted
-from cni_reaper_plugin.operator.install.targets import Given
 from cni_reaper_plugin.operator.mend.each_minute import Mender
 from cni_reaper_plugin.operator.watch.node_changes import Changes, directories
 from cni_reaper_plugin.system import mountinfo
@@ -33,6 +32,8 @@ LONGEST_SETTLING_S = 20.0  # with somebody who writes without end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cni_reaper_plugin.operator.install.snapshot import Given
 
 
 def run(given: Given, wanted: Wanted, at_end: Callable[[], int] | None = None) -> int:
@@ -75,7 +76,7 @@ def settle(given: Given, wanted: Wanted) -> int:
 
 
 def _is_set_up(given: Given) -> bool:
-    wished = targets.find(given)
+    wished = targets.find(snapshot.take(given))
     if not wished.found and not wished.problems:
         say("there is no conflist yet: nothing to do")
         return False
