@@ -15,6 +15,7 @@ from tests.support.install import (
     NOTES,
     OURS,
     another_build,
+    converted_by_0_1_0,
     has_us,
     install,
     is_there,
@@ -158,14 +159,6 @@ def test_purge_removes_records_that_a_power_cut_has_broken(bare: Node, content: 
     somebodys.unlink()
     uninstall(bare, "--purge").check()
     assert not bare.path(f"{STATE_DIR}/net").exists()
-
-
-def converted_by_0_1_0(node: Node, path: str, text: str) -> None:
-    """Leave a .conf of one plugin as `install --convert` of version 0.1.0 did: set aside, and a list made of it."""
-    told = json.loads(text)
-    head = json.dumps({"cniVersion": told["cniVersion"], "name": told["name"]})
-    node.write(path + ".before-cni-reaper", text)
-    node.write(f"{path}list", f'{head[:-1]}, "plugins": [{json.dumps(OURS)}, {text.strip()}]}}\n')
 
 
 def test_a_conf_of_one_plugin_is_refused(bare: Node) -> None:

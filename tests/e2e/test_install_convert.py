@@ -2,9 +2,8 @@
 
 import json
 
-from tests.e2e.test_install import converted_by_0_1_0
 from tests.support.cni_calls import BIN, NET_D, bridge, host_local
-from tests.support.install import FILE, install, runs, tree, uninstall
+from tests.support.install import FILE, converted_by_0_1_0, install, runs, tree, uninstall
 from tests.support.node import Node
 
 CONF = f"{NET_D}/10-one.conf"

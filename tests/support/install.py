@@ -124,3 +124,11 @@ def plugins_in(node: Node, bin_dir: str) -> None:
     """Put a plugin of the chain there."""
     node.path(bin_dir).mkdir(parents=True, exist_ok=True)
     node.path(f"{bin_dir}/bridge").touch(0o755)
+
+
+def converted_by_0_1_0(node: Node, path: str, text: str) -> None:
+    """Leave a .conf of one plugin as `install --convert` of version 0.1.0 did: set aside, and a list made of it."""
+    told = json.loads(text)
+    head = json.dumps({"cniVersion": told["cniVersion"], "name": told["name"]})
+    node.write(path + ".before-cni-reaper", text)
+    node.write(f"{path}list", f'{head[:-1]}, "plugins": [{json.dumps(OURS)}, {text.strip()}]}}\n')

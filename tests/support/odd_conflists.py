@@ -159,16 +159,16 @@ def refused() -> dict[str, Case]:
         return Case({FILE: raw}, at=None, says=says, **more)  # type: ignore[arg-type]  # the names of Case's own fields
 
     return {
-        "empty": case(b"", "no JSON"),
-        "half": case(PLAIN[:-20], "no JSON"),
+        "empty": case(b"", "cannot be parsed as JSON"),
+        "half": case(PLAIN[:-20], "cannot be parsed as JSON"),
         "a byte order mark": case(b"\xef\xbb\xbf" + PLAIN, "byte order mark"),
-        "UTF-16": case(PLAIN.decode().encode("utf-16"), "no JSON"),
+        "UTF-16": case(PLAIN.decode().encode("utf-16"), "cannot be parsed as JSON"),
         "no UTF-8": case(text(TWO, '"x": "?", "name": "net"').replace(b"?", b"\xff"), "parsed as JSON"),
         "half of a pair of surrogates": case(text(TWO, '"x": "\\ud83d", "name": "net"'), "parsed as JSON"),
-        "something behind it": case(PLAIN + b"\n}", "no JSON"),
-        "a comma too many": case(text(ONE + ","), "no JSON"),
-        "a comment": case(b"// ours\n" + PLAIN, "no JSON"),
-        "NaN": case(text(TWO, '"x": NaN, "name": "net"'), "no JSON"),
+        "something behind it": case(PLAIN + b"\n}", "cannot be parsed as JSON"),
+        "a comma too many": case(text(ONE + ","), "cannot be parsed as JSON"),
+        "a comment": case(b"// ours\n" + PLAIN, "cannot be parsed as JSON"),
+        "NaN": case(text(TWO, '"x": NaN, "name": "net"'), "cannot be parsed as JSON"),
         "too deep": case(text(f'{ONE}, {{"type": "tuning", "x": {deep}}}'), "parsed as JSON"),
         "a list": case(b"[" + PLAIN + b"]", "no JSON object"),
         "no plugins": case(b'{"name": "net", "cniVersion": "1.0.0"}', "no list"),
