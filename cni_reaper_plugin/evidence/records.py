@@ -102,6 +102,11 @@ class Directory:
             return files.is_regular(about)
         return False
 
+    def is_over(self, container_id: str, ifname: str, is_done: IsDone) -> bool:
+        """Tell whether a record can go: `is_done` says so of one that can be read, a broken one always can. Raises OSError."""
+        record = self.read(container_id, ifname)
+        return is_done(record, container_id, ifname) if record else self.is_broken(container_id, ifname)
+
     def _raw(self, container_id: str, ifname: str) -> bytes | None:
         """Return the bytes of a record, None when there is none, or what we never write. Raises OSError."""
         try:
@@ -186,9 +191,7 @@ class Directory:
                 return 0
             dropped = 0
             for container_id, ifname in attachments:
-                record = self.read(container_id, ifname)
-                is_over = is_done(record, container_id, ifname) if record else self.is_broken(container_id, ifname)
-                if is_over:
+                if self.is_over(container_id, ifname, is_done):
                     posix.unlink(container_id + ":" + ifname, dir_fd=self._fd)
                     dropped += 1
             for name in posix.listdir(self._fd):

@@ -44,11 +44,7 @@ def drop_records(network: str, reservations: list[Reservation], settings: Settin
                 return False
             return (container_id, ifname) not in standing and _is_over(record, boot_id, now_s, settings.grace_s)
 
-        done = []
-        for owner in (idle[turn:] + idle[:turn])[:MOST]:
-            record = directory.read(*owner)
-            if is_done(record, *owner) if record else directory.is_broken(*owner):
-                done.append(owner)
+        done = [owner for owner in (idle[turn:] + idle[:turn])[:MOST] if directory.is_over(*owner, is_done)]
         if done or directory.has_temporary():
             directory.drop(done, is_done)
 
