@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from tests.support.commands import HANG_S, Command, Ran, command
 from tests.support.node_files import LOG_FILE, Conf, NodeFiles
@@ -66,6 +66,31 @@ def ptp(ipam: Conf, **options: Any) -> Conf:
     return {"type": "ptp", "ipam": ipam, **options}
 
 
+class CnitoolOptions(TypedDict, total=False):
+    """The options of `CniCalls.cnitool_command`."""
+
+    env: Mapping[str, str] | None
+    capabilities: Conf | None
+    ifname: str
+    timeout: float
+    ahead: int
+    waited: int
+
+
+class PluginOptions(TypedDict, total=False):
+    """The options of `CniCalls.plugin_command`."""
+
+    container_id: str | None
+    netns: "Pod | str | None"
+    ifname: str | None
+    args: str | None
+    binary: str
+    env: Mapping[str, str | None] | None
+    timeout: float
+    ahead: int
+    waited: int
+
+
 class CniCalls(NodeFiles):
     """Calls of cnitool and of plugins in a node."""
 
@@ -82,35 +107,9 @@ class CniCalls(NodeFiles):
         self.write(f"{NET_D}/{name}.conflist", json.dumps(conf, indent=2))
         return conf
 
-    def cnitool(
-        self,
-        verb: str,
-        network: str,
-        pod: "Pod | str",
-        *,
-        env: Mapping[str, str] | None = None,
-        capabilities: Conf | None = None,
-        ifname: str = "eth0",
-        timeout: float = HANG_S,
-        ahead: int = 0,
-        waited: int = 0,
-    ) -> Ran:
+    def cnitool(self, verb: str, network: str, pod: "Pod | str", **options: Unpack[CnitoolOptions]) -> Ran:
         """Run cnitool for a pod (or a netns path); see `cnitool_command`."""
-        return self.together(
-            [
-                self.cnitool_command(
-                    verb,
-                    network,
-                    pod,
-                    env=env,
-                    capabilities=capabilities,
-                    ifname=ifname,
-                    timeout=timeout,
-                    ahead=ahead,
-                    waited=waited,
-                )
-            ]
-        )[0]
+        return self.together([self.cnitool_command(verb, network, pod, **options)])[0]
 
     def cnitool_command(
         self,
@@ -146,39 +145,9 @@ class CniCalls(NodeFiles):
         argv = [self.cnitool_path, verb, network, path]
         return command(in_time(argv, ahead, waited), env=variables, timeout=timeout)
 
-    def plugin(
-        self,
-        verb: str | None,
-        conf: Conf | bytes | None,
-        *,
-        container_id: str | None = None,
-        netns: "Pod | str | None" = None,
-        ifname: str | None = "eth0",
-        args: str | None = None,
-        binary: str = "cni-reaper",
-        env: Mapping[str, str | None] | None = None,
-        timeout: float = HANG_S,
-        ahead: int = 0,
-        waited: int = 0,
-    ) -> Ran:
+    def plugin(self, verb: str | None, conf: Conf | bytes | None, **options: Unpack[PluginOptions]) -> Ran:
         """Run one plugin binary directly, as libcni would; see `plugin_command`."""
-        return self.together(
-            [
-                self.plugin_command(
-                    verb,
-                    conf,
-                    container_id=container_id,
-                    netns=netns,
-                    ifname=ifname,
-                    args=args,
-                    binary=binary,
-                    env=env,
-                    timeout=timeout,
-                    ahead=ahead,
-                    waited=waited,
-                )
-            ]
-        )[0]
+        return self.together([self.plugin_command(verb, conf, **options)])[0]
 
     def plugin_command(
         self,
